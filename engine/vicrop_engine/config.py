@@ -1,0 +1,197 @@
+"""The records an engine is described by, and the strict reader that makes them from JSON.
+
+Unknown, missing and mistyped keys are refused. Nothing here touches files or knows what the numbers are
+used for.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import types
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
+
+from vicrop_engine.errors import ConfigError, nearest
+
+Resize = Literal["shortest_edge", "exact", "none"]
+Fit = Literal["processor", "pad", "stretch"]
+_T = TypeVar("_T")
+
+
+@dataclass(frozen=True)
+class ModelSource:
+    """Which checkpoint an engine was built from."""
+
+    name: str
+    family: str
+    source: str
+    revision: str | None
+
+
+@dataclass(frozen=True)
+class VisionGeometry:
+    """The picture as the vision tower sees it: side in pixels, patch grid, tokens handed to the decoder.
+
+    `patch_offset` is the index of the first patch among an image's tokens: 1 when the class token is kept,
+    else 0.
+    """
+
+    image_size: int
+    patch_size: int
+    rows: int
+    cols: int
+    image_tokens: int
+    patch_offset: int
+
+
+@dataclass(frozen=True)
+class DecoderGeometry:
+    """Sizes of the language model; `num_lower_layers` of its layers are in `decoder_lower`."""
+
+    num_layers: int
+    num_lower_layers: int
+    num_heads: int
+    num_kv_heads: int
+    head_dim: int
+    hidden_size: int
+    vocab_size: int
+    context_length: int
+
+
+@dataclass(frozen=True)
+class SpecialTokens:
+    """Token ids with a meaning of their own; generation stops at any of `eos`."""
+
+    bos: int | None
+    eos: tuple[int, ...]
+    image: int
+
+
+@dataclass(frozen=True)
+class Prompts:
+    """Prompt templates (holding `{question}` once) and the text that stands for one image in them."""
+
+    question: str
+    two_image_question: str
+    general_question: str
+    image_placeholder: str
+
+
+@dataclass(frozen=True)
+class CropSettings:
+    """Side of the smallest crop window in original pixels, heatmap layers, and window ratios in order."""
+
+    window: int
+    layers: tuple[int, ...]
+    ratios: tuple[float, ...] = (1.0, 1.2, 1.4, 1.6, 1.8, 2.0)
+
+
+@dataclass(frozen=True)
+class Parity:
+    """Relative L2 distance to transformers in float32, measured at build time."""
+
+    image_embeds: float
+    attention: float
+    logits: float
+
+
+@dataclass(frozen=True)
+class Preprocessing:
+    """The checkpoint's image processor as data, and how the default path fits a picture in (`fit`).
+
+    `resize` "shortest_edge" scales the shorter side to `height`; "exact" scales to `height` by `width`.
+    `resample` is Pillow's code. Without rescaling `rescale_factor` is 1; without normalising `mean` is 0 and
+    `std` 1. `pad_to_square` is the LLaVA processor's own padding before the resize. `fit`: "processor" does
+    just what the checkpoint's processor does; "pad" and "stretch" replace its resize and centre crop so that
+    nothing is cut off.
+    """
+
+    resize: Resize
+    height: int
+    width: int
+    resample: int
+    center_crop: bool
+    crop_height: int
+    crop_width: int
+    rescale_factor: float
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+    fit: Fit = "processor"
+    pad_to_square: bool = False
+
+
+def parse(kind: type[_T], data: object, where: str) -> _T:
+    """Make the frozen dataclass `kind` from decoded JSON; `where` names the document in errors.
+
+    Raises ConfigError on unknown keys (with the nearest known one), missing keys and values of another type.
+    """
+    if not isinstance(data, Mapping):
+        raise ConfigError(f"{where}: got {type(data).__name__}, wanted an object with named keys")
+    fields = {field.name: field for field in dataclasses.fields(kind)}  # type: ignore[arg-type]
+    for key in data:
+        if key not in fields:
+            raise ConfigError(f"{where}: unknown key {key!r}{nearest(str(key), fields)}")
+    hints = get_type_hints(kind)
+    values = {}
+    for name, field in fields.items():
+        if name in data:
+            values[name] = _value(hints[name], data[name], f"{where}: key {name!r}")
+        elif field.default is dataclasses.MISSING:
+            raise ConfigError(f"{where}: key {name!r} is missing")
+    return kind(**values)
+
+
+def to_json(record: object) -> dict[str, Any]:
+    """The record as plain JSON types (tuples become lists), the inverse of `parse`."""
+    return {key: _plain(value) for key, value in dataclasses.asdict(record).items()}  # type: ignore[call-overload]
+
+
+def default_layer(num_layers: int) -> int:
+    """The heatmap layer for this depth: index 14 of 32 (the paper's LLaVA-1.5), scaled."""
+    return int((14 + 0.5) * num_layers / 32)
+
+
+def _plain(value: object) -> object:
+    if isinstance(value, tuple):
+        return [_plain(item) for item in value]
+    if isinstance(value, dict):
+        return {key: _plain(item) for key, item in value.items()}
+    return value
+
+
+def _value(hint: Any, value: Any, where: str) -> Any:
+    origin = get_origin(hint)
+    if origin is tuple:
+        return _tuple(get_args(hint), value, where)
+    if origin is dict:
+        if not isinstance(value, Mapping):
+            raise ConfigError(f"{where}: got {type(value).__name__}, wanted an object")
+        return {key: _value(get_args(hint)[1], item, f"{where}, {key!r}") for key, item in value.items()}
+    if origin is Literal:
+        if value not in get_args(hint):
+            raise ConfigError(f"{where}: got {value!r}, wanted one of {', '.join(map(repr, get_args(hint)))}")
+        return value
+    if origin in (Union, types.UnionType):
+        if value is None:
+            return None
+        return _value(next(arg for arg in get_args(hint) if arg is not type(None)), value, where)
+    if dataclasses.is_dataclass(hint) and isinstance(hint, type):
+        return parse(hint, value, where)
+    return _scalar(hint, value, where)
+
+
+def _tuple(args: tuple[Any, ...], value: Any, where: str) -> tuple[Any, ...]:
+    if not isinstance(value, (list, tuple)):
+        raise ConfigError(f"{where}: got {type(value).__name__}, wanted a list")
+    if args[-1] is not Ellipsis and len(value) != len(args):
+        raise ConfigError(f"{where}: got {len(value)} values, wanted {len(args)}")
+    return tuple(_value(args[0], item, where) for item in value)
+
+
+def _scalar(hint: type, value: Any, where: str) -> Any:
+    if hint is float and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    if not isinstance(value, hint) or (hint is not bool and isinstance(value, bool)):
+        raise ConfigError(f"{where}: got {value!r}, wanted {hint.__name__}")
+    return value

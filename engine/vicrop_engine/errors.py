@@ -1,0 +1,98 @@
+"""Every error a user can meet, as a tree whose leaves say what happened.
+
+Messages are one sentence: what was got, what was wanted, what to do next. Nothing here knows where an error
+is shown.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class ViCropError(Exception):
+    """The root: anything refused or failed at, with the exit status the command line gives it."""
+
+    exit_code = 1
+
+
+class BadInputError(ViCropError):
+    """What the user gave cannot be used (exit status 2)."""
+
+    exit_code = 2
+
+
+class WorkFailedError(ViCropError):
+    """The input was fine and the work failed (exit status 1)."""
+
+
+class UnknownModelError(BadInputError):
+    """A model name that is not in the table."""
+
+
+class UnknownMethodError(BadInputError):
+    """A localizer that does not exist."""
+
+
+class LayerError(BadInputError):
+    """A layer, or range of layers, the decoder does not have."""
+
+
+class BoxError(BadInputError):
+    """A crop box that is not inside the image."""
+
+
+class SettingError(BadInputError):
+    """A keyword or option with a value outside its list or range."""
+
+
+class ImageError(BadInputError):
+    """A picture that is missing, unreadable, damaged, too small or too large."""
+
+
+class QuestionError(BadInputError):
+    """A question that is empty, holds a special token, or does not fit the context."""
+
+
+class ConfigError(BadInputError):
+    """A JSON document with unknown, missing or mistyped keys."""
+
+
+class CheckpointError(BadInputError):
+    """A checkpoint directory that cannot be read or is of another architecture."""
+
+
+class EngineDirectoryError(BadInputError):
+    """A path that is not an engine directory, or one of another schema."""
+
+
+class EngineDamagedError(BadInputError):
+    """An engine directory whose files do not agree with its manifest."""
+
+
+class BuildError(WorkFailedError):
+    """An export that did not finish."""
+
+
+class ParityError(WorkFailedError):
+    """Exported graphs that do not agree with the checkpoint."""
+
+
+class ProviderError(WorkFailedError):
+    """An execution provider that is missing or fell back to another one."""
+
+
+class NoSpaceError(WorkFailedError):
+    """A disk that is full."""
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """The hint `; did you mean 'x'?` for the known name closest to `name`, or an empty string."""
+    close = difflib.get_close_matches(name, list(known), n=1, cutoff=0.5)
+    return f"; did you mean {close[0]!r}?" if close else ""
+
+
+def one_of(kind: str, name: str, known: Iterable[str]) -> str:
+    """The sentence that refuses `name` as a `kind`, listing what is known and the nearest match."""
+    names = list(known)
+    return f"unknown {kind} {name!r}; known: {', '.join(names)}{nearest(name, names)}"

@@ -1,0 +1,172 @@
+"""The manifest of an engine directory: what it holds, and whether the files still agree with it.
+
+Knows files and hashes; nothing of graphs, sessions or what the numbers mean.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Self
+
+from vicrop_engine.config import (
+    CropSettings,
+    DecoderGeometry,
+    ModelSource,
+    Parity,
+    Prompts,
+    SpecialTokens,
+    VisionGeometry,
+    parse,
+    to_json,
+)
+from vicrop_engine.errors import ConfigError, EngineDamagedError, EngineDirectoryError
+
+SCHEMA_VERSION = 1
+MANIFEST = "manifest.json"
+GRAPHS = ("vision", "decoder_lower", "decoder_upper")
+EMBEDDINGS = "token_embeddings.npy"
+TOKENIZER = "tokenizer.json"
+PREPROCESSOR = "preprocessor.json"
+REQUIRED = (*(f"{graph}.onnx" for graph in GRAPHS), EMBEDDINGS, TOKENIZER, PREPROCESSOR)
+WEIGHT_SUFFIXES = (".data", ".npy")
+_REBUILD = "rebuild it with 'vicrop-engine build --force'"
+
+
+@dataclass(frozen=True)
+class FileEntry:
+    """Size in bytes and sha256 (hex) of one file of an engine directory."""
+
+    size: int
+    sha256: str
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """Everything `manifest.json` says; `files` covers every other file of the directory by name."""
+
+    schema: int
+    model: ModelSource
+    precision: str
+    target: str
+    vision: VisionGeometry
+    decoder: DecoderGeometry
+    tokens: SpecialTokens
+    prompts: Prompts
+    crop: CropSettings
+    parity: Parity
+    files: dict[str, FileEntry]
+    versions: dict[str, str]
+
+    @classmethod
+    def from_dict(cls, data: object, where: str = MANIFEST) -> Self:
+        """Read decoded JSON strictly. Raises ConfigError."""
+        return parse(cls, data, where)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON types; `from_dict` gives the same manifest back."""
+        return to_json(self)
+
+
+def hash_file(path: Path) -> FileEntry:
+    """Size and sha256 of one file, read in blocks."""
+    with path.open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+        return FileEntry(os.fstat(file.fileno()).st_size, digest)
+
+
+def write_manifest(directory: Path, manifest: Manifest) -> None:
+    """Write `manifest.json` and flush it to the disk."""
+    with (directory / MANIFEST).open("w", encoding="utf-8") as file:
+        json.dump(manifest.to_dict(), file, indent=1, sort_keys=True)
+        file.write("\n")
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def read_manifest(directory: Path) -> Manifest:
+    """Read the manifest, checking schema and the size of every file.
+
+    Raises EngineDirectoryError when `directory` is no engine or of another schema, EngineDamagedError when
+    a file is missing or of another size.
+    """
+    document = _read_document(directory)
+    schema = document.get("schema")
+    if schema != SCHEMA_VERSION:
+        raise EngineDirectoryError(
+            f"{directory}: the manifest's schema is {schema!r} and this version reads {SCHEMA_VERSION}; "
+            f"{_advice(schema)}"
+        )
+    try:
+        manifest = Manifest.from_dict(document, str(directory / MANIFEST))
+    except ConfigError as error:
+        raise EngineDamagedError(f"{error}; {_mend(document)}") from error
+    for name in REQUIRED:
+        if name not in manifest.files:
+            raise EngineDamagedError(f"{directory / MANIFEST} lists no {name}; {_mend(document)}")
+    for name, entry in manifest.files.items():
+        _check_size(directory / name, entry, _mend(document))
+    return manifest
+
+
+def verify_files(directory: Path, manifest: Manifest, *, weights: bool) -> None:
+    """Compare hashes with the manifest: every file, or with `weights` False all but the large weight files.
+
+    Raises EngineDamagedError.
+    """
+    mend = mend_command(manifest)
+    for name, entry in manifest.files.items():
+        if name.endswith(WEIGHT_SUFFIXES) and not weights:
+            continue
+        _check_size(directory / name, entry, mend)
+        if hash_file(directory / name) != entry:
+            raise EngineDamagedError(f"{directory / name}: sha256 differs from the manifest; {mend}")
+
+
+def mend_command(manifest: Manifest) -> str:
+    """What to run so that a damaged engine is whole again."""
+    return f"rebuild it with 'vicrop-engine build {manifest.model.name} --force'"
+
+
+def _read_document(directory: Path) -> dict[str, Any]:
+    if not directory.is_dir():
+        kind = "is a file" if directory.exists() else "does not exist"
+        raise EngineDirectoryError(f"{directory} {kind}; wanted a directory made by 'vicrop-engine build'")
+    path = directory / MANIFEST
+    try:
+        document = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise EngineDirectoryError(
+            f"{directory} is not an engine directory (no {MANIFEST}); make one with 'vicrop-engine build'"
+        ) from error
+    except OSError as error:
+        raise EngineDirectoryError(f"{path} cannot be read ({error.strerror}); check it") from error
+    except ValueError as error:
+        raise EngineDamagedError(f"{path} is not valid JSON; {_REBUILD}") from error
+    if not isinstance(document, dict):
+        raise EngineDamagedError(f"{path} holds no object; {_REBUILD}")
+    return document
+
+
+def _advice(schema: object) -> str:
+    if isinstance(schema, int) and schema > SCHEMA_VERSION:
+        return f"update vicrop-engine, or {_REBUILD}"
+    return _REBUILD
+
+
+def _mend(document: dict[str, Any]) -> str:
+    model = document.get("model")
+    name = model.get("name") if isinstance(model, dict) else None
+    return f"rebuild it with 'vicrop-engine build {name or 'MODEL'} --force'"
+
+
+def _check_size(path: Path, entry: FileEntry, mend: str) -> None:
+    try:
+        size = path.stat().st_size
+    except OSError as error:
+        raise EngineDamagedError(f"{path} is missing; {mend}") from error
+    if size != entry.size:
+        raise EngineDamagedError(f"{path} has {size} bytes and the manifest says {entry.size}; {mend}")
