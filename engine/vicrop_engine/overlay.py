@@ -78,7 +78,7 @@ def render_overlay(scene: Scene) -> Image.Image:
 
 
 def plan_layout(image_size: tuple[int, int], crop_box: PixelBox | None, top: int, *, cards: int) -> Layout:
-    """Lay out below `top`: the crop beside the image or, when that is wide, under it; answers where room is."""
+    """Lay out below `top`: the crop beside the image, or under a wide one; answers where room is left."""
     wide = image_size[0] > WIDE * image_size[1]
     picture = place(image_size, (MARGIN, top), (INNER, 600) if wide else (960, 900))
     left, below = (MARGIN, picture[3] + GAP) if wide else (picture[2] + GAP, top)

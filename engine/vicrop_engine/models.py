@@ -1,0 +1,113 @@
+"""The models known by name, and the engine directory a name or path stands for.
+
+A name that was never built is built once into the user's cache. Knows nothing of what an engine holds.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from vicrop_engine.errors import EngineDirectoryError, UnknownModelError, one_of
+from vicrop_engine.manifest import MANIFEST
+
+Progress = Callable[[str, float], None]
+
+logger = logging.getLogger(__name__)
+EMBEDDED = Path(__file__).parent / "embedded"
+
+
+@dataclass(frozen=True)
+class KnownModel:
+    """One row of the table: `source` is a Hub id, or a directory inside the package when `embedded`.
+
+    `layers` are the default heatmap layers; None scales the paper's layer to the checkpoint's depth.
+    """
+
+    name: str
+    source: str
+    layers: tuple[int, ...] | None = None
+    embedded: bool = False
+
+    @property
+    def checkpoint(self) -> Path:
+        """The shipped checkpoint of an embedded model."""
+        return EMBEDDED / self.source / "checkpoint"
+
+    @property
+    def shipped_engine(self) -> Path:
+        """The shipped float32 CPU engine of an embedded model."""
+        return EMBEDDED / self.source / "engine"
+
+
+MODELS = (
+    KnownModel("llava-signs", "llava_signs", embedded=True),
+    KnownModel("llava-1.5", "llava-hf/llava-1.5-7b-hf", layers=(14,)),
+    KnownModel("llava-1.5-13b", "llava-hf/llava-1.5-13b-hf", layers=(14,)),
+)
+
+
+def find_model(name: str) -> KnownModel:
+    """The model called `name`. Raises UnknownModelError naming the known ones and the nearest."""
+    for model in MODELS:
+        if model.name == name:
+            return model
+    raise UnknownModelError(one_of("model", name, [model.name for model in MODELS]))
+
+
+def cache_directory() -> Path:
+    """Where engines are kept: `$VICROP_HOME`, else `vicrop-engine` in the platform's cache directory."""
+    home = os.environ.get("VICROP_HOME")
+    if home:
+        return Path(home).expanduser()
+    if sys.platform == "win32":
+        base = os.environ.get("LOCALAPPDATA") or Path.home() / "AppData" / "Local"
+    elif sys.platform == "darwin":
+        base = Path.home() / "Library" / "Caches"
+    else:
+        base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(base) / "vicrop-engine"
+
+
+def cached_engine(name: str) -> Path:
+    """The directory in the cache that the engine of model `name` is built into."""
+    return cache_directory() / "engines" / name
+
+
+def resolve(engine: str | os.PathLike[str], progress: Progress | None = None) -> Path:
+    """The engine directory `engine` stands for: a directory made by `build`, else a model name.
+
+    A named model is taken from the cache, then from the package, and else built into the cache once, with a
+    message saying so; `progress` hears the stage and its share done. Raises UnknownModelError,
+    EngineDirectoryError, and whatever a build raises.
+    """
+    path = Path(engine)
+    if (path / MANIFEST).is_file():
+        return path
+    if _is_path(str(engine)):
+        kind = "is not an engine directory" if path.exists() else "does not exist"
+        raise EngineDirectoryError(
+            f"{path} {kind}, wanted a directory with a {MANIFEST}; make one with 'vicrop-engine build MODEL -o DIR'"
+        )
+    model = find_model(str(engine))
+    built = cached_engine(model.name)
+    if (built / MANIFEST).is_file():
+        return built
+    if model.embedded and (model.shipped_engine / MANIFEST).is_file():
+        return model.shipped_engine
+    logger.warning("%s was never built here; building it once into %s", model.name, built)
+    from vicrop_engine.builder import build_model
+
+    build_model(model, built, progress=progress)
+    return built
+
+
+def _is_path(engine: str) -> bool:
+    if any(model.name == engine for model in MODELS):
+        return False
+    separators = {"/", os.sep, os.altsep or "/"}
+    return Path(engine).exists() or engine.startswith((".", "~")) or any(mark in engine for mark in separators)
