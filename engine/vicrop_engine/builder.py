@@ -1,6 +1,6 @@
 """Building an engine for a known model: where its checkpoint comes from, and the call into `vicrop_export`.
 
-The only file of the runtime that knows the build package; it is imported when something is built, never before.
+The only file of the runtime that knows the build package; it is imported when something is built.
 """
 
 from __future__ import annotations
@@ -64,7 +64,9 @@ def find_checkpoint(model: KnownModel, checkpoint: str | None) -> Path:
     if local.exists():
         raise CheckpointError(f"{local} is a file; --checkpoint wants the directory that holds config.json")
     if wanted.count("/") != 1 or wanted.startswith((".", "/", "~")):
-        raise CheckpointError(f"{wanted} does not exist; --checkpoint wants a directory or a Hub id like org/name")
+        raise CheckpointError(
+            f"{wanted} does not exist; --checkpoint wants a directory or a Hub id such as org/name"
+        )
     return _download(wanted)
 
 

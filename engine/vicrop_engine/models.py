@@ -79,11 +79,26 @@ def cached_engine(name: str) -> Path:
 
 
 def resolve(engine: str | os.PathLike[str], progress: Progress | None = None) -> Path:
-    """The engine directory `engine` stands for: a directory made by `build`, else a model name.
+    """The engine directory `engine` stands for, building a known model into the cache if it never was.
 
-    A named model is taken from the cache, then from the package, and else built into the cache once, with a
-    message saying so; `progress` hears the stage and its share done. Raises UnknownModelError,
+    A build says so in the log; `progress` hears the stage and its share done. Raises UnknownModelError,
     EngineDirectoryError, and whatever a build raises.
+    """
+    found = find_engine(engine)
+    if found is not None:
+        return found
+    from vicrop_engine.builder import build_model
+
+    built = cached_engine(str(engine))
+    logger.warning("%s was never built here; building it once into %s", engine, built)
+    build_model(find_model(str(engine)), built, progress=progress)
+    return built
+
+
+def find_engine(engine: str | os.PathLike[str]) -> Path | None:
+    """A directory made by `build`, else the named model's engine in the cache, else in the package.
+
+    None for a known model that was never built. Raises UnknownModelError and EngineDirectoryError.
     """
     path = Path(engine)
     if (path / MANIFEST).is_file():
@@ -91,23 +106,15 @@ def resolve(engine: str | os.PathLike[str], progress: Progress | None = None) ->
     if _is_path(str(engine)):
         kind = "is not an engine directory" if path.exists() else "does not exist"
         raise EngineDirectoryError(
-            f"{path} {kind}, wanted a directory with a {MANIFEST}; make one with 'vicrop-engine build MODEL -o DIR'"
+            f"{path} {kind}, wanted a directory with a {MANIFEST}; "
+            "make one with 'vicrop-engine build MODEL -o DIR'"
         )
     model = find_model(str(engine))
-    built = cached_engine(model.name)
-    if (built / MANIFEST).is_file():
-        return built
-    if model.embedded and (model.shipped_engine / MANIFEST).is_file():
-        return model.shipped_engine
-    logger.warning("%s was never built here; building it once into %s", model.name, built)
-    from vicrop_engine.builder import build_model
-
-    build_model(model, built, progress=progress)
-    return built
+    places = [cached_engine(model.name), *([model.shipped_engine] if model.embedded else [])]
+    return next((place for place in places if (place / MANIFEST).is_file()), None)
 
 
 def _is_path(engine: str) -> bool:
     if any(model.name == engine for model in MODELS):
         return False
-    separators = {"/", os.sep, os.altsep or "/"}
-    return Path(engine).exists() or engine.startswith((".", "~")) or any(mark in engine for mark in separators)
+    return Path(engine).exists() or engine.startswith((".", "~")) or "/" in engine or os.sep in engine

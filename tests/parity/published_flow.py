@@ -1,7 +1,7 @@
 """The published rel-att flow, slowly and plainly: four full float32 passes of transformers per question.
 
 Written from METHOD.md, sections 1 and 4, as the truth the engine is held against. It shares nothing with the
-engine: no cache between passes, the checkpoint's own processor, eager attention, the window search cell by cell.
+engine: no cache between passes, the checkpoint's own processor, eager attention, a search cell by cell.
 """
 
 from __future__ import annotations
@@ -49,7 +49,9 @@ class PublishedFlow:
         ).eval()
         self.processor = load_processor(checkpoint)
 
-    def ask(self, image: Image.Image, question: str, *, layer: int, max_new_tokens: int = 20) -> PublishedAnswer:
+    def ask(
+        self, image: Image.Image, question: str, *, layer: int, max_new_tokens: int = 20
+    ) -> PublishedAnswer:
         """Answer without the crop, find the window in the map of `layer`, answer with the crop."""
         first = self.generate(one_image_prompt(question), [image], max_new_tokens)
         asked = self.attention(one_image_prompt(question), image, layer)
@@ -72,7 +74,7 @@ class PublishedFlow:
 
     @torch.no_grad()
     def attention(self, prompt: str, image: Image.Image, layer: int) -> Array:
-        """Last prompt token's attention over the image's patches at `layer`, mean over heads, [rows, cols]."""
+        """Last prompt token's attention over the patches at `layer`, mean over heads, [rows, cols]."""
         inputs = self.inputs(prompt, [image])
         rows = self.model(**inputs, output_attentions=True).attentions[layer][0, :, -1]
         patches = inputs["input_ids"][0] == self.model.config.image_token_id
@@ -135,10 +137,11 @@ def search_window(heatmap: Array, image_size: tuple[int, int], window: int) -> t
 
 
 def _sharpest(heatmap: Array, across: int, down: int) -> tuple[int, int, float]:
-    """Position of the largest window sum (x outer, y inner, first wins) and its score against its neighbours."""
+    """Position of the largest window sum (x outer, y inner, first wins) and its score."""
     num_x, num_y = heatmap.shape[1] - across + 1, heatmap.shape[0] - down + 1
     sums = np.array(
-        [[heatmap[y : y + down, x : x + across].sum() for x in range(num_x)] for y in range(num_y)], dtype=np.float64
+        [[heatmap[y : y + down, x : x + across].sum() for x in range(num_x)] for y in range(num_y)],
+        dtype=np.float64,
     )
     place = max(((x, y) for x in range(num_x) for y in range(num_y)), key=lambda at: sums[at[1], at[0]])
     x, y = place

@@ -1,0 +1,289 @@
+"""The command line: `vicrop-engine build | ask | demo | info`.
+
+Reads options, calls the library, prints results on standard output and everything else on standard error.
+Exit status: 0 done, 1 the work failed, 2 wrong usage or bad input. Whatever a command needs beyond options
+is imported inside it, so that `--help` and errors are quick.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import traceback
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from vicrop_engine import cli_output as output
+from vicrop_engine.errors import SettingError, ViCropError, one_of
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+    from vicrop_engine.result import Answer
+
+PRECISIONS = ("fp32",)
+TARGETS = ("cpu",)
+
+app = typer.Typer(
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+EngineArgument = Annotated[
+    str, typer.Argument(metavar="ENGINE", help="An engine directory, or a known model's name.")
+]
+DebugOption = Annotated[bool, typer.Option("--debug", help="Show a traceback when something fails.")]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON document and nothing else.")]
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        from importlib.metadata import version
+
+        print(f"vicrop-engine {version('vicrop-engine')}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version.")
+    ] = False,
+    debug: DebugOption = False,
+) -> None:
+    """Answer questions about small details in pictures: look where the model looks, crop, ask again."""
+
+
+@app.command()
+def build(
+    model: Annotated[str, typer.Argument(metavar="MODEL", help="llava-signs, llava-1.5 or llava-1.5-13b.")],
+    checkpoint: Annotated[
+        str | None, typer.Option(help="A directory or Hub id with a checkpoint of that architecture.")
+    ] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            "-o", "--output", metavar="ENGINE_DIR", help="The engine directory to make; else in the cache."
+        ),
+    ] = None,
+    layers: Annotated[
+        str | None,
+        typer.Option(help="Default heatmap layers from 0: 14, 10-20 or all; else the model's own."),
+    ] = None,
+    precision: Annotated[str, typer.Option(help="fp32.")] = "fp32",
+    target: Annotated[str, typer.Option(help="cpu.")] = "cpu",
+    force: Annotated[bool, typer.Option("--force", help="Replace an engine that is already there.")] = False,
+    debug: DebugOption = False,
+) -> None:
+    """Turn a checkpoint into an engine directory, checked against transformers on the way."""
+    from vicrop_engine.models import cached_engine, find_model
+
+    known = find_model(model)
+    _one_of("precision", precision, PRECISIONS)
+    _one_of("target", target, TARGETS)
+    from vicrop_engine.builder import build_model
+    from vicrop_engine.info import engine_facts, engine_info
+
+    directory = out or cached_engine(known.name)
+    with output.progress_bar(f"building {known.name}") as progress:
+        build_model(
+            known,
+            directory,
+            checkpoint=checkpoint,
+            layers=layers,
+            precision=precision,
+            target=target,
+            force=force,
+            progress=progress,
+        )
+    output.print_facts(engine_facts(engine_info(directory, verify=False)))
+
+
+@app.command()
+def ask(
+    engine: EngineArgument,
+    image: Annotated[str, typer.Argument(metavar="IMAGE", help="A picture file.")],
+    question: Annotated[str, typer.Argument(metavar="QUESTION", help="The question.")],
+    method: Annotated[
+        str, typer.Option(help="How to find the crop: rel-att, or none to answer without one.")
+    ] = "rel-att",
+    high_res: Annotated[
+        str, typer.Option(help="Look at large pictures in tiles first: auto or off.")
+    ] = "auto",
+    layers: Annotated[
+        str | None, typer.Option(help="Heatmap layers from 0: 14, 10-20 or all; else the engine's own.")
+    ] = None,
+    box: Annotated[str | None, typer.Option(help="Crop this window instead: x0,y0,x1,y1 in pixels.")] = None,
+    max_new_tokens: Annotated[int, typer.Option(help="Longest answer in tokens.")] = 20,
+    no_first_answer: Annotated[
+        bool, typer.Option("--no-first-answer", help="Leave out the answer without the crop.")
+    ] = False,
+    compat: Annotated[
+        str | None, typer.Option(help="mllms-know: reproduce the published code's own geometry.")
+    ] = None,
+    json: JsonOption = False,
+    overlay: Annotated[
+        Path | None, typer.Option(help="Write a PNG of picture, heatmap, window, crop and answers.")
+    ] = None,
+    debug: DebugOption = False,
+) -> None:
+    """Answer a question about a picture, without and with the crop."""
+    window = None if box is None else parse_box(box)
+    if overlay is not None:
+        output.check_picture_path(overlay)
+    from vicrop_engine.image import open_picture
+
+    picture = open_picture(image)
+    for notice in picture.notices:
+        output.notice(notice)
+    from vicrop_engine.models import resolve
+    from vicrop_engine.vicrop import ViCropEngine
+
+    with output.progress_bar(engine) as progress:
+        directory = resolve(engine, progress)
+    answer = ViCropEngine.load(directory).ask(
+        picture.image,
+        question,
+        method=method,
+        high_res=high_res,
+        layers=layers,
+        max_new_tokens=max_new_tokens,
+        first_answer=not no_first_answer,
+        compat=compat,
+        box=window,
+    )
+    if overlay is not None:
+        _write_overlay(overlay, picture.image, question, answer)
+    if json:
+        output.print_json(answer.to_json())
+    else:
+        output.print_facts(output.answer_facts(answer))
+
+
+@app.command()
+def demo(
+    out: Annotated[Path, typer.Option(help="Where the overlay goes; made when missing.")] = Path(
+        "vicrop-demo"
+    ),
+    debug: DebugOption = False,
+) -> None:
+    """Ask the embedded model about the embedded picture and draw what it looked at."""
+    from vicrop_engine.demo import run_demo
+
+    shown = run_demo()
+    out.mkdir(parents=True, exist_ok=True)
+    _write_overlay(out / "overlay.png", shown.image, shown.question, shown.answer)
+    facts = {"question": shown.question, "written there": shown.expected, **output.answer_facts(shown.answer)}
+    output.print_facts({**facts, "overlay": str(out / "overlay.png")})
+
+
+@app.command()
+def info(
+    engine: Annotated[
+        str | None,
+        typer.Argument(metavar="[ENGINE]", help="An engine directory or model name; else this machine."),
+    ] = None,
+    verify: Annotated[bool, typer.Option("--verify", help="Compare the hash of every file.")] = False,
+    json: JsonOption = False,
+    debug: DebugOption = False,
+) -> None:
+    """Say what an engine is, or which models and execution providers this machine has."""
+    from vicrop_engine import info as facts
+    from vicrop_engine.models import find_engine
+
+    if engine is None:
+        if verify:
+            raise SettingError("--verify wants an engine: vicrop-engine info ENGINE --verify")
+        document = facts.machine_info()
+        lines = facts.machine_facts(document)
+    else:
+        directory = find_engine(engine)
+        if directory is None:
+            raise SettingError(f"{engine} was never built here; run 'vicrop-engine build {engine}' first")
+        document = facts.engine_info(directory, verify=verify)
+        lines = facts.engine_facts(document)
+    if json:
+        output.print_json(document)
+    else:
+        output.print_facts(lines)
+
+
+def parse_box(text: str) -> tuple[int, int, int, int]:
+    """`x0,y0,x1,y1` as four integers. Raises SettingError."""
+    try:
+        x0, y0, x1, y1 = (int(part) for part in text.split(","))
+    except ValueError:
+        raise SettingError(f"--box got {text!r}, wanted four whole numbers x0,y0,x1,y1") from None
+    return x0, y0, x1, y1
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line and return the exit status; errors become one sentence on standard error."""
+    arguments = list(sys.argv[1:] if arguments is None else arguments)
+    output.send_log_to_stderr()
+    try:
+        status = typer.main.get_command(app).main(arguments, prog_name="vicrop-engine", standalone_mode=False)
+        sys.stdout.flush()
+        return status if isinstance(status, int) else 0
+    except (Exception, KeyboardInterrupt) as error:
+        if "--debug" in arguments:
+            traceback.print_exc()
+        return _explain(error)
+
+
+def _explain(error: BaseException) -> int:
+    """Say what went wrong on standard error; returns the exit status."""
+    status = 1
+    if isinstance(error, ViCropError):
+        message, status = str(error), error.exit_code
+    elif isinstance(error, typer.TyperException):
+        message, status = _usage_sentence(error), 2
+    elif isinstance(error, BrokenPipeError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    elif isinstance(error, (KeyboardInterrupt, typer.Abort)):
+        message = "stopped before it was done; nothing was kept"
+    elif isinstance(error, OSError):
+        message = output.describe_os_error(error)
+    elif isinstance(error, MemoryError):
+        message = "not enough memory for this; close something or give a smaller picture"
+    else:
+        message = f"unexpected {type(error).__name__} ({error}); run it again with --debug and report it"
+    output.notice(f"error: {' '.join(message.split())}")
+    return status
+
+
+def _usage_sentence(error: typer.TyperException) -> str:
+    context = getattr(error, "ctx", None)
+    command = context.command_path if context else "vicrop-engine"
+    message = error.format_message().strip().replace(". Did you mean", "; did you mean").rstrip(".?")
+    return f"{message}; see '{command} --help'"
+
+
+def _one_of(kind: str, value: str, known: tuple[str, ...]) -> None:
+    if value not in known:
+        raise SettingError(one_of(kind, value, known))
+
+
+def _write_overlay(path: Path, image: Image.Image, question: str, answer: Answer) -> None:
+    from vicrop_engine.overlay import Scene, render_overlay
+
+    scene = Scene(
+        image,
+        question,
+        answer.answer,
+        answer.answer_without_crop,
+        answer.crop_box,
+        answer.heatmap,
+        caption=output.method_line(answer),
+    )
+    output.save_png(render_overlay(scene), path)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,126 @@
+"""What the command line writes: results to standard output, everything else to standard error.
+
+Knows the shape of an answer, not how it was found.
+"""
+
+from __future__ import annotations
+
+import errno
+import json
+import logging
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from vicrop_engine.errors import SettingError
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+    from vicrop_engine.models import Progress
+    from vicrop_engine.result import Answer
+
+
+def print_json(document: dict[str, Any]) -> None:
+    """The one JSON document of a run, on standard output."""
+    print(json.dumps(document, ensure_ascii=False, allow_nan=False))
+
+
+def print_facts(facts: dict[str, str]) -> None:
+    """Aligned `name  value` lines on standard output."""
+    width = max(map(len, facts))
+    for name, value in facts.items():
+        print(f"{name:<{width}}  {value}".rstrip())
+
+
+def notice(text: str) -> None:
+    """One line on standard error."""
+    print(text, file=sys.stderr)
+
+
+def send_log_to_stderr() -> None:
+    """Show the package's warnings as plain lines on standard error."""
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(logging.Formatter("%(message)s"))
+    logger = logging.getLogger("vicrop_engine")
+    logger.handlers = [handler]
+    logger.propagate = False
+
+
+@contextmanager
+def progress_bar(title: str) -> Iterator[Progress]:
+    """A bar on standard error that appears with the first report; off a terminal it is one line a stage."""
+    if not sys.stderr.isatty():
+        yield _stage_lines()
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
+
+    columns = TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeElapsedColumn()
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task(title, total=1.0)
+        yield lambda stage, share: bar.update(task, description=stage, completed=share)
+
+
+def _stage_lines() -> Progress:
+    seen = []
+
+    def report(stage: str, share: float) -> None:
+        if stage not in seen:
+            seen.append(stage)
+            notice(f"{share:4.0%}  {stage}")
+
+    return report
+
+
+def answer_facts(answer: Answer) -> dict[str, str]:
+    """The lines `ask` and `demo` print."""
+    facts = {"answer": answer.answer or "(empty)"}
+    width, height = answer.image_size
+    if answer.crop_box is not None:
+        if answer.answer_without_crop is not None:
+            facts["answer without crop"] = answer.answer_without_crop or "(empty)"
+        facts["crop box"] = f"{', '.join(map(str, answer.crop_box))} of {width} x {height} pixels"
+    facts["method"] = method_line(answer)
+    facts["confidence"] = f"{answer.confidence:.0%}"
+    facts["seconds"] = f"{answer.timings['total']:.2f}"
+    return facts
+
+
+def method_line(answer: Answer) -> str:
+    """The method and, where it read some, its layers."""
+    if not answer.layers:
+        return answer.method
+    numbers = ", ".join(map(str, answer.layers))
+    return f"{answer.method}, layer{'s' if len(answer.layers) > 1 else ''} {numbers}"
+
+
+def check_picture_path(path: Path) -> None:
+    """Refuse, before any work, a place where no PNG could be written."""
+    if path.suffix.lower() != ".png":
+        raise SettingError(f"got {path} for the overlay, wanted a name that ends in .png")
+    if not path.parent.is_dir():
+        raise SettingError(f"{path.parent} is not a directory; make it before writing {path.name} there")
+    if path.is_dir():
+        raise SettingError(f"{path} is a directory, wanted a name for the overlay's PNG")
+
+
+def save_png(image: Image.Image, path: Path) -> None:
+    """Write under another name and rename, so that a failed write leaves nothing."""
+    partial = path.with_name(f".{path.name}.partial-{os.getpid()}")
+    try:
+        image.save(partial, format="PNG", optimize=False)
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def describe_os_error(error: OSError) -> str:
+    """An operating system error as a sentence."""
+    where = f"{error.filename}: " if error.filename else ""
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return f"{where}no space left on the device; free some and run it again"
+    return f"{where}{error.strerror or error}; check the path and its permissions"

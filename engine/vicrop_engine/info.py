@@ -1,0 +1,101 @@
+"""Facts about an engine directory and about this machine, as plain values ready to print.
+
+Reads manifests and versions; loads no graphs.
+"""
+
+from __future__ import annotations
+
+import platform
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from vicrop_engine import models
+from vicrop_engine.manifest import read_manifest, verify_files
+
+PACKAGES = ("numpy", "pillow", "tokenizers", "onnxruntime", "onnxruntime-gpu", "torch", "transformers")
+
+
+def machine_info() -> dict[str, Any]:
+    """Versions, the execution providers ONNX Runtime was built with here, the cache and the known models."""
+    return {
+        "vicrop_engine": version("vicrop-engine"),
+        "python": platform.python_version(),
+        "packages": {name: found for name in PACKAGES if (found := version(name)) is not None},
+        "providers": providers(),
+        "cache": str(models.cache_directory()),
+        "models": {model.name: _path(models.find_engine(model.name)) for model in models.MODELS},
+    }
+
+
+def engine_info(directory: Path, *, verify: bool) -> dict[str, Any]:
+    """What the manifest says, and with `verify` that every file agrees with it.
+
+    Raises EngineDirectoryError and EngineDamagedError.
+    """
+    manifest = read_manifest(directory)
+    if verify:
+        verify_files(directory, manifest, weights=True)
+    document = manifest.to_dict()
+    document["directory"] = str(directory)
+    document["bytes"] = sum(entry.size for entry in manifest.files.values())
+    document["verified"] = verify
+    return document
+
+
+def providers() -> list[str]:
+    """The execution providers this ONNX Runtime was built with; empty when none is installed."""
+    try:
+        import onnxruntime
+    except ModuleNotFoundError:
+        return []
+    return list(onnxruntime.get_available_providers())
+
+
+def machine_facts(document: dict[str, Any]) -> dict[str, str]:
+    """`machine_info` as lines for people."""
+    packages = ", ".join(f"{name} {found}" for name, found in document["packages"].items())
+    built = {
+        f"model {name}": path or "not built yet (built when first asked)"
+        for name, path in document["models"].items()
+    }
+    return {
+        "vicrop-engine": f"{document['vicrop_engine']} on Python {document['python']}",
+        "packages": packages,
+        "providers": ", ".join(document["providers"]) or "none: pip install 'vicrop-engine[cpu]'",
+        "cache": document["cache"],
+        **built,
+    }
+
+
+def engine_facts(document: dict[str, Any]) -> dict[str, str]:
+    """`engine_info` as lines for people."""
+    model, vision, decoder = document["model"], document["vision"], document["decoder"]
+    source = f"{model['source']} at {model['revision']}" if model["revision"] else model["source"]
+    return {
+        "engine": document["directory"],
+        "model": f"{model['name']} ({model['family']}) from {source}",
+        "precision": f"{document['precision']} for {document['target']}, {document['bytes'] / 1e6:.1f} MB",
+        "vision": f"{vision['image_size']} px, {vision['rows']} x {vision['cols']} patches, "
+        f"{vision['image_tokens']} image tokens",
+        "decoder": f"{decoder['num_layers']} layers ({decoder['num_lower_layers']} in the lower graph), "
+        f"{decoder['num_heads']} heads, {decoder['num_kv_heads']} KV heads, hidden {decoder['hidden_size']}, "
+        f"context {decoder['context_length']}",
+        "heatmap": f"layers {', '.join(map(str, document['crop']['layers']))}, "
+        f"smallest window {document['crop']['window']} px",
+        "parity": ", ".join(f"{name} {value:.1e}" for name, value in document["parity"].items()),
+        "built with": ", ".join(f"{name} {found}" for name, found in document["versions"].items()),
+        "files": f"{len(document['files'])}, " + ("hashes agree" if document["verified"] else "sizes agree"),
+    }
+
+
+def version(package: str) -> str | None:
+    """The installed version of a distribution, or None."""
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return None
+
+
+def _path(path: Path | None) -> str | None:
+    return None if path is None else str(path)
