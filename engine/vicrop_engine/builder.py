@@ -33,16 +33,16 @@ def build_model(
     `progress` hears the stage and its share done, 0 to 1. Raises CheckpointError, BuildError and what
     `vicrop_export.build.build_engine` raises.
     """
+    source = find_checkpoint(model, checkpoint)
     try:
         from vicrop_export.build import build_engine
     except ModuleNotFoundError as error:
         raise BuildError(
             f"building needs {error.name}, which is not installed; run pip install 'vicrop-engine[cpu,build]'"
         ) from error
-    source = find_checkpoint(model, checkpoint)
     output.parent.mkdir(parents=True, exist_ok=True)
     return build_engine(
-        source,
+        source if isinstance(source, Path) else download(source),
         output,
         name=model.name,
         layers=layers or model.layers,
@@ -53,8 +53,8 @@ def build_model(
     )
 
 
-def find_checkpoint(model: KnownModel, checkpoint: str | None) -> Path:
-    """A local directory with the checkpoint, fetched from the Hub into its own cache when it must be."""
+def find_checkpoint(model: KnownModel, checkpoint: str | None) -> Path | str:
+    """The local directory of the checkpoint, or the Hub id to fetch it from. Raises CheckpointError."""
     if checkpoint is None and model.embedded:
         return model.checkpoint
     wanted = checkpoint or model.source
@@ -67,10 +67,11 @@ def find_checkpoint(model: KnownModel, checkpoint: str | None) -> Path:
         raise CheckpointError(
             f"{wanted} does not exist; --checkpoint wants a directory or a Hub id such as org/name"
         )
-    return _download(wanted)
+    return wanted
 
 
-def _download(hub_id: str) -> Path:
+def download(hub_id: str) -> Path:
+    """The files of a checkpoint from the Hub, kept in the Hub's own cache. Raises BuildError."""
     from huggingface_hub import snapshot_download
 
     try:

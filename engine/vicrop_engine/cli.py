@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 PRECISIONS = ("fp32",)
 TARGETS = ("cpu",)
+INTERRUPTED = 130  # what typer makes of Ctrl-C
 
 app = typer.Typer(
     add_completion=False,
@@ -229,6 +230,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         status = typer.main.get_command(app).main(arguments, prog_name="vicrop-engine", standalone_mode=False)
         sys.stdout.flush()
+        if status == INTERRUPTED:
+            raise KeyboardInterrupt
         return status if isinstance(status, int) else 0
     except (Exception, KeyboardInterrupt) as error:
         if "--debug" in arguments:
