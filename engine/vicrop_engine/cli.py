@@ -142,9 +142,11 @@ def ask(
     picture = open_picture(image)
     for notice in picture.notices:
         output.notice(notice)
+    from vicrop_engine.localizers import check_method
     from vicrop_engine.models import resolve
     from vicrop_engine.vicrop import ViCropEngine
 
+    check_method(method)
     with output.progress_bar(engine) as progress:
         directory = resolve(engine, progress)
     answer = ViCropEngine.load(directory).ask(
@@ -283,6 +285,7 @@ def _write_overlay(path: Path, image: Image.Image, question: str, answer: Answer
         answer.answer_without_crop,
         answer.crop_box,
         answer.heatmap,
+        answer.heatmap_box,
         caption=output.method_line(answer),
     )
     output.save_png(render_overlay(scene), path)

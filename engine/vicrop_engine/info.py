@@ -11,6 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from vicrop_engine import models
+from vicrop_engine.backend import available_providers
+from vicrop_engine.errors import ProviderError
 from vicrop_engine.manifest import read_manifest, verify_files
 
 PACKAGES = ("numpy", "pillow", "tokenizers", "onnxruntime", "onnxruntime-gpu", "torch", "transformers")
@@ -46,10 +48,9 @@ def engine_info(directory: Path, *, verify: bool) -> dict[str, Any]:
 def providers() -> list[str]:
     """The execution providers this ONNX Runtime was built with; empty when none is installed."""
     try:
-        import onnxruntime
-    except ModuleNotFoundError:
+        return available_providers()
+    except ProviderError:
         return []
-    return list(onnxruntime.get_available_providers())
 
 
 def machine_facts(document: dict[str, Any]) -> dict[str, str]:

@@ -1,0 +1,163 @@
+"""Who may import what: DESIGN.md's table, proven on every file, and what a plain import really loads."""
+
+from __future__ import annotations
+
+import ast
+import importlib
+import pkgutil
+import re
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+FOLDERS = {"vicrop_kernels": "kernels", "vicrop_engine": "engine", "vicrop_export": "export"}
+ALLOWED = {
+    "vicrop_kernels": {"numpy", "vicrop_kernels"},
+    "vicrop_engine": {"numpy", "PIL", "tokenizers", "typer", "rich", "vicrop_kernels", "vicrop_engine"},
+    "vicrop_export": {
+        *(
+            "torch",
+            "transformers",
+            "onnx",
+            "onnxscript",
+            "onnx_ir",
+            "safetensors",
+            "numpy",
+            "tokenizers",
+            "PIL",
+        ),
+        *("vicrop_engine", "vicrop_export"),
+    },
+}
+ONLY_IN = {
+    "onnxruntime": {"vicrop_engine/backend.py"},
+    "vicrop_export": {"vicrop_engine/builder.py"},
+    "huggingface_hub": {"vicrop_engine/builder.py"},
+}
+# Lower files know nothing of higher ones; files of one row may know each other.
+LAYERS = (
+    {"errors"},
+    {"config", "geometry", "image", "layers", "timing", "counters", "overlay_text"},
+    {"manifest", "preprocessing", "prompts", "crop", "kv_cache", "prefix_cache", "overlay"},
+    {"models", "builder", "loading", "result"},
+    {"backend"},
+    {"generate", "vision", "info"},
+    {"model", "reading"},
+    {"localizers"},
+    {"vicrop"},
+    {"demo", "cli_output"},
+    {"cli"},
+)
+
+
+def modules(package: str) -> list[Path]:
+    return sorted((ROOT / FOLDERS[package] / package).rglob("*.py"))
+
+
+def every_file() -> list[Path]:
+    return [path for package in FOLDERS for path in modules(package)]
+
+
+def imports(path: Path) -> list[str]:
+    """Full dotted names of everything the file imports, wherever it stands; `from a import b` gives `a.b`."""
+    found = []
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            found += [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}:{node.lineno} imports relatively"
+            found += [f"{node.module}.{alias.name}" for alias in node.names]
+    return found
+
+
+def name_of(path: Path) -> str:
+    return path.relative_to(ROOT).as_posix()
+
+
+def package_of(path: Path) -> str:
+    return path.relative_to(ROOT).parts[1]
+
+
+@pytest.mark.parametrize("path", every_file(), ids=name_of)
+def test_only_allowed_packages_are_imported(path: Path) -> None:
+    inside = path.relative_to(ROOT / FOLDERS[package_of(path)]).as_posix()
+    for name in imports(path):
+        top = name.split(".")[0]
+        allowed = top in sys.stdlib_module_names or top in ALLOWED[package_of(path)]
+        assert allowed or inside in ONLY_IN.get(top, set()), f"{inside} imports {name}"
+
+
+def test_the_build_package_is_imported_when_building_only() -> None:
+    path = ROOT / "engine" / "vicrop_engine" / "builder.py"
+    outermost = [node for node in ast.parse(path.read_text()).body if isinstance(node, ast.ImportFrom)]
+    assert not [node.module for node in outermost if str(node.module).startswith("vicrop_export")]
+    assert "vicrop_export.build.build_engine" in imports(path)
+
+
+def engine_rank() -> dict[str, int]:
+    return {name: rank for rank, names in enumerate(LAYERS) for name in names}
+
+
+@pytest.mark.parametrize("path", modules("vicrop_engine"), ids=name_of)
+def test_lower_files_know_nothing_of_higher_ones(path: Path) -> None:
+    if path.stem == "__init__":
+        return
+    ranks = engine_rank()
+    assert path.stem in ranks, f"give {path.stem} its place in LAYERS"
+    for name in imports(path):
+        if name.startswith("vicrop_engine."):
+            other = name.split(".")[1]
+            assert ranks.get(other, -1) <= ranks[path.stem], f"{path.stem} knows the higher {other}"
+
+
+def test_no_file_is_named_like_the_standard_library() -> None:
+    assert not [name_of(path) for path in every_file() if path.stem in sys.stdlib_module_names]
+
+
+def test_a_plain_import_loads_neither_runtime_nor_torch() -> None:
+    program = (
+        "import sys, vicrop_engine; "
+        "print(sorted({'onnxruntime', 'torch', 'transformers', 'onnx', 'vicrop_export'} & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+def test_all_is_what_the_package_offers() -> None:
+    import vicrop_engine
+
+    assert {"ViCropEngine", "Answer", "ViCropError"} <= set(vicrop_engine.__all__)
+    assert list(vicrop_engine.__all__) == sorted(set(vicrop_engine.__all__))
+    for name in vicrop_engine.__all__:
+        assert getattr(vicrop_engine, name) is not None
+    modules = {module.name for module in pkgutil.iter_modules(vicrop_engine.__path__)}
+    public = {name for name in vars(vicrop_engine) if not name.startswith("_")} - modules - {"annotations"}
+    assert public <= set(vicrop_engine.__all__)
+
+
+def requirements(extra: str | None = None) -> set[str]:
+    """Names of the distributions an extra, or the base, asks for itself."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    lines = project["dependencies"] if extra is None else project["optional-dependencies"][extra]
+    return {re.split(r"[^A-Za-z0-9._-]", line)[0].lower() for line in lines}
+
+
+def test_extras_bring_what_they_should_and_no_more() -> None:
+    heavy = {"torch", "transformers", "onnx", "onnxscript"}
+    assert requirements("cpu") == {"onnxruntime"}
+    assert "onnxruntime-gpu" in requirements("gpu")
+    assert heavy <= requirements("build")
+    for extra in (None, "cpu", "gpu", "tensorrt", "serve"):
+        assert not heavy & requirements(extra), extra
+    for extra in (None, "build", "serve", "tensorrt", "dev"):
+        assert not {"onnxruntime", "onnxruntime-gpu"} & requirements(extra), extra
+
+
+def test_every_folder_is_packaged() -> None:
+    for package in FOLDERS:
+        assert importlib.import_module(package).__file__ is not None
+        assert (ROOT / FOLDERS[package] / package / "py.typed").is_file()
