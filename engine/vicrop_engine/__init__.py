@@ -1,1 +1,33 @@
-"""vicrop-engine: answer questions about pictures with a second look at the place the model looked at."""
+"""vicrop-engine: answer questions about pictures with a second look at the place the model looked at.
+
+Names are loaded when they are first used, so that importing the package costs nothing.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from vicrop_engine.errors import ViCropError
+    from vicrop_engine.result import Answer
+    from vicrop_engine.vicrop import ViCropEngine
+
+__all__ = ["Answer", "ViCropEngine", "ViCropError"]
+
+_HOMES = {
+    "Answer": "vicrop_engine.result",
+    "ViCropEngine": "vicrop_engine.vicrop",
+    "ViCropError": "vicrop_engine.errors",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'vicrop_engine' has no attribute {name!r}")
+    from importlib import import_module
+
+    return getattr(import_module(_HOMES[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

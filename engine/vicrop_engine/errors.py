@@ -7,7 +7,7 @@ is shown.
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 
 class ViCropError(Exception):
@@ -68,6 +68,16 @@ class EngineDirectoryError(BadInputError):
 
 class EngineDamagedError(BadInputError):
     """An engine directory whose files do not agree with its manifest."""
+
+
+class BatchError(ViCropError):
+    """Some items of a batch failed; `results` holds an answer or an error for each, in order."""
+
+    def __init__(self, results: Sequence[object]) -> None:
+        errors = [result for result in results if isinstance(result, ViCropError)]
+        super().__init__(f"{len(errors)} of {len(results)} items failed, the first with: {errors[0]}")
+        self.results = list(results)
+        self.exit_code = errors[0].exit_code
 
 
 class BuildError(WorkFailedError):

@@ -1,0 +1,113 @@
+"""ONNX Runtime, and the only file that knows it: opens graphs, checks where they really run, runs them."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from vicrop_engine.errors import EngineDamagedError, ProviderError
+from vicrop_engine.kv_cache import Tensor
+from vicrop_engine.manifest import GRAPHS, Manifest, mend_command
+
+PROVIDERS = {"cpu": "CPUExecutionProvider"}
+Feed = npt.NDArray[Any] | Tensor
+
+
+@dataclass(frozen=True)
+class Graph:
+    """One open graph; `inputs` and `outputs` are its names in order."""
+
+    session: Any
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
+
+    def run(self, feeds: Mapping[str, Feed]) -> dict[str, Tensor]:
+        """All outputs by name. Arrays and tensors may be mixed; feeds the graph lacks are left out."""
+        values = {name: self.tensor(feeds[name]) for name in self.inputs}
+        results = self.session.run_with_ort_values(list(self.outputs), values)
+        return dict(zip(self.outputs, results, strict=True))
+
+    @staticmethod
+    def tensor(feed: Feed) -> Tensor:
+        """The feed as a tensor of the runtime; a tensor is returned as it is."""
+        if isinstance(feed, np.ndarray):
+            value: Tensor = _runtime().OrtValue.ortvalue_from_numpy(feed)
+            return value
+        return feed
+
+
+@dataclass(frozen=True)
+class Graphs:
+    """The open graphs of one engine and the execution provider they run on."""
+
+    vision: Graph
+    lower: Graph
+    upper: Graph
+    provider: str
+
+
+def open_graphs(directory: Path, manifest: Manifest, threads: int | None = None) -> Graphs:
+    """Open all graphs of an engine for its target, on `threads` cores (all this process may use when None).
+
+    Raises ProviderError when ONNX Runtime or the provider is missing or another provider was chosen, and
+    EngineDamagedError when a graph cannot be opened.
+    """
+    if manifest.target not in PROVIDERS:
+        raise ProviderError(
+            f"the engine is for {manifest.target!r} and this version runs {', '.join(PROVIDERS)}; rebuild it"
+        )
+    provider = PROVIDERS[manifest.target]
+    runtime = _runtime()
+    options = _options(runtime, threads or usable_cores())
+    vision, lower, upper = (_open(runtime, directory, name, provider, options, manifest) for name in GRAPHS)
+    return Graphs(vision, lower, upper, provider)
+
+
+def usable_cores() -> int:
+    """How many processor cores this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def available_providers() -> list[str]:
+    """The execution providers compiled into this machine's ONNX Runtime. Raises ProviderError without one."""
+    return list(_runtime().get_available_providers())
+
+
+def _runtime() -> Any:
+    try:
+        import onnxruntime
+    except ImportError as error:
+        raise ProviderError(
+            "ONNX Runtime is not installed; run pip install 'vicrop-engine[cpu]' to have it"
+        ) from error
+    return onnxruntime
+
+
+def _options(runtime: Any, threads: int) -> Any:
+    options = runtime.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.log_severity_level = 3
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    return options
+
+
+def _open(runtime: Any, directory: Path, name: str, provider: str, options: Any, manifest: Manifest) -> Graph:
+    path = directory / f"{name}.onnx"
+    try:
+        session = runtime.InferenceSession(str(path), options, providers=[provider])
+    except Exception as error:
+        raise EngineDamagedError(f"{path} cannot be opened ({error}); {mend_command(manifest)}") from error
+    chosen = session.get_providers()
+    if not chosen or chosen[0] != provider:
+        raise ProviderError(f"{path.name} was to run on {provider} and got {chosen}; install that provider")
+    inputs: Sequence[Any] = session.get_inputs()
+    outputs: Sequence[Any] = session.get_outputs()
+    return Graph(session, tuple(item.name for item in inputs), tuple(item.name for item in outputs))

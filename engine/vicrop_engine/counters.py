@@ -1,0 +1,37 @@
+"""What an engine has run so far, so that tests and users can see what was reused."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Counters:
+    """Totals since loading; token counts include decode steps, and upper tokens went through lower too."""
+
+    vision_images: int = 0
+    vision_hits: int = 0
+    prefix_prefills: int = 0
+    prefix_hits: int = 0
+    general_prefills: int = 0
+    general_hits: int = 0
+    lower_tokens: int = 0
+    upper_tokens: int = 0
+    decode_steps: int = 0
+
+
+class Tally:
+    """The running totals behind `Counters`."""
+
+    def __init__(self) -> None:
+        self._counters = Counters()
+
+    def add(self, **amounts: int) -> None:
+        """Add to the named counters."""
+        grown = {name: getattr(self._counters, name) + amount for name, amount in amounts.items()}
+        self._counters = dataclasses.replace(self._counters, **grown)
+
+    def snapshot(self) -> Counters:
+        """The totals as they are now."""
+        return self._counters

@@ -1,0 +1,45 @@
+"""What is checked before an engine is opened: manifest, sizes and graphs always, weights once per copy.
+
+That a copy's weights were checked is remembered in the user's cache by path, size and time of change; a cache
+that cannot be written only means checking again.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+from pathlib import Path
+
+from vicrop_engine.manifest import MANIFEST, Manifest, hash_file, read_manifest, verify_files
+from vicrop_engine.models import cache_directory
+
+
+def checked_manifest(directory: Path, *, verify: bool = False) -> Manifest:
+    """The manifest of an engine whose files agree with it; `verify` hashes the weights in any case.
+
+    Raises EngineDirectoryError and EngineDamagedError.
+    """
+    manifest = read_manifest(directory)
+    marker = _marker(directory, manifest)
+    known = not verify and marker.exists()
+    verify_files(directory, manifest, weights=not known)
+    if not known:
+        _remember(marker)
+    return manifest
+
+
+def _marker(directory: Path, manifest: Manifest) -> Path:
+    """A file whose name stands for this directory with exactly these files."""
+    facts = [str(directory.resolve()), hash_file(directory / MANIFEST).sha256]
+    for name in sorted(manifest.files):
+        status = (directory / name).stat()
+        facts.append(f"{name} {status.st_size} {status.st_mtime_ns} {status.st_ino}")
+    digest = hashlib.sha256("\n".join(facts).encode("utf-8", "surrogateescape")).hexdigest()
+    return cache_directory() / "verified" / digest
+
+
+def _remember(marker: Path) -> None:
+    with contextlib.suppress(OSError):
+        marker.parent.mkdir(parents=True, exist_ok=True)
+        os.close(os.open(marker, os.O_CREAT | os.O_WRONLY, 0o644))

@@ -1,0 +1,103 @@
+"""One open engine: graphs, tokenizer, preprocessing and the caches that make a second question cheap.
+
+Answers to prefixes and image embeds; knows nothing of questions or crops.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from vicrop_engine.backend import open_graphs
+from vicrop_engine.config import Preprocessing, parse
+from vicrop_engine.counters import Tally
+from vicrop_engine.errors import EngineDamagedError
+from vicrop_engine.generate import Decoder
+from vicrop_engine.manifest import (
+    EMBEDDINGS,
+    MANIFEST,
+    PREPROCESSOR,
+    TOKENIZER,
+    Manifest,
+    hash_file,
+    mend_command,
+)
+from vicrop_engine.prefix_cache import ByteCache, Prefix, PrefixKey, pixel_digest
+from vicrop_engine.prompts import Ids, PromptBuilder
+from vicrop_engine.timing import Stopwatch
+from vicrop_engine.vision import VisionTower
+
+Floats = npt.NDArray[np.float32]
+VISION_SHARE = 8  # image embeds get one part in this many of the cache, prefixes the rest
+
+
+@dataclass(frozen=True)
+class Model:
+    """The parts of an open engine."""
+
+    digest: str
+    manifest: Manifest
+    provider: str
+    preprocessing: Preprocessing
+    prompts: PromptBuilder
+    vision: VisionTower
+    decoder: Decoder
+    prefixes: ByteCache[Prefix]
+    tally: Tally
+
+    def prefix(self, pixels: Floats, ids: Ids, watch: Stopwatch) -> tuple[PrefixKey, Prefix]:
+        """The image prefix for these pixels and token ids, from the cache or prefilled now."""
+        key = PrefixKey(self.digest, pixel_digest(pixels), ids)
+        held = self.prefixes.get(key)
+        if held is not None:
+            self.tally.add(prefix_hits=1)
+            return key, held
+        watch.enter("vision")
+        embeds = self.vision.embed(pixels)
+        watch.enter("prefill")
+        self.tally.add(prefix_prefills=1)
+        made = Prefix(self.decoder.prefill(ids, [embeds]).cache)
+        self.prefixes.put(key, made)
+        return key, made
+
+
+def open_model(directory: Path, manifest: Manifest, threads: int | None, cache_bytes: int) -> Model:
+    """Open the engine in `directory`, whose files have been checked.
+
+    `cache_bytes` bounds prefixes and image embeds together. Raises EngineDamagedError and ProviderError.
+    """
+    graphs = open_graphs(directory, manifest, threads)
+    tally = Tally()
+    document = json.loads((directory / PREPROCESSOR).read_text(encoding="utf-8"))
+    prompts = PromptBuilder(
+        directory / TOKENIZER, manifest.prompts, manifest.tokens, manifest.vision.image_tokens
+    )
+    return Model(
+        digest=hash_file(directory / MANIFEST).sha256,
+        manifest=manifest,
+        provider=graphs.provider,
+        preprocessing=parse(Preprocessing, document, str(directory / PREPROCESSOR)),
+        prompts=prompts,
+        vision=VisionTower(graphs.vision, cache_bytes // VISION_SHARE, tally),
+        decoder=Decoder(graphs, _embeddings(directory, manifest), manifest.decoder, manifest.tokens, tally),
+        prefixes=ByteCache(cache_bytes - cache_bytes // VISION_SHARE),
+        tally=tally,
+    )
+
+
+def _embeddings(directory: Path, manifest: Manifest) -> Floats:
+    path = directory / EMBEDDINGS
+    wanted = (manifest.decoder.vocab_size, manifest.decoder.hidden_size)
+    try:
+        table = np.load(path, mmap_mode="r", allow_pickle=False)
+    except (OSError, ValueError) as error:
+        raise EngineDamagedError(f"{path} cannot be read ({error}); {mend_command(manifest)}") from error
+    if table.shape != wanted or table.dtype != np.float32:
+        raise EngineDamagedError(
+            f"{path} holds {table.dtype} {table.shape}, wanted float32 {wanted}; {mend_command(manifest)}"
+        )
+    return np.asarray(table)

@@ -1,0 +1,105 @@
+"""Image prefixes kept for the next question on the same picture: least recently used, bounded in bytes.
+
+The key holds the digest of the preprocessed pixels, the engine and the token ids themselves. Knows nothing of
+how a prefix is made.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections import OrderedDict
+from collections.abc import Hashable
+from dataclasses import dataclass, field
+from typing import Generic, NamedTuple, Protocol, TypeVar
+
+import numpy as np
+import numpy.typing as npt
+
+from vicrop_engine.kv_cache import KVCache
+
+Rows = npt.NDArray[np.float32]
+
+
+class Sized(Protocol):
+    """Anything that knows how many bytes it holds."""
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes held now."""
+
+
+V = TypeVar("V", bound=Sized)
+
+
+class PrefixKey(NamedTuple):
+    """What a prefix depends on: digests of engine and pixels, and the token ids."""
+
+    engine: str
+    pixels: bytes
+    ids: tuple[int, ...]
+
+
+@dataclass
+class Prefix:
+    """An image prefix ready to be continued, with the general prompt's attention rows by layers.
+
+    Rows are [layers, heads, patches]; they depend on the picture alone, so they are kept here.
+    """
+
+    cache: KVCache
+    general: dict[tuple[int, ...], Rows] = field(default_factory=dict)
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes held by keys, values and rows."""
+        return self.cache.nbytes + sum(rows.nbytes for rows in self.general.values())
+
+
+class ByteCache(Generic[V]):
+    """Least recently used values whose bytes together stay within `capacity`; what is larger is not kept."""
+
+    def __init__(self, capacity: int) -> None:
+        self.capacity = capacity
+        self.nbytes = 0
+        self._values: OrderedDict[Hashable, tuple[V, int]] = OrderedDict()
+
+    def __len__(self) -> int:
+        return len(self._values)
+
+    def get(self, key: Hashable) -> V | None:
+        """The value, now the most recently used; None when it is not held."""
+        if key not in self._values:
+            return None
+        self._values.move_to_end(key)
+        return self._values[key][0]
+
+    def put(self, key: Hashable, value: V) -> None:
+        """Hold `value`, in place of what `key` held, and let the least recently used go until the rest fits.
+
+        A value that has grown is to be put again.
+        """
+        self._drop(key)
+        size = value.nbytes
+        if size > self.capacity:
+            return
+        self._values[key] = (value, size)
+        self.nbytes += size
+        while self.nbytes > self.capacity:
+            self._drop(next(iter(self._values)))
+
+    def check_integrity(self) -> None:
+        """Raises AssertionError when the byte count is not what the values hold, or over the capacity."""
+        actual = sum(value.nbytes for value, _ in self._values.values())
+        if not self.nbytes == actual <= self.capacity:
+            raise AssertionError(f"{self.nbytes} bytes counted, {actual} held, {self.capacity} allowed")
+
+    def _drop(self, key: Hashable) -> None:
+        if key in self._values:
+            self.nbytes -= self._values.pop(key)[1]
+
+
+def pixel_digest(pixels: npt.NDArray[np.float32]) -> bytes:
+    """A digest of shape and values of preprocessed pixels."""
+    digest = hashlib.blake2b(repr(pixels.shape).encode(), digest_size=32)
+    digest.update(np.ascontiguousarray(pixels).data)
+    return digest.digest()

@@ -1,0 +1,124 @@
+"""One ask, checked before any work starts: settings, layers, prompts and whether they fit the context."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from vicrop_engine.errors import BoxError, QuestionError, SettingError, nearest
+from vicrop_engine.image import Box
+from vicrop_engine.layers import LayerChoice, parse_layers
+from vicrop_engine.localizers import GivenBox, Localizer, RelativeAttention, check_method
+from vicrop_engine.model import Model
+from vicrop_engine.prompts import Prompt
+from vicrop_engine.reading import Prompted
+
+COMPAT = "mllms-know"
+HIGH_RES = ("auto", "on", "off")
+
+
+@dataclass(frozen=True)
+class Settings:
+    """The keywords of an ask as the user gave them; `ViCropEngine.ask` says what they mean."""
+
+    method: str
+    high_res: str
+    layers: LayerChoice | None
+    max_new_tokens: int
+    first_answer: bool
+    compat: str | None
+    box: Sequence[int] | None
+    localize: str | None
+
+
+@dataclass(frozen=True)
+class Request:
+    """What an ask will do. Without a localizer there is no crop and the first answer is the final one."""
+
+    prompted: Prompted
+    localizer: Localizer | None
+    first_answer: bool
+    compat: bool
+    box: Box | None
+
+    def check_picture(self, size: tuple[int, int]) -> None:
+        """Raises BoxError unless a given box holds a pixel and lies inside the picture (width, height)."""
+        x0, y0, x1, y1 = self.box or (0, 0, *size)
+        if not (0 <= x0 < x1 <= size[0] and 0 <= y0 < y1 <= size[1]):
+            raise BoxError(
+                f"box {x0},{y0},{x1},{y1} is not inside the picture of {size[0]} x {size[1]} pixels; "
+                "give x0,y0,x1,y1 with x0 < x1 and y0 < y1"
+            )
+
+
+def plan_request(model: Model, question: str, settings: Settings) -> Request:
+    """Check a question and its settings. Raises the error of whatever cannot be used."""
+    _check_settings(settings)
+    box = None if settings.box is None else _box(settings.box)
+    localizer = _localizer(model, settings, box)
+    model.prompts.check(question)
+    if settings.localize is not None:
+        model.prompts.check(settings.localize, "localize question")
+    prompted = Prompted(
+        model.prompts.one_image(question),
+        None if settings.localize is None else model.prompts.one_image(settings.localize),
+        model.prompts.general(),
+        model.prompts.two_images(question),
+    )
+    used = [prompted.question]
+    if localizer is not None:
+        used += [prompted.localize or prompted.question, prompted.general, prompted.two_images]
+    _check_context(used, settings.max_new_tokens, model.manifest.decoder.context_length)
+    first_answer = settings.first_answer or localizer is None
+    return Request(prompted, localizer, first_answer, settings.compat is not None, box)
+
+
+def _check_settings(settings: Settings) -> None:
+    check_method(settings.method)
+    if settings.high_res not in HIGH_RES:
+        raise SettingError(
+            f"unknown high_res {settings.high_res!r}; known: {', '.join(HIGH_RES)}"
+            f"{nearest(str(settings.high_res), HIGH_RES)}"
+        )
+    if settings.high_res == "on":
+        raise SettingError("high_res 'on' is not built yet; use 'auto' or 'off'")
+    if settings.compat not in (None, COMPAT):
+        raise SettingError(f"unknown compat {settings.compat!r}; known: {COMPAT}")
+    count = settings.max_new_tokens
+    if not isinstance(count, int) or isinstance(count, bool) or count < 1:
+        raise SettingError(f"got max_new_tokens {count!r}, wanted a whole number from 1 up")
+    if settings.box is not None and settings.method == "none":
+        raise SettingError("got a box and method 'none', which makes no crop; leave one of them out")
+
+
+def _localizer(model: Model, settings: Settings, box: Box | None) -> Localizer | None:
+    manifest = model.manifest
+    layers = manifest.crop.layers
+    if settings.layers is not None:
+        layers = parse_layers(settings.layers, manifest.decoder.num_layers)
+    if box is not None:
+        return GivenBox(box)
+    if settings.method == "none":
+        return None
+    return RelativeAttention(layers, always=settings.compat is not None)
+
+
+def _box(value: Any) -> Box:
+    try:
+        x0, y0, x1, y1 = (int(side) for side in value)
+        exact = all(int(side) == side for side in value)
+    except (TypeError, ValueError) as error:
+        raise BoxError(f"got {value!r} as a box, wanted four whole numbers x0, y0, x1, y1") from error
+    if not exact:
+        raise BoxError(f"got {value!r} as a box, wanted four whole numbers x0, y0, x1, y1")
+    return x0, y0, x1, y1
+
+
+def _check_context(prompts: Sequence[Prompt], max_new_tokens: int, context: int) -> None:
+    longest = max(len(prompt) for prompt in prompts)
+    if longest + max_new_tokens > context:
+        raise QuestionError(
+            f"the question makes a prompt of {longest} tokens, which with {max_new_tokens} for the answer is "
+            f"more than the model's context of {context}; ask a shorter one"
+        )

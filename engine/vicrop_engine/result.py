@@ -1,0 +1,81 @@
+"""What an ask gives back, and its JSON form."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from vicrop_engine.crop import Heatmap
+from vicrop_engine.image import Box
+
+
+@dataclass(frozen=True)
+class EngineInfo:
+    """Which engine answered, and where it ran."""
+
+    model: str
+    precision: str
+    provider: str
+
+
+@dataclass(frozen=True)
+class TokenCounts:
+    """Prompt tokens run now, prompt tokens taken over from a KV cache instead, and tokens generated."""
+
+    prefill: int
+    reused: int
+    decoded: int
+
+
+@dataclass(frozen=True)
+class Answer:
+    """One answered question.
+
+    `crop_box` is x0, y0, x1, y1 in picture pixels after EXIF rotation, half open; None without a crop.
+    `heatmap` is float32 [rows, cols] over `heatmap_box` (in picture pixels; it may reach beyond the picture,
+    where cells are zero), None when the method made none or the picture fits one crop window. `layers` are
+    those it was read from. `confidence` is the geometric mean of the final answer's token probabilities, the
+    end sign included. `timings` are seconds by stage with their sum "total". `token_ids` are the final
+    answer's, and `first_token_ids` the first's, end sign included. `notices` are sentences about how the
+    picture was read.
+    """
+
+    answer: str
+    answer_without_crop: str | None
+    method: str
+    high_res: bool
+    crop_box: Box | None
+    image_size: tuple[int, int]
+    heatmap: Heatmap | None
+    heatmap_box: tuple[float, float, float, float] | None
+    layers: tuple[int, ...]
+    confidence: float
+    timings: dict[str, float]
+    tokens: TokenCounts
+    engine: EngineInfo
+    token_ids: tuple[int, ...] = ()
+    first_token_ids: tuple[int, ...] = ()
+    notices: tuple[str, ...] = ()
+
+    def to_json(self) -> dict[str, Any]:
+        """The document `ask --json` prints."""
+        return {
+            "answer": self.answer,
+            "answer_without_crop": self.answer_without_crop,
+            "method": self.method,
+            "high_res": self.high_res,
+            "crop_box": None if self.crop_box is None else list(self.crop_box),
+            "image_size": list(self.image_size),
+            "heatmap": None if self.heatmap is None else _heatmap_json(self.heatmap),
+            "layers": list(self.layers),
+            "confidence": round(self.confidence, 6),
+            "timings": {stage: round(seconds, 6) for stage, seconds in self.timings.items()},
+            "tokens": vars(self.tokens).copy(),
+            "engine": vars(self.engine).copy(),
+        }
+
+
+def _heatmap_json(heatmap: Heatmap) -> dict[str, Any]:
+    rows, cols = heatmap.shape
+    values = [[float(f"{value:.7g}") for value in row] for row in heatmap.tolist()]
+    return {"rows": rows, "cols": cols, "values": values}

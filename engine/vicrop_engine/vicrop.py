@@ -1,0 +1,183 @@
+"""The engine: ask about a picture, look where the model looks, crop, and ask again on the same prefix."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+from vicrop_engine.counters import Counters
+from vicrop_engine.errors import BatchError, ViCropError
+from vicrop_engine.generate import Generation
+from vicrop_engine.geometry import placed_grid, whole_grid
+from vicrop_engine.image import ImageInput, Picture, open_picture
+from vicrop_engine.layers import LayerChoice
+from vicrop_engine.loading import checked_manifest
+from vicrop_engine.localizers import Localization
+from vicrop_engine.manifest import Manifest
+from vicrop_engine.model import Model, open_model
+from vicrop_engine.models import resolve
+from vicrop_engine.preprocessing import ModelInput, preprocess
+from vicrop_engine.reading import Reading
+from vicrop_engine.request import Request, Settings, plan_request
+from vicrop_engine.result import Answer, EngineInfo, TokenCounts
+from vicrop_engine.timing import Stopwatch
+
+DEFAULT_CACHE_BYTES = 1 << 30
+
+
+class ViCropEngine:
+    """An open engine. Asks from several threads run one after the other."""
+
+    def __init__(self, model: Model) -> None:
+        self._model = model
+        self._lock = threading.Lock()
+
+    @classmethod
+    def load(
+        cls,
+        engine: str | os.PathLike[str],
+        *,
+        threads: int | None = None,
+        cache_bytes: int = DEFAULT_CACHE_BYTES,
+        verify: bool = False,
+    ) -> ViCropEngine:
+        """Open an engine directory, or a model by name (built once into the cache when it never was).
+
+        `threads` is how many cores to use (all when None); `cache_bytes` bounds what is kept of pictures for
+        later questions; `verify` hashes the weights again. Raises EngineDirectoryError, EngineDamagedError,
+        UnknownModelError and ProviderError.
+        """
+        directory = Path(resolve(engine))
+        manifest = checked_manifest(directory, verify=verify)
+        return cls(open_model(directory, manifest, threads, cache_bytes))
+
+    @property
+    def manifest(self) -> Manifest:
+        """What the engine is."""
+        return self._model.manifest
+
+    @property
+    def provider(self) -> str:
+        """The execution provider the graphs really run on."""
+        return self._model.provider
+
+    @property
+    def counters(self) -> Counters:
+        """What has been run since loading."""
+        return self._model.tally.snapshot()
+
+    def check_integrity(self) -> None:
+        """Raises AssertionError when a cache does not hold what it says it holds."""
+        self._model.prefixes.check_integrity()
+        self._model.vision.cache.check_integrity()
+
+    def ask(
+        self,
+        image: ImageInput,
+        question: str,
+        *,
+        method: str = "rel-att",
+        high_res: str = "auto",
+        layers: LayerChoice | None = None,
+        max_new_tokens: int = 20,
+        first_answer: bool = True,
+        compat: str | None = None,
+        box: Sequence[int] | None = None,
+        localize: str | None = None,
+    ) -> Answer:
+        """Answer `question` about `image`, with and without a crop of the place that matters.
+
+        `method` is "rel-att" or "none"; a `box` (x0, y0, x1, y1 in picture pixels) is cropped to instead.
+        `layers` are 14, "10-20" or "all"; `localize` is a shorter question to look with; `first_answer` False
+        leaves the answer without crop out; `compat` "mllms-know" takes the published code's own geometry.
+        Raises ImageError, QuestionError, or the error of the setting that cannot be used.
+        """
+        watch = Stopwatch()
+        settings = Settings(method, high_res, layers, max_new_tokens, first_answer, compat, box, localize)
+        request = plan_request(self._model, question, settings)
+        picture = open_picture(image)
+        request.check_picture(picture.size)
+        with self._lock:
+            before = self.counters
+            reading = self._read(picture, request, watch)
+            first = reading.first_answer(max_new_tokens) if request.first_answer else None
+            if request.localizer is None:
+                found, final = None, first or reading.first_answer(max_new_tokens)
+            else:
+                found = request.localizer.locate(reading)
+                watch.enter("crop_vision")
+                crop = self._pixels(picture.crop(found.box), request)
+                final = reading.answer_with(crop, max_new_tokens)
+            return self._answer(reading, before, found, first, final)
+
+    def ask_batch(
+        self, items: Iterable[tuple[ImageInput, str]], *, return_errors: bool = False, **keywords: Any
+    ) -> list[Any]:
+        """Answer every (image, question), with the same results as one by one.
+
+        One bad item does not lose the others: all are asked, then BatchError is raised with `results` holding an
+        Answer or the ViCropError for each; with `return_errors` that list is returned instead.
+        """
+        results: list[Answer | ViCropError] = []
+        for image, question in items:
+            try:
+                results.append(self.ask(image, question, **keywords))
+            except ViCropError as error:
+                results.append(error)
+        if not return_errors and any(isinstance(result, ViCropError) for result in results):
+            raise BatchError(results)
+        return results
+
+    def _read(self, picture: Picture, request: Request, watch: Stopwatch) -> Reading:
+        seen = self._pixels(picture, request)
+        vision, model = self._model.manifest.vision, self._model
+        grid = (
+            whole_grid(vision.rows, vision.cols, picture.size)
+            if request.compat
+            else placed_grid(vision.rows, vision.cols, vision.patch_size, seen.placement, picture.size)
+        )
+        key, prefix = model.prefix(seen.pixels, request.prompted.question.prefix, watch)
+        keep = request.first_answer
+        return Reading(model, picture, grid, request.prompted, key, prefix, watch, keep)
+
+    def _pixels(self, picture: Picture, request: Request) -> ModelInput:
+        return preprocess(picture.image, self._model.preprocessing, "processor" if request.compat else None)
+
+    def _answer(
+        self,
+        reading: Reading,
+        before: Counters,
+        found: Localization | None,
+        first: Generation | None,
+        final: Generation,
+    ) -> Answer:
+        model, manifest = self._model, self._model.manifest
+        answer = model.prompts.decode(final.ids)
+        first_text = None if first is None else model.prompts.decode(first.ids)
+        decoded = len(final.ids) + (len(first.ids) if first is not None and first is not final else 0)
+        return Answer(
+            answer=answer,
+            answer_without_crop=first_text,
+            method="none" if found is None else found.method,
+            high_res=False,
+            crop_box=None if found is None else found.box,
+            image_size=reading.picture.size,
+            heatmap=None if found is None else found.heatmap,
+            heatmap_box=None if found is None or found.heatmap is None else reading.grid.box,
+            layers=() if found is None else found.layers,
+            confidence=final.confidence,
+            tokens=_token_counts(reading.prompt_tokens, decoded, before, self.counters),
+            engine=EngineInfo(manifest.model.name, manifest.precision, model.provider),
+            token_ids=final.ids,
+            first_token_ids=() if first is None else first.ids,
+            notices=reading.picture.notices,
+            timings=reading.watch.finish(),
+        )
+
+
+def _token_counts(prompt_tokens: int, decoded: int, before: Counters, after: Counters) -> TokenCounts:
+    run = after.lower_tokens - before.lower_tokens - (after.decode_steps - before.decode_steps)
+    return TokenCounts(prefill=run, reused=prompt_tokens - run, decoded=decoded)
