@@ -13,7 +13,16 @@ from typing import Any, Literal
 
 import torch
 from safetensors.torch import save_file
-from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
+from tokenizers import (
+    AddedToken,
+    Tokenizer,
+    decoders,
+    models,
+    normalizers,
+    pre_tokenizers,
+    processors,
+    trainers,
+)
 from transformers import CLIPVisionConfig, LlamaConfig, LlavaConfig, LlavaForConditionalGeneration
 
 CLIP_MEAN = [0.48145466, 0.4578275, 0.40821073]
@@ -147,7 +156,9 @@ def llava_config(spec: CheckpointSpec, tokenizer: Tokenizer) -> LlavaConfig:
 def random_state(config: LlavaConfig, seed: int) -> dict[str, torch.Tensor]:
     """Every tensor of the model under transformers' own names, from one seeded generator."""
     with torch.device("meta"):
-        shapes = {name: value.shape for name, value in LlavaForConditionalGeneration(config).state_dict().items()}
+        shapes = {
+            name: value.shape for name, value in LlavaForConditionalGeneration(config).state_dict().items()
+        }
     generator = torch.Generator().manual_seed(seed)
     state = {name: _random_tensor(name, shape, generator) for name, shape in shapes.items()}
     if config.tie_word_embeddings:
@@ -208,7 +219,9 @@ def write_processor(directory: Path, spec: CheckpointSpec) -> None:
 
 
 def _write_weights(directory: Path, state: dict[str, torch.Tensor], spec: CheckpointSpec) -> None:
-    named = {_stored_name(name, spec.naming): value.to(spec.dtype).contiguous() for name, value in state.items()}
+    named = {
+        _stored_name(name, spec.naming): value.to(spec.dtype).contiguous() for name, value in state.items()
+    }
     if spec.shards == 1:
         save_file(named, directory / "model.safetensors", metadata={"format": "pt"})
         return

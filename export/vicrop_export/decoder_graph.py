@@ -1,0 +1,174 @@
+"""The Llama decoder as two torch modules: the lower layers, and the upper layers with the language head.
+
+Both take the KV cache in and give it back longer, and hand out attention rows after softmax for the token
+positions asked for. Batch is 1. Written from the architecture, so that nothing depends on how transformers
+builds its masks; the build checks the numbers against transformers. Knows nothing of ONNX.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from vicrop_export.llava_config import TextFacts
+from vicrop_export.modules import ACTIVATIONS, Projection, RmsNorm, merge_heads, split_heads
+from vicrop_export.tensors import CheckpointTensors
+
+KeyValue = tuple[Tensor, Tensor]
+Rotation = tuple[Tensor, Tensor]
+
+
+class RotaryAngles(nn.Module):
+    """Cosine and sine of every position's angles: [1, seq] to two [1, 1, seq, head_dim / 2]."""
+
+    def __init__(self, head_dim: int, theta: float) -> None:
+        super().__init__()
+        exponents = torch.arange(0, head_dim, 2, dtype=torch.float32) / head_dim
+        self.register_buffer("inverse_frequencies", 1.0 / theta**exponents, persistent=False)
+
+    def forward(self, position_ids: Tensor) -> Rotation:
+        angles = position_ids[:, None, :, None].to(torch.float32) * self.inverse_frequencies
+        return torch.cos(angles), torch.sin(angles)
+
+
+def rotate(x: Tensor, rotation: Rotation) -> Tensor:
+    """Rotary embedding in Llama's layout: dimension i is paired with i + head_dim / 2."""
+    cos, sin = rotation
+    first, second = x.chunk(2, dim=-1)
+    return torch.cat((first * cos - second * sin, second * cos + first * sin), dim=-1)
+
+
+def causal_bias(num_new: int, num_past: int) -> Tensor:
+    """[new, past + new], 0 where new token i may look (keys up to past + i) and -inf elsewhere."""
+    queries = torch.arange(num_new)[:, None] + num_past
+    keys = torch.arange(num_past + num_new)[None, :]
+    return torch.where(keys <= queries, 0.0, float("-inf"))
+
+
+class Attention(nn.Module):
+    """Grouped-query attention with rotary positions."""
+
+    def __init__(self, tensors: CheckpointTensors, prefix: str, facts: TextFacts) -> None:
+        super().__init__()
+        self.query, self.key, self.value, self.output = (
+            tensors.projection(f"{prefix}.{name}_proj", bias=facts.attention_bias) for name in "qkvo"
+        )
+        self.num_heads, self.num_kv_heads = facts.num_heads, facts.num_kv_heads
+        self.scale = facts.head_dim**-0.5
+
+    def project(self, x: Tensor, rotation: Rotation, past: KeyValue) -> tuple[Tensor, Tensor, Tensor]:
+        """Grouped queries [1, kv_heads, groups, seq, dim]; keys and values [1, kv_heads, past + seq, dim]."""
+        query = rotate(split_heads(self.query(x), self.num_heads), rotation) * self.scale
+        key = rotate(split_heads(self.key(x), self.num_kv_heads), rotation)
+        value = split_heads(self.value(x), self.num_kv_heads)
+        grouped = query.unflatten(1, (self.num_kv_heads, -1))
+        return grouped, torch.cat((past[0], key), dim=2), torch.cat((past[1], value), dim=2)
+
+    @staticmethod
+    def weights(grouped: Tensor, key: Tensor, bias: Tensor) -> Tensor:
+        """Attention [1, kv_heads, groups, queries, total] of some of the queries."""
+        scores = torch.matmul(grouped, key.unsqueeze(2).transpose(-1, -2))
+        return torch.softmax(scores + bias, dim=-1)
+
+    def mix(self, grouped: Tensor, key: Tensor, value: Tensor, bias: Tensor) -> Tensor:
+        """The attention layer's output [1, queries, hidden]."""
+        mixed = torch.matmul(self.weights(grouped, key, bias), value.unsqueeze(2))
+        return self.output(merge_heads(mixed.flatten(1, 2)))
+
+
+class DecoderLayer(nn.Module):
+    """One Llama layer; with `last_only` it carries only the last token on."""
+
+    def __init__(self, tensors: CheckpointTensors, index: int, facts: TextFacts, last_only: bool) -> None:
+        super().__init__()
+        prefix = f"language_model.layers.{index}"
+        self.attention = Attention(tensors, f"{prefix}.self_attn", facts)
+        self.attention_norm = RmsNorm(tensors.get(f"{prefix}.input_layernorm.weight"), facts.norm_eps)
+        self.mlp_norm = RmsNorm(tensors.get(f"{prefix}.post_attention_layernorm.weight"), facts.norm_eps)
+        self.gate, self.up, self.down = (
+            tensors.projection(f"{prefix}.mlp.{name}_proj", bias=facts.mlp_bias)
+            for name in ("gate", "up", "down")
+        )
+        self.activation = ACTIVATIONS[facts.activation]
+        self.last_only = last_only
+
+    def forward(
+        self, hidden: Tensor, rotation: Rotation, bias: Tensor, tap_positions: Tensor, past: KeyValue
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Hidden states, attention [rows, heads, total] at the taps, and this layer's keys and values."""
+        grouped, key, value = self.attention.project(self.attention_norm(hidden), rotation, past)
+        tapped = grouped.index_select(3, tap_positions)
+        rows = self.attention.weights(tapped, key, bias.index_select(0, tap_positions))
+        if self.last_only:
+            hidden, grouped, bias = hidden[:, -1:], grouped[:, :, :, -1:], bias[-1:]
+        hidden = hidden + self.attention.mix(grouped, key, value, bias)
+        normed = self.mlp_norm(hidden)
+        hidden = hidden + self.down(self.activation(self.gate(normed)) * self.up(normed))
+        return hidden, rows.flatten(1, 2)[0].transpose(0, 1), key, value
+
+
+class DecoderStack(nn.Module):
+    """Some of the decoder's layers; with `to_head` only the last token leaves them."""
+
+    def __init__(self, tensors: CheckpointTensors, facts: TextFacts, layers: range, *, to_head: bool) -> None:
+        super().__init__()
+        self.angles = RotaryAngles(facts.head_dim, facts.rope_theta)
+        self.layers = nn.ModuleList(
+            DecoderLayer(tensors, index, facts, last_only=to_head and index == layers[-1]) for index in layers
+        )
+
+    def forward(
+        self, hidden: Tensor, position_ids: Tensor, tap_positions: Tensor, past: list[KeyValue]
+    ) -> tuple[Tensor, Tensor, list[Tensor]]:
+        """Hidden states, attention [layers, rows, heads, total], and every layer's keys and values in turn."""
+        rotation = self.angles(position_ids)
+        bias = causal_bias(hidden.shape[1], past[0][0].shape[2])
+        rows, present = [], []
+        for layer, layer_past in zip(self.layers, past, strict=True):
+            hidden, layer_rows, key, value = layer(hidden, rotation, bias, tap_positions, layer_past)
+            rows.append(layer_rows)
+            present += [key, value]
+        return hidden, torch.stack(rows), present
+
+
+class LanguageHead(nn.Module):
+    """Final norm and vocabulary projection of the last token: [1, seq, hidden] to [1, vocab]."""
+
+    def __init__(self, tensors: CheckpointTensors, facts: TextFacts) -> None:
+        super().__init__()
+        self.norm = RmsNorm(tensors.get("language_model.norm.weight"), facts.norm_eps)
+        name = "language_model.embed_tokens" if facts.tied_embeddings else "lm_head"
+        self.vocabulary = Projection(tensors.get(f"{name}.weight"))
+
+    def forward(self, hidden_states: Tensor) -> Tensor:
+        logits: Tensor = self.vocabulary(self.norm(hidden_states[:, -1]))
+        return logits
+
+
+class LowerDecoder(nn.Module):
+    """The first `num_layers` layers: embeddings in, hidden states, attention rows and KV out."""
+
+    def __init__(self, tensors: CheckpointTensors, facts: TextFacts, num_layers: int) -> None:
+        super().__init__()
+        self.stack = DecoderStack(tensors, facts, range(num_layers), to_head=False)
+
+    def forward(
+        self, inputs_embeds: Tensor, position_ids: Tensor, tap_positions: Tensor, past: list[KeyValue]
+    ) -> tuple[Tensor, ...]:
+        hidden, rows, present = self.stack(inputs_embeds, position_ids, tap_positions, past)
+        return hidden, rows, *present
+
+
+class UpperDecoder(nn.Module):
+    """Layers from `first` on, then the head: hidden states in, logits, attention rows and KV out."""
+
+    def __init__(self, tensors: CheckpointTensors, facts: TextFacts, first: int) -> None:
+        super().__init__()
+        self.stack = DecoderStack(tensors, facts, range(first, facts.num_layers), to_head=True)
+        self.head = LanguageHead(tensors, facts)
+
+    def forward(
+        self, hidden_states: Tensor, position_ids: Tensor, tap_positions: Tensor, past: list[KeyValue]
+    ) -> tuple[Tensor, ...]:
+        hidden, rows, present = self.stack(hidden_states, position_ids, tap_positions, past)
+        return self.head(hidden), rows, *present

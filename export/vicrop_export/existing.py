@@ -1,0 +1,61 @@
+"""Decides what a build may do with a directory that is already there.
+
+Only ever lets an engine be replaced, never somebody's other files.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from vicrop_engine.errors import EngineDirectoryError
+from vicrop_engine.manifest import MANIFEST, REQUIRED, Manifest, read_manifest, verify_files
+from vicrop_export.plan import Plan, versions
+
+OWN_FILES = {MANIFEST, *REQUIRED, *(f"{name}.data" for name in REQUIRED if name.endswith(".onnx"))}
+
+
+def reusable(output: Path, plan: Plan, *, force: bool) -> Manifest | None:
+    """The manifest of the very engine asked for if it is already there; None when there is work to do.
+
+    Raises EngineDirectoryError when `output` holds anything that may not be replaced, EngineDamagedError when
+    it holds a damaged engine and `force` is not set.
+    """
+    if not output.exists():
+        return None
+    if not output.is_dir():
+        raise EngineDirectoryError(f"{output} is a file; give -o a directory that does not exist yet")
+    names = {path.name for path in output.iterdir()}
+    if not names:
+        return None
+    strangers = sorted(names - OWN_FILES)
+    if strangers:
+        raise EngineDirectoryError(
+            f"{output} holds other files ({strangers[0]}) and is left alone; give -o a directory that does not exist yet"
+        )
+    if force:
+        return None
+    manifest = read_manifest(output)
+    if not is_same(manifest, plan):
+        raise EngineDirectoryError(
+            f"{output} holds another engine ({manifest.model.name}, layers {_listed(manifest.crop.layers)}, "
+            f"{manifest.precision} for {manifest.target}); --force replaces it"
+        )
+    verify_files(output, manifest, weights=True)
+    return manifest
+
+
+def is_same(manifest: Manifest, plan: Plan) -> bool:
+    """Whether an engine is what building the plan would give."""
+    wanted = (plan.name, plan.checkpoint.revision, plan.layers, plan.precision, plan.target)
+    own = "vicrop-engine"
+    return wanted == (
+        manifest.model.name,
+        manifest.model.revision,
+        manifest.crop.layers,
+        manifest.precision,
+        manifest.target,
+    ) and manifest.versions.get(own) == versions().get(own)
+
+
+def _listed(layers: tuple[int, ...]) -> str:
+    return ", ".join(map(str, layers))

@@ -1,0 +1,87 @@
+"""What transformers computes for one image and one prompt: the truth a build is checked against.
+
+Loads the checkpoint by transformers' own code, in float32 with eager attention, and keeps only the numbers.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from vicrop_engine.errors import CheckpointError
+from vicrop_export.tokens import stop_tokens
+
+Floats = NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Probe:
+    """One image and a prompt cut in three: image prefix, question suffix, one decoded token."""
+
+    pixel_values: Floats  # [1, 3, side, side]
+    image_token: int
+    prefix: list[int]  # with the image token repeated once per image embedding
+    suffix: list[int]
+    decoded: int
+
+    @property
+    def ids(self) -> list[int]:
+        """The whole prompt."""
+        return [*self.prefix, *self.suffix, self.decoded]
+
+
+@dataclass(frozen=True)
+class Reference:
+    """Transformers' numbers: `attention` [layers, positions, heads, len] and `logits` [2, vocab].
+
+    `attention` has every position; `logits` those after the suffix and after the decoded token.
+    """
+
+    image_embeds: Floats
+    attention: Floats
+    logits: Floats
+    eos: tuple[int, ...]
+
+
+def run_reference(directory: Path, probe: Probe) -> Reference:
+    """Run the checkpoint on the probe. Raises CheckpointError when transformers finds it incomplete."""
+    model = _load(directory)
+    ids = torch.tensor([probe.ids])
+    pixel_values = torch.from_numpy(probe.pixel_values)
+    with torch.no_grad():
+        embeds = model.get_image_features(pixel_values=pixel_values).pooler_output[0]
+        output = model(input_ids=ids, pixel_values=pixel_values, output_attentions=True, use_cache=False)
+    attention = torch.cat(output.attentions).transpose(1, 2)
+    return Reference(
+        image_embeds=embeds.numpy(),
+        attention=attention.numpy(),
+        logits=output.logits[0, -2:].numpy(),
+        eos=stop_tokens(model.generation_config.eos_token_id),
+    )
+
+
+def _load(directory: Path) -> torch.nn.Module:
+    from transformers import LlavaForConditionalGeneration
+
+    try:
+        model, report = LlavaForConditionalGeneration.from_pretrained(
+            directory,
+            dtype=torch.float32,
+            attn_implementation="eager",
+            local_files_only=True,
+            output_loading_info=True,
+        )
+    except Exception as error:  # transformers raises many types for a damaged checkpoint
+        raise CheckpointError(f"{directory}: transformers cannot load the checkpoint: {error}") from error
+    missing = sorted(report["missing_keys"])
+    if missing:
+        raise CheckpointError(
+            f"{directory}: {len(missing)} tensors are missing, the first is {missing[0]!r}; "
+            "wanted a complete LLaVA checkpoint"
+        )
+    loaded: torch.nn.Module = model.eval()
+    return loaded

@@ -1,0 +1,113 @@
+"""A checkpoint's tensors by one name, whichever way the file spells it.
+
+Reads safetensors only, one tensor at a time from memory-mapped files. Knows the naming schemes of LLaVA
+checkpoints; not what the tensors are for.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from torch import Tensor
+
+from vicrop_engine.errors import CheckpointError
+from vicrop_export.modules import LayerNorm, Projection
+
+WEIGHTS = "model.safetensors"
+INDEX = "model.safetensors.index.json"
+PARTS = ("vision_tower.", "language_model.", "multi_modal_projector.")
+
+
+def canonical_name(name: str) -> str:
+    """The one name of a tensor: `vision_tower.…`, `language_model.…`, `multi_modal_projector.…`, `lm_head.weight`.
+
+    Published LLaVA checkpoints say `language_model.model.…` and `vision_tower.vision_model.…`, newer ones
+    `model.language_model.…`, `model.vision_tower.…`.
+    """
+    name = name.removeprefix("model.")
+    if name.startswith("language_model.lm_head."):
+        return name.removeprefix("language_model.")
+    name = name.replace("language_model.model.", "language_model.", 1)
+    return name.replace("vision_tower.vision_model.", "vision_tower.", 1)
+
+
+class CheckpointTensors:
+    """Reads tensors as float32 by canonical name. Raises CheckpointError."""
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+        self._files = {path: _open(path) for path in weight_files(directory)}
+        self._places = {
+            canonical_name(name): (path, name) for path, file in self._files.items() for name in file.keys()
+        }
+
+    def __contains__(self, name: str) -> bool:
+        return name in self._places
+
+    def get(self, name: str) -> Tensor:
+        """One tensor, converted to float32."""
+        if name not in self._places:
+            raise CheckpointError(
+                f"{self.directory}: no tensor {name!r} in its safetensors files; wanted a complete LLaVA checkpoint"
+            )
+        path, stored = self._places[name]
+        tensor: Tensor = self._files[path].get_tensor(stored)
+        if not tensor.is_floating_point() or tensor.dtype.itemsize < 2:
+            raise CheckpointError(
+                f"{path}: tensor {stored!r} is {tensor.dtype}; quantised checkpoints are not read, "
+                "wanted float32, float16 or bfloat16"
+            )
+        return tensor.to(torch.float32)
+
+    def num_float32_bytes(self) -> int:
+        """What all tensors together take as float32."""
+        shapes = (self._files[path].get_slice(name).get_shape() for path, name in self._places.values())
+        return sum(4 * math.prod(shape) for shape in shapes)
+
+    def projection(self, prefix: str, *, bias: bool) -> Projection:
+        """The linear layer stored under `prefix`."""
+        return Projection(self.get(f"{prefix}.weight"), self.get(f"{prefix}.bias") if bias else None)
+
+    def layer_norm(self, prefix: str, eps: float) -> LayerNorm:
+        """The layer norm stored under `prefix`."""
+        return LayerNorm(self.get(f"{prefix}.weight"), self.get(f"{prefix}.bias"), eps)
+
+
+def weight_files(directory: Path) -> list[Path]:
+    """The safetensors files of a checkpoint: the shards its index names, or the single file."""
+    index = directory / INDEX
+    names = _indexed_files(index) if index.is_file() else [WEIGHTS]
+    paths = [directory / name for name in names]
+    missing = [path.name for path in paths if not path.is_file()]
+    if not missing:
+        return paths
+    if index.is_file():
+        raise CheckpointError(
+            f"{directory}: {INDEX} names {', '.join(missing)}, which is missing; fetch the checkpoint again"
+        )
+    if list(directory.glob("*.bin")):
+        raise CheckpointError(
+            f"{directory} holds its weights only as .bin pickles, which can run code when read; "
+            "convert them with transformers' save_pretrained, which writes safetensors"
+        )
+    raise CheckpointError(f"{directory}: no {WEIGHTS} and no {INDEX}; wanted a LLaVA checkpoint directory")
+
+
+def _indexed_files(index: Path) -> list[str]:
+    try:
+        weight_map = json.loads(index.read_text(encoding="utf-8"))["weight_map"]
+        return sorted(set(weight_map.values()))
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise CheckpointError(f"{index} is not a safetensors index; fetch the checkpoint again") from error
+
+
+def _open(path: Path) -> Any:
+    try:
+        return safe_open(path, framework="pt")
+    except (SafetensorError, OSError) as error:
+        raise CheckpointError(f"{path} is not a whole safetensors file ({error}); fetch it again") from error
