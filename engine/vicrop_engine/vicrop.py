@@ -118,8 +118,8 @@ class ViCropEngine:
     ) -> list[Any]:
         """Answer every (image, question), with the same results as one by one.
 
-        One bad item does not lose the others: all are asked, then BatchError is raised with `results` holding an
-        Answer or the ViCropError for each; with `return_errors` that list is returned instead.
+        One bad item does not lose the others: all are asked, then BatchError is raised, its `results` holding
+        an Answer or a ViCropError for each; with `return_errors` that list is returned instead.
         """
         results: list[Answer | ViCropError] = []
         for image, question in items:
