@@ -25,7 +25,8 @@ Box = tuple[int, int, int, int]
 
 MAX_PIXELS = 150_000_000
 MIN_SIDE = 2
-FORMATS = ("AVIF", "BMP", "GIF", "ICO", "JPEG", "JPEG2000", "MPO", "PNG", "PPM", "TIFF", "WEBP")
+COMMON_FORMATS = ("JPEG", "PNG", "GIF", "BMP", "PPM")  # those Pillow knows without loading all its plugins
+RARE_FORMATS = ("WEBP", "TIFF", "AVIF", "JPEG2000", "ICO")
 _DAMAGED = (OSError, SyntaxError, ValueError, EOFError, struct.error, zlib.error, IndexError, MemoryError)
 
 
@@ -80,14 +81,24 @@ def _decoded(data: bytes, name: str) -> Picture:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-            image = Image.open(io.BytesIO(data), formats=FORMATS)
+            image = _identified(data)
     except Image.DecompressionBombError as error:
         raise ImageError(_too_large(name, "more")) from error
     except UnidentifiedImageError as error:
-        raise ImageError(f"{name} is not a picture in a known format ({', '.join(FORMATS)})") from error
+        known = ", ".join(COMMON_FORMATS + RARE_FORMATS)
+        raise ImageError(f"{name} is not a picture in a known format ({known})") from error
     except _DAMAGED as error:
         raise ImageError(f"{name} is damaged ({_reason(error)}); give a whole picture") from error
     return _converted(image, name)
+
+
+def _identified(data: bytes) -> Image.Image:
+    try:
+        return Image.open(io.BytesIO(data), formats=COMMON_FORMATS)
+    except UnidentifiedImageError:
+        Image.init()
+        rare = [kind for kind in RARE_FORMATS if kind in Image.OPEN]
+        return Image.open(io.BytesIO(data), formats=rare)
 
 
 def _converted(image: Image.Image, name: str) -> Picture:
