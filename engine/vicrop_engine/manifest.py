@@ -108,6 +108,8 @@ def read_manifest(directory: Path) -> Manifest:
         if name not in manifest.files:
             raise EngineDamagedError(f"{directory / MANIFEST} lists no {name}; {_mend(document)}")
     for name, entry in manifest.files.items():
+        if Path(name).name != name:
+            raise EngineDamagedError(f"{directory / MANIFEST} lists {name!r} outside it; {_mend(document)}")
         _check_size(directory / name, entry, _mend(document))
     return manifest
 

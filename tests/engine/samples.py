@@ -1,0 +1,40 @@
+"""Records of a made-up engine, for tests that need no graphs."""
+
+from __future__ import annotations
+
+from vicrop_engine.config import (
+    CropSettings,
+    DecoderGeometry,
+    ModelSource,
+    Parity,
+    Preprocessing,
+    Prompts,
+    SpecialTokens,
+    VisionGeometry,
+)
+from vicrop_engine.manifest import SCHEMA_VERSION, FileEntry, Manifest
+
+PREPROCESSING = Preprocessing(
+    "shortest_edge", 168, 168, 3, True, 168, 168, 1 / 255, (0.5, 0.4, 0.3), (0.2, 0.3, 0.4), fit="pad"
+)
+TEMPLATE = "USER: {question} Answer the question using a single word or phrase.\nASSISTANT:"
+PROMPTS = Prompts(
+    question=f"<image>\n{TEMPLATE}",
+    two_image_question=f"<image><image>\n{TEMPLATE}",
+    general_question="Write a general description of the image.",
+    image_placeholder="<image>",
+)
+MANIFEST = Manifest(
+    schema=SCHEMA_VERSION,
+    model=ModelSource("sample", "llava", "checkpoint", None),
+    precision="fp32",
+    target="cpu",
+    vision=VisionGeometry(168, 14, 12, 12, 144, 0),
+    decoder=DecoderGeometry(4, 2, 4, 2, 12, 48, 454, 2048),
+    tokens=SpecialTokens(1, (2,), 448),
+    prompts=PROMPTS,
+    crop=CropSettings(168, (1,)),
+    parity=Parity(1e-7, 2e-7, 3e-7),
+    files={"vision.onnx": FileEntry(3, "00")},
+    versions={"torch": "2.13.0"},
+)
