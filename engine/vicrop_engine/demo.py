@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from PIL import Image
 
 from vicrop_engine.image import open_picture
-from vicrop_engine.models import EMBEDDED, find_model, resolve
+from vicrop_engine.models import find_model, resolve
 from vicrop_engine.result import Answer
 from vicrop_engine.vicrop import ViCropEngine
 
@@ -30,9 +30,9 @@ class Demo:
 
 def run_demo() -> Demo:
     """Ask the embedded model about the embedded picture. Needs neither a network nor torch."""
-    directory = EMBEDDED / find_model(DEMO_MODEL).source
-    document = json.loads((directory / "demo.json").read_text(encoding="utf-8"))
-    picture = open_picture(directory / "demo.png")
+    home = find_model(DEMO_MODEL).home
+    document = json.loads((home / "demo.json").read_text(encoding="utf-8"))
+    picture = open_picture(home / "demo.png")
     engine = ViCropEngine.load(resolve(DEMO_MODEL))
     answer = engine.ask(picture.image, document["question"])
     return Demo(picture.image, document["question"], document["answer"], answer)

@@ -46,4 +46,4 @@ def _from_text(text: str, num_layers: int) -> list[int]:
     last = first if match[2] is None else int(match[2])
     if last < first:
         raise LayerError(f"the layer range {text!r} runs backwards; write {last}-{first}")
-    return list(range(first, min(last, num_layers) + 1))
+    return list(range(first, min(last, max(first, num_layers)) + 1))

@@ -34,14 +34,19 @@ class KnownModel:
     embedded: bool = False
 
     @property
+    def home(self) -> Path:
+        """The directory inside the package of an embedded model."""
+        return EMBEDDED / self.source
+
+    @property
     def checkpoint(self) -> Path:
         """The shipped checkpoint of an embedded model."""
-        return EMBEDDED / self.source / "checkpoint"
+        return self.home / "checkpoint"
 
     @property
     def shipped_engine(self) -> Path:
         """The shipped float32 CPU engine of an embedded model."""
-        return EMBEDDED / self.source / "engine"
+        return self.home / "engine"
 
 
 MODELS = (

@@ -10,6 +10,7 @@ from typing import Protocol
 
 import pytest
 
+from tests.engines import STRETCH_168, built
 from vicrop_engine import cli
 
 
@@ -42,6 +43,12 @@ def run(capsys: pytest.CaptureFixture[str]) -> Iterator[Run]:
 
     yield call
     logger.handlers, logger.propagate = handlers, propagate
+
+
+@pytest.fixture(scope="session")
+def engine_directory() -> Path:
+    """A small engine with random weights; never change it, copy it."""
+    return built(STRETCH_168).engine
 
 
 @pytest.fixture(autouse=True)

@@ -10,16 +10,16 @@ import numpy.typing as npt
 import pytest
 from PIL import Image
 
-from tests.checkpoints import CheckpointSpec, write_checkpoint
+from tests.checkpoints import CheckpointSpec
+from tests.engines import STRETCH_168, built
 from tests.parity.published_flow import PublishedAnswer, PublishedFlow
 from vicrop_engine import ViCropEngine
 from vicrop_engine.result import Answer
-from vicrop_export.build import build_engine
 
 QUESTION = "What is written on the red sign?"
 NEW_TOKENS = 8
 CHECKPOINTS = {
-    "168 px, layer -1, stretch": CheckpointSpec(seed=11, image_size=168, feature_layer=-1, processor="exact"),
+    "168 px, layer -1, stretch": STRETCH_168,
     "224 px, layer -2, grouped-query": CheckpointSpec(
         seed=12, image_size=224, feature_layer=-2, heads=4, kv_heads=2, naming="model"
     ),
@@ -48,14 +48,12 @@ class Pair:
 
 
 @pytest.fixture(scope="module", params=CHECKPOINTS)
-def pair(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Pair:
+def pair(request: pytest.FixtureRequest) -> Pair:
     """Both flows on one seeded random checkpoint."""
-    directory = tmp_path_factory.mktemp("parity")
-    checkpoint = write_checkpoint(directory / "checkpoint", CHECKPOINTS[request.param])
-    manifest = build_engine(checkpoint, directory / "engine", name="random")
-    engine = ViCropEngine.load(directory / "engine")
-    (layer,) = manifest.crop.layers
-    return Pair(PublishedFlow(checkpoint), engine, layer, manifest.decoder.num_layers - 1)
+    made = built(CHECKPOINTS[request.param])
+    (layer,) = made.manifest.crop.layers
+    top = made.manifest.decoder.num_layers - 1
+    return Pair(PublishedFlow(made.checkpoint), ViCropEngine.load(made.engine), layer, top)
 
 
 @cache

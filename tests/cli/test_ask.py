@@ -1,0 +1,197 @@
+"""`ask` on a small engine: what it prints, what it writes, and that one JSON document holds it all."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from tests.cli.conftest import Run
+from vicrop_engine import builder
+from vicrop_engine.models import KnownModel
+
+QUESTION = "What is written on the red sign?"
+KEYS = {
+    *("answer", "answer_without_crop", "method", "high_res", "crop_box", "image_size", "heatmap"),
+    *("layers", "confidence", "timings", "tokens", "engine"),
+}
+STAGES = ("preprocess", "vision", "prefill", "heatmap", "crop_vision", "crop_prefill", "decode")
+
+
+@pytest.fixture
+def picture(tmp_path: Path) -> Path:
+    """A landscape picture with detail everywhere."""
+    path = tmp_path / "picture.png"
+    values = np.random.default_rng(3).integers(0, 256, (400, 700, 3), dtype=np.uint8)
+    Image.fromarray(values).save(path)
+    return path
+
+
+def test_json_is_one_document_with_the_contracts_keys(
+    run: Run, engine_directory: Path, picture: Path
+) -> None:
+    ran = run("ask", engine_directory, picture, QUESTION, "--json", "--max-new-tokens", "4")
+    assert (ran.status, ran.err) == (0, "")
+    document = json.loads(ran.out)
+    assert set(document) == KEYS
+    assert document["method"] == "rel-att"
+    assert document["high_res"] is False
+    assert document["image_size"] == [700, 400]
+    x0, y0, x1, y1 = document["crop_box"]
+    assert 0 <= x0 < x1 <= 700
+    assert 0 <= y0 < y1 <= 400
+    heatmap = document["heatmap"]
+    assert np.shape(heatmap["values"]) == (heatmap["rows"], heatmap["cols"]) == (12, 12)
+    assert 0 < document["confidence"] <= 1
+    assert set(document["timings"]) == {*STAGES, "total"}
+    assert sum(document["timings"][stage] for stage in STAGES) == pytest.approx(
+        document["timings"]["total"], rel=0.05
+    )
+    assert set(document["tokens"]) == {"prefill", "reused", "decoded"}
+    assert document["engine"] == {
+        "model": "llava-signs",
+        "precision": "fp32",
+        "provider": "CPUExecutionProvider",
+    }
+
+
+def test_the_same_question_gives_the_same_answer(run: Run, engine_directory: Path, picture: Path) -> None:
+    first, second = (
+        json.loads(run("ask", engine_directory, picture, QUESTION, "--json").out) for _ in range(2)
+    )
+    for document in (first, second):
+        del document["timings"]
+    assert first == second
+
+
+def test_people_read_answers_and_box(run: Run, engine_directory: Path, picture: Path) -> None:
+    document = json.loads(run("ask", engine_directory, picture, QUESTION, "--json").out)
+    ran = run("ask", engine_directory, picture, QUESTION)
+    lines = dict(line.split("  ", 1) for line in ran.out.splitlines())
+    assert lines["answer"].strip() == document["answer"].strip()
+    assert lines["answer without crop"].strip() == document["answer_without_crop"].strip()
+    assert lines["crop box"].strip() == f"{', '.join(map(str, document['crop_box']))} of 700 x 400 pixels"
+    assert lines["method"].strip() == "rel-att, layer 1"
+    assert ran.err == ""
+
+
+def test_method_none_makes_no_crop(run: Run, engine_directory: Path, picture: Path) -> None:
+    document = json.loads(run("ask", engine_directory, picture, QUESTION, "--method", "none", "--json").out)
+    assert document["crop_box"] is None
+    assert document["heatmap"] is None
+    assert document["answer"] == document["answer_without_crop"]
+
+
+def test_a_given_box_is_the_crop(run: Run, engine_directory: Path, picture: Path) -> None:
+    document = json.loads(
+        run("ask", engine_directory, picture, QUESTION, "--box", "10,20,300,310", "--json").out
+    )
+    assert document["crop_box"] == [10, 20, 300, 310]
+
+
+def test_the_first_answer_can_be_left_out(run: Run, engine_directory: Path, picture: Path) -> None:
+    whole = json.loads(run("ask", engine_directory, picture, QUESTION, "--json").out)
+    document = json.loads(run("ask", engine_directory, picture, QUESTION, "--no-first-answer", "--json").out)
+    assert document["answer_without_crop"] is None
+    assert document["answer"] == whole["answer"]
+
+
+@pytest.mark.parametrize(("layers", "read"), [("0", [0]), ("1-3", [1, 2, 3]), ("all", [0, 1, 2, 3])])
+def test_layers_are_those_asked_for(
+    run: Run, engine_directory: Path, picture: Path, layers: str, read: list[int]
+) -> None:
+    document = json.loads(run("ask", engine_directory, picture, QUESTION, "--layers", layers, "--json").out)
+    assert document["layers"] == read
+
+
+def test_compat_and_its_absence_are_both_taken(run: Run, engine_directory: Path, picture: Path) -> None:
+    ran = run(
+        "ask", engine_directory, picture, QUESTION, "--compat", "mllms-know", "--high-res", "off", "--json"
+    )
+    assert ran.status == 0
+    assert json.loads(ran.out)["heatmap"] is not None
+
+
+def test_the_overlay_is_written_beside_the_result(run: Run, engine_directory: Path, picture: Path) -> None:
+    target = picture.parent / "seen.png"
+    ran = run("ask", engine_directory, picture, QUESTION, "--overlay", target, "--json")
+    assert json.loads(ran.out)["answer"] is not None
+    with Image.open(target) as overlay:
+        assert (overlay.format, overlay.mode, overlay.width) == ("PNG", "RGB", 1600)
+    assert sorted(path.name for path in picture.parent.iterdir() if path.is_file()) == [
+        "picture.png",
+        "seen.png",
+    ]
+
+
+def test_a_full_disk_leaves_no_overlay(
+    run: Run, engine_directory: Path, picture: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fill(self: Image.Image, path: Path, **_: object) -> None:
+        Path(path).write_bytes(b"half")
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Image.Image, "save", fill)
+    ran = run("ask", engine_directory, picture, QUESTION, "--overlay", picture.parent / "seen.png")
+    assert (ran.status, ran.out) == (1, "")
+    assert ran.err == "error: no space left on the device; free some and run it again\n"
+    assert [path.name for path in picture.parent.iterdir() if path.is_file()] == ["picture.png"]
+
+
+def test_a_named_model_is_built_once_and_says_so(
+    run: Run,
+    engine_directory: Path,
+    picture: Path,
+    own_cache: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    built: list[Path] = []
+
+    def copy(model: KnownModel, output: Path, **_: object) -> None:
+        built.append(output)
+        shutil.copytree(engine_directory, output)
+
+    monkeypatch.setattr(builder, "build_model", copy)
+    first = run("ask", "llava-1.5", picture, QUESTION, "--json")
+    second = run("ask", "llava-1.5", picture, QUESTION, "--json")
+    place = own_cache / "engines" / "llava-1.5"
+    assert first.err == f"llava-1.5 was never built here; building it once into {place}\n"
+    assert second.err == ""
+    assert built == [place]
+    assert json.loads(first.out)["answer"] == json.loads(second.out)["answer"]
+
+
+def test_the_log_of_the_package_goes_to_standard_error_only(run: Run, engine_directory: Path) -> None:
+    ran = run("info", engine_directory, "--json")
+    assert ran.status == 0
+    assert all(
+        type(handler) is logging.StreamHandler for handler in logging.getLogger("vicrop_engine").handlers
+    )
+
+
+def test_a_process_of_its_own_prints_only_the_document(
+    engine_directory: Path, picture: Path, own_cache: Path
+) -> None:
+    command = [
+        sys.executable,
+        "-m",
+        "vicrop_engine.cli",
+        "ask",
+        str(engine_directory),
+        str(picture),
+        QUESTION,
+        "--json",
+    ]
+    done = subprocess.run(
+        command, capture_output=True, text=True, env={**os.environ, "VICROP_HOME": str(own_cache)}
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert set(json.loads(done.stdout)) == KEYS
