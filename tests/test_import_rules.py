@@ -47,7 +47,7 @@ LAYERS = (
     {"backend"},
     {"generate", "vision", "info"},
     {"model", "reading"},
-    {"localizers"},
+    {"localizers", "request"},
     {"vicrop"},
     {"demo", "cli_output"},
     {"cli"},
