@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from vicrop_engine.errors import EngineDamagedError, ProviderError
+from vicrop_engine.errors import EngineDamagedError, ProviderError, RunError
 from vicrop_engine.kv_cache import Tensor
 from vicrop_engine.manifest import GRAPHS, Manifest, mend_command
 
@@ -23,14 +23,24 @@ Feed = npt.NDArray[Any] | Tensor
 class Graph:
     """One open graph; `inputs` and `outputs` are its names in order."""
 
+    name: str
     session: Any
     inputs: tuple[str, ...]
     outputs: tuple[str, ...]
 
     def run(self, feeds: Mapping[str, Feed]) -> dict[str, Tensor]:
-        """All outputs by name. Arrays and tensors may be mixed; feeds the graph lacks are left out."""
+        """All outputs by name. Arrays and tensors may be mixed; feeds the graph lacks are left out.
+
+        Raises RunError with the runtime's own reason.
+        """
         values = {name: self.tensor(feeds[name]) for name in self.inputs}
-        results = self.session.run_with_ort_values(list(self.outputs), values)
+        try:
+            results = self.session.run_with_ort_values(list(self.outputs), values)
+        except Exception as error:
+            reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+            raise RunError(
+                f"{self.name} failed while running ({reason}); check memory and the engine"
+            ) from error
         return dict(zip(self.outputs, results, strict=True))
 
     @staticmethod
@@ -110,4 +120,4 @@ def _open(runtime: Any, directory: Path, name: str, provider: str, options: Any,
         raise ProviderError(f"{path.name} was to run on {provider} and got {chosen}; install that provider")
     inputs: Sequence[Any] = session.get_inputs()
     outputs: Sequence[Any] = session.get_outputs()
-    return Graph(session, tuple(item.name for item in inputs), tuple(item.name for item in outputs))
+    return Graph(name, session, tuple(item.name for item in inputs), tuple(item.name for item in outputs))

@@ -88,6 +88,10 @@ class ParityError(WorkFailedError):
     """Exported graphs that do not agree with the checkpoint."""
 
 
+class RunError(WorkFailedError):
+    """A graph that failed while it ran."""
+
+
 class ProviderError(WorkFailedError):
     """An execution provider that is missing or fell back to another one."""
 

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image, ImageFile, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageOps, UnidentifiedImageError
 
 from vicrop_engine.errors import ImageError
 
@@ -80,7 +80,7 @@ def _decoded(data: bytes, name: str) -> Picture:
         raise ImageError(f"{name} is empty (0 bytes); give a picture")
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+            warnings.simplefilter("ignore")
             image = _identified(data)
     except Image.DecompressionBombError as error:
         raise ImageError(_too_large(name, "more")) from error
@@ -117,10 +117,14 @@ def _converted(image: Image.Image, name: str) -> Picture:
 
 
 def _first_frame(image: Image.Image) -> Image.Image:
-    if isinstance(image, ImageFile.ImageFile) and getattr(image, "is_animated", False) and image.tell() != 0:
-        image = image.copy() if image.fp is None else image
-        image.seek(0)
-    return image
+    """The first frame, with the caller's own picture left at the frame it stands at."""
+    position = image.tell()
+    if position == 0:
+        return image
+    image.seek(0)
+    first = image.copy()
+    image.seek(position)
+    return first
 
 
 def _upright(image: Image.Image) -> Image.Image:

@@ -22,21 +22,25 @@ def checked_manifest(directory: Path, *, verify: bool = False) -> Manifest:
     """
     manifest = read_manifest(directory)
     marker = _marker(directory, manifest)
-    known = not verify and marker.exists()
+    known = marker is not None and not verify and marker.exists()
     verify_files(directory, manifest, weights=not known)
-    if not known:
+    if marker is not None and not known:
         _remember(marker)
     return manifest
 
 
-def _marker(directory: Path, manifest: Manifest) -> Path:
-    """A file whose name stands for this directory with exactly these files."""
+def _marker(directory: Path, manifest: Manifest) -> Path | None:
+    """A file whose name stands for this directory with exactly these files; None for a user without a home."""
+    try:
+        cache = cache_directory()
+    except RuntimeError:
+        return None
     facts = [str(directory.resolve()), hash_file(directory / MANIFEST).sha256]
     for name in sorted(manifest.files):
         status = (directory / name).stat()
         facts.append(f"{name} {status.st_size} {status.st_mtime_ns} {status.st_ino}")
     digest = hashlib.sha256("\n".join(facts).encode("utf-8", "surrogateescape")).hexdigest()
-    return cache_directory() / "verified" / digest
+    return cache / "verified" / digest
 
 
 def _remember(marker: Path) -> None:

@@ -114,6 +114,7 @@ def test_of_an_animation_the_first_frame_is_taken_and_said_so() -> None:
     moved = Image.open(io.BytesIO(data))
     moved.seek(2)
     assert open_picture(moved).image.getpixel((4, 4)) == (255, 0, 0)
+    assert moved.tell() == 2
     assert open_picture(gradient()).notices == ()
 
 

@@ -119,6 +119,17 @@ def test_a_home_that_cannot_be_written_only_means_hashing_again(
         checked_manifest(engine)
 
 
+def test_a_user_without_a_home_hashes_every_time(engine: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def homeless() -> Path:
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.setattr("vicrop_engine.loading.cache_directory", homeless)
+    checked_manifest(engine)
+    flip_a_byte(engine / "vision.onnx.data")
+    with pytest.raises(EngineDamagedError, match="sha256 differs"):
+        checked_manifest(engine)
+
+
 def test_nothing_is_written_into_the_engine(engine: Path) -> None:
     before = {path: path.stat().st_mtime_ns for path in [engine, *engine.iterdir()]}
     checked_manifest(engine)

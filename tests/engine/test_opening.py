@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
 
 import numpy as np
 import pytest
 
 from vicrop_engine import ViCropEngine, backend
-from vicrop_engine.errors import EngineDamagedError, EngineDirectoryError, ProviderError
-from vicrop_engine.manifest import hash_file, read_manifest, write_manifest
+from vicrop_engine.errors import EngineDamagedError, EngineDirectoryError, ProviderError, RunError
+from vicrop_engine.manifest import Manifest, hash_file, read_manifest, write_manifest
 
 
 @pytest.fixture
@@ -24,18 +24,10 @@ def copy(engine_directory: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(engine_directory, tmp_path / "copy"))
 
 
-def replace_file(engine: Path, name: str) -> None:
+def agree(engine: Path, name: str) -> None:
     """Make the manifest agree with a file that was changed."""
-    document = read_manifest_unchecked(engine)
-    write_manifest(engine, replace(document, files={**document.files, name: hash_file(engine / name)}))
-
-
-def read_manifest_unchecked(engine: Path) -> Any:
-    import json
-
-    from vicrop_engine.manifest import Manifest
-
-    return Manifest.from_dict(json.loads((engine / "manifest.json").read_text()))
+    manifest = Manifest.from_dict(json.loads((engine / "manifest.json").read_text()))
+    write_manifest(engine, replace(manifest, files={**manifest.files, name: hash_file(engine / name)}))
 
 
 def test_provider_and_manifest_are_told(engine: ViCropEngine) -> None:
@@ -46,21 +38,21 @@ def test_provider_and_manifest_are_told(engine: ViCropEngine) -> None:
 @pytest.mark.parametrize("name", ["vision", "decoder_lower", "decoder_upper"])
 def test_a_graph_that_is_no_graph(copy: Path, name: str) -> None:
     (copy / f"{name}.onnx").write_bytes(b"not a graph")
-    replace_file(copy, f"{name}.onnx")
+    agree(copy, f"{name}.onnx")
     with pytest.raises(EngineDamagedError, match=rf"{name}\.onnx cannot be opened .* build random --force"):
         ViCropEngine.load(copy)
 
 
 def test_a_table_of_another_shape(copy: Path) -> None:
     np.save(copy / "token_embeddings.npy", np.zeros((5, 48), np.float32))
-    replace_file(copy, "token_embeddings.npy")
+    agree(copy, "token_embeddings.npy")
     with pytest.raises(EngineDamagedError, match=r"float32 \(5, 48\), wanted float32 \(454, 48\)"):
         ViCropEngine.load(copy)
 
 
 def test_a_table_that_is_none(copy: Path) -> None:
     (copy / "token_embeddings.npy").write_bytes(b"nothing")
-    replace_file(copy, "token_embeddings.npy")
+    agree(copy, "token_embeddings.npy")
     with pytest.raises(EngineDamagedError, match="cannot be read"):
         ViCropEngine.load(copy)
 
@@ -88,6 +80,14 @@ def test_a_directory_that_is_none(tmp_path: Path) -> None:
         ViCropEngine.load(tmp_path / "none")
     with pytest.raises(EngineDirectoryError, match="not an engine"):
         ViCropEngine.load(tmp_path)
+
+
+def test_a_run_that_fails_says_which_graph(engine_directory: Path) -> None:
+    graphs = backend.open_graphs(engine_directory, read_manifest(engine_directory))
+    with pytest.raises(RunError, match="vision failed while running") as caught:
+        graphs.vision.run({"pixel_values": np.zeros((1, 3, 5, 5), np.float32)})
+    assert caught.value.exit_code == 1
+    assert "\n" not in str(caught.value)
 
 
 def test_an_engine_for_another_target(engine_directory: Path) -> None:
