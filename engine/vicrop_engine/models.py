@@ -25,7 +25,7 @@ EMBEDDED = Path(__file__).parent / "embedded"
 class KnownModel:
     """One row of the table: `source` is a Hub id, or a directory inside the package when `embedded`.
 
-    `layers` are the default heatmap layers; None scales the paper's layer to the checkpoint's depth.
+    `layers` are its own checkpoint's default heatmap layers; None scales the published one to the depth.
     """
 
     name: str
@@ -51,8 +51,8 @@ class KnownModel:
 
 MODELS = (
     KnownModel("llava-signs", "llava_signs", embedded=True),
-    KnownModel("llava-1.5", "llava-hf/llava-1.5-7b-hf", layers=(14,)),
-    KnownModel("llava-1.5-13b", "llava-hf/llava-1.5-13b-hf", layers=(14,)),
+    KnownModel("llava-1.5", "llava-hf/llava-1.5-7b-hf"),
+    KnownModel("llava-1.5-13b", "llava-hf/llava-1.5-13b-hf"),
 )
 
 

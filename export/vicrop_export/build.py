@@ -14,6 +14,7 @@ import numpy as np
 
 from vicrop_engine.config import to_json
 from vicrop_engine.errors import SettingError
+from vicrop_engine.layers import LayerChoice
 from vicrop_engine.manifest import EMBEDDINGS, PREPROCESSOR, TOKENIZER, Manifest, hash_file, write_manifest
 from vicrop_export.checkpoint import locate
 from vicrop_export.existing import reusable
@@ -36,7 +37,7 @@ def build_engine(
     output: Path | str,
     *,
     name: str,
-    layers: tuple[int, ...] | None = None,
+    layers: LayerChoice | None = None,
     precision: str = "fp32",
     target: str = "cpu",
     force: bool = False,
@@ -44,11 +45,11 @@ def build_engine(
 ) -> Manifest:
     """Build `output` from a checkpoint directory or hub id and return its manifest.
 
-    `layers` are the default heatmap layers (None scales the published one to this depth). `progress` hears what
-    is being done and the share that is behind, 0 to 1. The same engine already there is kept; another one is
-    replaced only with `force`, and only once the new one is whole. Raises CheckpointError, LayerError,
-    SettingError and EngineDirectoryError before any work, BuildError, ParityError and NoSpaceError from it; then
-    nothing is left behind.
+    `layers` are the default heatmap layers: 14, "10-20", "all" or a sequence; None scales the published one
+    to this depth. `progress` hears what is being done and the share that is behind, 0 to 1. The same engine
+    already there is kept; another one is replaced only with `force`, and only once the new one is whole.
+    Raises CheckpointError, LayerError, SettingError and EngineDirectoryError before any work, BuildError,
+    ParityError and NoSpaceError from it; then nothing is left behind.
     """
     report = progress or (lambda _stage, _share: None)
     _demand_setting("precision", precision, PRECISIONS)

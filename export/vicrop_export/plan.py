@@ -23,7 +23,7 @@ from vicrop_engine.config import (
     VisionGeometry,
     default_layer,
 )
-from vicrop_engine.errors import LayerError
+from vicrop_engine.layers import LayerChoice, parse_layers
 from vicrop_engine.manifest import SCHEMA_VERSION, FileEntry, Manifest
 from vicrop_export.checkpoint import Checkpoint
 from vicrop_export.llava_config import LlavaFacts, read_facts
@@ -122,7 +122,7 @@ class Plan:
 
 
 def make_plan(
-    checkpoint: Checkpoint, *, name: str, layers: tuple[int, ...] | None, precision: str, target: str
+    checkpoint: Checkpoint, *, name: str, layers: LayerChoice | None, precision: str, target: str
 ) -> Plan:
     """Read and check everything but the weights. Raises CheckpointError or LayerError."""
     facts = read_facts(checkpoint.directory)
@@ -141,15 +141,9 @@ def make_plan(
     )
 
 
-def heatmap_layers(layers: tuple[int, ...] | None, num_layers: int) -> tuple[int, ...]:
+def heatmap_layers(layers: LayerChoice | None, num_layers: int) -> tuple[int, ...]:
     """The default heatmap layers, in order and once each. Raises LayerError."""
-    chosen = (default_layer(num_layers),) if layers is None else tuple(sorted(set(layers)))
-    if not chosen or chosen[0] < 0 or chosen[-1] >= num_layers:
-        raise LayerError(
-            f"got heatmap layers {list(chosen)}, wanted at least one of 0 to {num_layers - 1}: "
-            f"this decoder has {num_layers} layers"
-        )
-    return chosen
+    return parse_layers(default_layer(num_layers) if layers is None else layers, num_layers)
 
 
 def versions() -> dict[str, str]:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import logging
+import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from vicrop_engine import builder, models
-from vicrop_engine.errors import BuildError, CheckpointError, EngineDirectoryError, UnknownModelError
+from vicrop_engine.errors import BuildError, EngineDirectoryError, UnknownModelError
 from vicrop_engine.models import KnownModel, cache_directory, cached_engine, find_engine, find_model, resolve
 
 
@@ -21,7 +23,6 @@ def make_engine(directory: Path) -> Path:
 def test_the_contract_models_are_known() -> None:
     assert [model.name for model in models.MODELS] == ["llava-signs", "llava-1.5", "llava-1.5-13b"]
     assert find_model("llava-1.5").source == "llava-hf/llava-1.5-7b-hf"
-    assert find_model("llava-1.5").layers == (14,)
 
 
 def test_an_unknown_model_names_the_nearest() -> None:
@@ -83,34 +84,34 @@ def test_a_model_is_built_once_and_says_so(
     ]
 
 
-@pytest.mark.parametrize("checkpoint", ["./nowhere", "/no/such/place", "one-word", "a/b/c"])
-def test_a_checkpoint_that_is_neither_directory_nor_hub_id_is_refused(checkpoint: str) -> None:
-    with pytest.raises(CheckpointError, match="--checkpoint wants"):
-        builder.find_checkpoint(find_model("llava-1.5"), checkpoint)
+def passed_on(monkeypatch: pytest.MonkeyPatch, model: str, **settings: Any) -> dict[str, Any]:
+    """What `build_model` hands to the build package."""
+    heard: dict[str, Any] = {}
+    monkeypatch.setattr(
+        "vicrop_export.build.build_engine", lambda *args, **more: heard.update(more, args=args)
+    )
+    builder.build_model(find_model(model), Path("out"), **settings)
+    return heard
 
 
-def test_a_file_as_checkpoint_is_refused(tmp_path: Path) -> None:
-    file = tmp_path / "model.safetensors"
-    file.touch()
-    with pytest.raises(CheckpointError, match="is a file"):
-        builder.find_checkpoint(find_model("llava-1.5"), str(file))
+def test_a_build_takes_the_models_own_checkpoint_and_layers(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(models, "MODELS", (*models.MODELS, KnownModel("small", "org/small", layers=(2,))))
+    heard = passed_on(monkeypatch, "small")
+    assert (heard["args"], heard["layers"]) == (("org/small", Path("out")), (2,))
+    assert passed_on(monkeypatch, "small", checkpoint="org/deeper")["layers"] is None
+    heard = passed_on(monkeypatch, "llava-1.5")
+    assert heard["args"] == ("llava-hf/llava-1.5-7b-hf", Path("out"))
+    assert (heard["name"], heard["layers"]) == ("llava-1.5", None)
+    heard = passed_on(monkeypatch, "llava-signs")
+    assert heard["args"][0] == find_model("llava-signs").checkpoint
 
 
-def test_a_checkpoint_is_a_local_directory_before_it_is_a_hub_id(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    model = find_model("llava-1.5")
-    assert builder.find_checkpoint(model, None) == "llava-hf/llava-1.5-7b-hf"
-    assert builder.find_checkpoint(model, "org/name") == "org/name"
-    monkeypatch.chdir(tmp_path)
-    (tmp_path / "org" / "name").mkdir(parents=True)
-    assert builder.find_checkpoint(model, "org/name") == Path("org/name")
+def test_a_build_takes_what_is_given_instead(monkeypatch: pytest.MonkeyPatch) -> None:
+    heard = passed_on(monkeypatch, "llava-1.5", checkpoint="org/name", layers="10-20")
+    assert (heard["args"][0], heard["layers"]) == ("org/name", "10-20")
 
 
-def test_a_failed_download_says_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
-    def no_network(*_: object, **__: object) -> str:
-        raise OSError("no route to host")
-
-    monkeypatch.setattr("huggingface_hub.snapshot_download", no_network)
-    with pytest.raises(BuildError, match=r"no route to host.*--checkpoint DIR"):
-        builder.download("llava-hf/llava-1.5-7b-hf")
+def test_without_the_build_extra_the_error_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "vicrop_export.build", None)
+    with pytest.raises(BuildError, match=r"pip install 'vicrop-engine\[cpu,build\]'"):
+        builder.build_model(find_model("llava-1.5"), Path("out"))

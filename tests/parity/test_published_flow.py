@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
 
@@ -48,12 +49,14 @@ class Pair:
 
 
 @pytest.fixture(scope="module", params=CHECKPOINTS)
-def pair(request: pytest.FixtureRequest) -> Pair:
-    """Both flows on one seeded random checkpoint."""
+def pair(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pair]:
+    """Both flows on one seeded random checkpoint, with an empty cache directory."""
     made = built(CHECKPOINTS[request.param])
     (layer,) = made.manifest.crop.layers
     top = made.manifest.decoder.num_layers - 1
-    return Pair(PublishedFlow(made.checkpoint), ViCropEngine.load(made.engine), layer, top)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("VICROP_HOME", str(tmp_path_factory.mktemp("home")))
+        yield Pair(PublishedFlow(made.checkpoint), ViCropEngine.load(made.engine), layer, top)
 
 
 @cache
