@@ -30,7 +30,7 @@ def checked_manifest(directory: Path, *, verify: bool = False) -> Manifest:
 
 
 def _marker(directory: Path, manifest: Manifest) -> Path | None:
-    """A file whose name stands for this directory with exactly these files; None for a user without a home."""
+    """A file whose name stands for this directory with exactly these files; None without a home."""
     try:
         cache = cache_directory()
     except RuntimeError:

@@ -1,4 +1,4 @@
-"""One seeded random checkpoint, its engine, and a picture, shared by the tests of the runtime."""
+"""One engine with random weights and one picture, shared by the tests of the runtime."""
 
 from __future__ import annotations
 
@@ -8,24 +8,18 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tests.checkpoints import CheckpointSpec, write_checkpoint
+from tests.checkpoints import CheckpointSpec
+from tests.engines import built
 from vicrop_engine import ViCropEngine
-from vicrop_export.build import build_engine
+
+# Also a parity test's: centre-cropping processor, 16 x 16 patches, 4 layers, heatmap from layer 1.
+SPEC = CheckpointSpec(seed=12, image_size=224, feature_layer=-2, heads=4, kv_heads=2, naming="model")
 
 
 @pytest.fixture(scope="session")
-def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Grouped-query attention, a centre-cropping processor, 4 layers: heatmaps come from layer 1."""
-    spec = CheckpointSpec(seed=3, heads=4, kv_heads=2)
-    return write_checkpoint(tmp_path_factory.mktemp("checkpoint"), spec)
-
-
-@pytest.fixture(scope="session")
-def engine_directory(checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The engine built from it."""
-    directory = tmp_path_factory.mktemp("built") / "engine"
-    build_engine(checkpoint, directory, name="random")
-    return directory
+def engine_directory() -> Path:
+    """The engine; never change it, copy it."""
+    return built(SPEC).engine
 
 
 @pytest.fixture

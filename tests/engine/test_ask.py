@@ -20,7 +20,7 @@ from vicrop_engine.prompts import PromptBuilder
 
 QUESTION = "What is written on the red sign?"
 OTHER = "How many people are there in the picture?"
-PREFIX = 145
+PREFIX = 1 + 16 * 16
 FEW = {"max_new_tokens": 4}
 
 
@@ -160,7 +160,7 @@ def test_a_given_box(engine: ViCropEngine, picture: Image.Image) -> None:
     assert other.crop_box == (0, 0, 900, 500)
 
 
-@pytest.mark.parametrize("size", [(40, 30), (168, 168), (2, 2), (168, 3)])
+@pytest.mark.parametrize("size", [(40, 30), (224, 224), (2, 2), (224, 3)])
 def test_a_picture_within_one_window_is_its_own_crop(engine: ViCropEngine, size: tuple[int, int]) -> None:
     image = Image.effect_noise(size, 90).convert("RGB")
     answer, cost = spent(engine, lambda: engine.ask(image, QUESTION, **FEW))
@@ -178,12 +178,12 @@ def test_geometry_by_default_and_in_compat(engine: ViCropEngine, picture: Image.
     assert padded.heatmap_box == pytest.approx((0, -200, 900, 700), abs=5)
     assert padded.heatmap is not None
     assert compat.heatmap is not None
-    assert (padded.heatmap[[0, 1, 10, 11]] == 0).all()
+    assert (padded.heatmap[[0, 1, 2, 13, 14, 15]] == 0).all()
     assert (compat.heatmap > 0).all()
     assert padded.first_token_ids != compat.first_token_ids
 
 
-@pytest.mark.parametrize("size", [(900, 500), (300, 1400), (4000, 3000), (2500, 40), (169, 168)])
+@pytest.mark.parametrize("size", [(900, 500), (300, 1400), (4000, 3000), (2500, 40), (225, 224)])
 @pytest.mark.parametrize("compat", [None, "mllms-know"])
 def test_boxes_are_whole_numbers_inside_the_picture(
     engine: ViCropEngine, size: tuple[int, int], compat: str | None
@@ -254,10 +254,14 @@ def test_the_json_form_has_the_contract_s_keys(engine: ViCropEngine, picture: Im
         *("confidence", "timings", "tokens", "engine"),
     ]
     assert document["image_size"] == [900, 500]
-    assert document["engine"] == {"model": "random", "precision": "fp32", "provider": "CPUExecutionProvider"}
+    assert document["engine"] == {
+        "model": "llava-signs",
+        "precision": "fp32",
+        "provider": "CPUExecutionProvider",
+    }
     assert set(document["tokens"]) == {"prefill", "reused", "decoded"}
-    assert (document["heatmap"]["rows"], document["heatmap"]["cols"]) == (12, 12)
-    assert np.array(document["heatmap"]["values"]).shape == (12, 12)
+    assert (document["heatmap"]["rows"], document["heatmap"]["cols"]) == (16, 16)
+    assert np.array(document["heatmap"]["values"]).shape == (16, 16)
     none = engine.ask(picture, QUESTION, method="none", **FEW).to_json()
     assert (none["heatmap"], none["crop_box"], none["layers"]) == (None, None, [])
 

@@ -32,14 +32,16 @@ def agree(engine: Path, name: str) -> None:
 
 def test_provider_and_manifest_are_told(engine: ViCropEngine) -> None:
     assert engine.provider == "CPUExecutionProvider"
-    assert engine.manifest.model.name == "random"
+    assert engine.manifest.model.name == "llava-signs"
 
 
 @pytest.mark.parametrize("name", ["vision", "decoder_lower", "decoder_upper"])
 def test_a_graph_that_is_no_graph(copy: Path, name: str) -> None:
     (copy / f"{name}.onnx").write_bytes(b"not a graph")
     agree(copy, f"{name}.onnx")
-    with pytest.raises(EngineDamagedError, match=rf"{name}\.onnx cannot be opened .* build random --force"):
+    with pytest.raises(
+        EngineDamagedError, match=rf"{name}\.onnx cannot be opened .* build llava-signs --force"
+    ):
         ViCropEngine.load(copy)
 
 
