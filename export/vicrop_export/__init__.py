@@ -1,1 +1,1 @@
-"""Build time: turns a LLaVA checkpoint into an engine directory. Needs torch; the runtime never imports it."""
+"""Build time: makes an engine directory from a LLaVA checkpoint. Needs torch; the runtime never does."""

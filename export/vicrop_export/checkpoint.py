@@ -93,8 +93,8 @@ def _fetch(hub_id: str) -> Checkpoint:
         raise CheckpointError(f"{hub_id!r} is neither a directory nor a hub id ({error})") from error
     except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
         raise BuildError(
-            f"{hub_id} could not be fetched from the Hugging Face hub ({_first_line(error)}); check the network "
-            "and the name, or give a local copy with --checkpoint DIR"
+            f"{hub_id} could not be fetched from the Hugging Face hub ({_first_line(error)}); check the "
+            "network and the name, or give a local copy with --checkpoint DIR"
         ) from error
     _demand_files(directory)
     return Checkpoint(directory, hub_id, directory.name)

@@ -10,8 +10,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from vicrop_export.attention_op import attention
 from vicrop_export.llava_config import TextFacts
-from vicrop_export.modules import ACTIVATIONS, Projection, RmsNorm, merge_heads, split_heads
+from vicrop_export.modules import ACTIVATIONS, Projection, RmsNorm, constant
 from vicrop_export.tensors import CheckpointTensors
 
 KeyValue = tuple[Tensor, Tensor]
@@ -24,56 +25,18 @@ class RotaryAngles(nn.Module):
     def __init__(self, head_dim: int, theta: float) -> None:
         super().__init__()
         exponents = torch.arange(0, head_dim, 2, dtype=torch.float32) / head_dim
-        self.register_buffer("inverse_frequencies", 1.0 / theta**exponents, persistent=False)
+        self.inverse_frequencies = constant(1.0 / theta**exponents)
 
     def forward(self, position_ids: Tensor) -> Rotation:
-        angles = position_ids[:, None, :, None].to(torch.float32) * self.inverse_frequencies
+        angles = position_ids.to(torch.float32).unsqueeze(1).unsqueeze(3) * self.inverse_frequencies
         return torch.cos(angles), torch.sin(angles)
-
-
-def rotate(x: Tensor, rotation: Rotation) -> Tensor:
-    """Rotary embedding in Llama's layout: dimension i is paired with i + head_dim / 2."""
-    cos, sin = rotation
-    first, second = x.chunk(2, dim=-1)
-    return torch.cat((first * cos - second * sin, second * cos + first * sin), dim=-1)
 
 
 def causal_bias(num_new: int, num_past: int) -> Tensor:
     """[new, past + new], 0 where new token i may look (keys up to past + i) and -inf elsewhere."""
-    queries = torch.arange(num_new)[:, None] + num_past
-    keys = torch.arange(num_past + num_new)[None, :]
+    queries = torch.arange(num_past, num_past + num_new).unsqueeze(1)
+    keys = torch.arange(num_past + num_new).unsqueeze(0)
     return torch.where(keys <= queries, 0.0, float("-inf"))
-
-
-class Attention(nn.Module):
-    """Grouped-query attention with rotary positions."""
-
-    def __init__(self, tensors: CheckpointTensors, prefix: str, facts: TextFacts) -> None:
-        super().__init__()
-        self.query, self.key, self.value, self.output = (
-            tensors.projection(f"{prefix}.{name}_proj", bias=facts.attention_bias) for name in "qkvo"
-        )
-        self.num_heads, self.num_kv_heads = facts.num_heads, facts.num_kv_heads
-        self.scale = facts.head_dim**-0.5
-
-    def project(self, x: Tensor, rotation: Rotation, past: KeyValue) -> tuple[Tensor, Tensor, Tensor]:
-        """Grouped queries [1, kv_heads, groups, seq, dim]; keys and values [1, kv_heads, past + seq, dim]."""
-        query = rotate(split_heads(self.query(x), self.num_heads), rotation) * self.scale
-        key = rotate(split_heads(self.key(x), self.num_kv_heads), rotation)
-        value = split_heads(self.value(x), self.num_kv_heads)
-        grouped = query.unflatten(1, (self.num_kv_heads, -1))
-        return grouped, torch.cat((past[0], key), dim=2), torch.cat((past[1], value), dim=2)
-
-    @staticmethod
-    def weights(grouped: Tensor, key: Tensor, bias: Tensor) -> Tensor:
-        """Attention [1, kv_heads, groups, queries, total] of some of the queries."""
-        scores = torch.matmul(grouped, key.unsqueeze(2).transpose(-1, -2))
-        return torch.softmax(scores + bias, dim=-1)
-
-    def mix(self, grouped: Tensor, key: Tensor, value: Tensor, bias: Tensor) -> Tensor:
-        """The attention layer's output [1, queries, hidden]."""
-        mixed = torch.matmul(self.weights(grouped, key, bias), value.unsqueeze(2))
-        return self.output(merge_heads(mixed.flatten(1, 2)))
 
 
 class DecoderLayer(nn.Module):
@@ -82,7 +45,10 @@ class DecoderLayer(nn.Module):
     def __init__(self, tensors: CheckpointTensors, index: int, facts: TextFacts, last_only: bool) -> None:
         super().__init__()
         prefix = f"language_model.layers.{index}"
-        self.attention = Attention(tensors, f"{prefix}.self_attn", facts)
+        self.query, self.key, self.value, self.output = (
+            tensors.projection(f"{prefix}.self_attn.{name}_proj", bias=facts.attention_bias)
+            for name in "qkvo"
+        )
         self.attention_norm = RmsNorm(tensors.get(f"{prefix}.input_layernorm.weight"), facts.norm_eps)
         self.mlp_norm = RmsNorm(tensors.get(f"{prefix}.post_attention_layernorm.weight"), facts.norm_eps)
         self.gate, self.up, self.down = (
@@ -96,15 +62,14 @@ class DecoderLayer(nn.Module):
         self, hidden: Tensor, rotation: Rotation, bias: Tensor, tap_positions: Tensor, past: KeyValue
     ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Hidden states, attention [rows, heads, total] at the taps, and this layer's keys and values."""
-        grouped, key, value = self.attention.project(self.attention_norm(hidden), rotation, past)
-        tapped = grouped.index_select(3, tap_positions)
-        rows = self.attention.weights(tapped, key, bias.index_select(0, tap_positions))
+        normed = self.attention_norm(hidden)
+        projected = (self.query(normed), self.key(normed), self.value(normed))
+        mixed, rows, key, value = attention(*projected, *past, *rotation, bias, tap_positions, self.last_only)
         if self.last_only:
-            hidden, grouped, bias = hidden[:, -1:], grouped[:, :, :, -1:], bias[-1:]
-        hidden = hidden + self.attention.mix(grouped, key, value, bias)
+            hidden = hidden[:, -1:]
+        hidden = hidden + self.output(mixed)
         normed = self.mlp_norm(hidden)
-        hidden = hidden + self.down(self.activation(self.gate(normed)) * self.up(normed))
-        return hidden, rows.flatten(1, 2)[0].transpose(0, 1), key, value
+        return hidden + self.down(self.activation(self.gate(normed)) * self.up(normed)), rows, key, value
 
 
 class DecoderStack(nn.Module):
@@ -120,7 +85,7 @@ class DecoderStack(nn.Module):
     def forward(
         self, hidden: Tensor, position_ids: Tensor, tap_positions: Tensor, past: list[KeyValue]
     ) -> tuple[Tensor, Tensor, list[Tensor]]:
-        """Hidden states, attention [layers, rows, heads, total], and every layer's keys and values in turn."""
+        """Hidden states, attention [layers, rows, heads, total], and each layer's keys and values in turn."""
         rotation = self.angles(position_ids)
         bias = causal_bias(hidden.shape[1], past[0][0].shape[2])
         rows, present = [], []

@@ -30,7 +30,8 @@ def reusable(output: Path, plan: Plan, *, force: bool) -> Manifest | None:
     strangers = sorted(names - OWN_FILES)
     if strangers:
         raise EngineDirectoryError(
-            f"{output} holds other files ({strangers[0]}) and is left alone; give -o a directory that does not exist yet"
+            f"{output} holds other files ({strangers[0]}) and is left alone; give -o a directory that does "
+            "not exist yet"
         )
     if force:
         return None

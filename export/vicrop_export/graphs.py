@@ -1,7 +1,7 @@
 """The three graphs of an engine: their names, axes and example inputs, and their export.
 
-The interface is what the runtime feeds and reads; layer indices in names are the model's own. Knows nothing of
-checking the numbers.
+The interface is what the runtime feeds and reads; layer indices in names are the model's own. Knows nothing
+of checking the numbers.
 """
 
 from __future__ import annotations
@@ -83,12 +83,15 @@ def decoder_interface(facts: TextFacts, layers: Sequence[int], states: str, resu
         inputs=[states, "position_ids", "tap_positions", *kv_names("past_key_values", layers)],
         outputs=[result, "attention", *present],
         axes=axes,
-        output_axes={"attention": {1: ROWS_AXIS, 3: TOTAL_AXIS}, **dict.fromkeys(present, {2: TOTAL_AXIS})},
+        output_axes={
+            "attention": {1: ROWS_AXIS, 3: TOTAL_AXIS},
+            **{name: {2: TOTAL_AXIS} for name in present},
+        },
     )
 
 
 def head_interface(facts: TextFacts) -> GraphInterface:
-    """The upper graph when no layers are left for it: `hidden_states` [1, seq, hidden] to `logits` [1, vocab]."""
+    """The upper graph without layers: `hidden_states` [1, seq, hidden] to `logits` [1, vocab]."""
     return GraphInterface(
         arguments=(_noise(1, SEQ, facts.hidden_size),),
         inputs=["hidden_states"],

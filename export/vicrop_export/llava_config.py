@@ -169,5 +169,6 @@ def _activation(key: str, name: str) -> str:
 def _demand(fulfilled: bool, key: str, got: object, wanted: str) -> None:
     if not fulfilled:
         raise CheckpointError(
-            f"{CONFIG}: {key} is {got!r}, wanted {wanted}; only LLaVA-1.5 checkpoints (CLIP and Llama) can be built"
+            f"{CONFIG}: {key} is {got!r}, wanted {wanted}; only checkpoints of LLaVA-1.5's architecture "
+            "(CLIP tower, Llama decoder) can be built"
         )

@@ -12,6 +12,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from vicrop_export.operators import project, rms_norm
+
 
 def _quick_gelu(x: Tensor) -> Tensor:
     return x * torch.sigmoid(1.702 * x)
@@ -46,7 +48,7 @@ class Projection(nn.Module):
         self.bias = None if bias is None else constant(bias)
 
     def forward(self, x: Tensor) -> Tensor:
-        projected = torch.matmul(x, self.weight)
+        projected: Tensor = project(x, self.weight)
         return projected if self.bias is None else projected + self.bias
 
 
@@ -69,15 +71,5 @@ class RmsNorm(nn.Module):
         self.weight, self.eps = constant(weight), eps
 
     def forward(self, x: Tensor) -> Tensor:
-        mean_square = x.pow(2).mean(-1, keepdim=True)
-        return x * torch.rsqrt(mean_square + self.eps) * self.weight
-
-
-def split_heads(x: Tensor, num_heads: int) -> Tensor:
-    """[batch, len, heads·dim] to [batch, heads, len, dim]."""
-    return x.unflatten(-1, (num_heads, -1)).transpose(1, 2)
-
-
-def merge_heads(x: Tensor) -> Tensor:
-    """[batch, heads, len, dim] to [batch, len, heads·dim]."""
-    return x.transpose(1, 2).flatten(2)
+        normed: Tensor = rms_norm(x, self.weight, self.eps)
+        return normed

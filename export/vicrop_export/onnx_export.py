@@ -13,9 +13,12 @@ from typing import Any
 
 import onnx_ir
 import torch
+from onnx_ir.passes import common
+from onnxscript import optimizer
 from torch import nn
 
 from vicrop_engine.errors import BuildError
+from vicrop_export import attention_op, operators
 
 OPSET = 18
 EXTERNAL_BYTES = 1024
@@ -25,8 +28,8 @@ EXTERNAL_BYTES = 1024
 class GraphInterface:
     """Example arguments in order, names of inputs and outputs, and which axes are dynamic.
 
-    `axes` follows the structure of `arguments`, as torch.export wants it; `output_axes` names the dynamic axes
-    of outputs.
+    `axes` follows the structure of `arguments`, as torch.export wants it; `output_axes` names the dynamic
+    axes of outputs.
     """
 
     arguments: tuple[Any, ...]
@@ -37,7 +40,10 @@ class GraphInterface:
 
 
 def export_graph(module: nn.Module, interface: GraphInterface, path: Path) -> None:
-    """Write `path` and `path`.data. Raises BuildError when torch cannot export the module, OSError on writing."""
+    """Write `path` and its weights, `path`.data.
+
+    Raises BuildError when torch cannot export the module, OSError when a file cannot be written.
+    """
     try:
         program = torch.onnx.export(
             module.eval(),
@@ -47,6 +53,8 @@ def export_graph(module: nn.Module, interface: GraphInterface, path: Path) -> No
             input_names=list(interface.inputs),
             output_names=list(interface.outputs),
             dynamic_shapes=dict(interface.axes),
+            custom_translation_table=operators.TRANSLATIONS | attention_op.TRANSLATIONS,
+            optimize=False,
             verbose=False,
         )
     except Exception as error:  # torch.onnx wraps any failure in its own types
@@ -54,8 +62,8 @@ def export_graph(module: nn.Module, interface: GraphInterface, path: Path) -> No
     if program is None:
         raise BuildError(f"{path.name}: torch exported no graph")
     model = program.model
+    _tidy(model)
     _name_axes(model.graph, interface.output_axes)
-    _forget_origin(model)
     onnx_ir.save(model, path, external_data=f"{path.name}.data", size_threshold_bytes=EXTERNAL_BYTES)
 
 
@@ -68,13 +76,19 @@ def _name_axes(graph: onnx_ir.Graph, axes: Mapping[str, Mapping[int, str]]) -> N
         output.shape = onnx_ir.Shape(dims)
 
 
-def _forget_origin(model: onnx_ir.Model) -> None:
-    """Drop the stack traces and module paths torch writes into every node."""
-    model.metadata_props.clear()
-    model.graph.metadata_props.clear()
-    for node in model.graph.all_nodes():
-        node.metadata_props.clear()
-        for value in node.outputs:
-            value.metadata_props.clear()
-    for value in (*model.graph.inputs, *model.graph.initializers.values()):
-        value.metadata_props.clear()
+def _tidy(model: onnx_ir.Model) -> None:
+    """Fold constants, drop what is unused or there twice, and forget the stack traces torch puts in nodes."""
+    passes: Any = common
+    passes.InlinePass()(model)
+    optimizer.fold_constants(model)
+    onnx_ir.passes.Sequential(
+        passes.RemoveUnusedNodesPass(),
+        passes.RemoveUnusedFunctionsPass(),
+        passes.RemoveUnusedOpsetsPass(),
+        passes.LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0),
+        passes.DeduplicateInitializersPass(),
+        passes.CommonSubexpressionEliminationPass(),
+        passes.OutputFixPass(),
+        passes.NameFixPass(),
+        passes.ClearMetadataAndDocStringPass(),
+    )(model)

@@ -59,8 +59,8 @@ def _demand_parity(parity: Parity) -> None:
     for name, figure in figures.items():
         if not figure <= TOLERANCE:
             raise ParityError(
-                f"the exported graphs' {name} are {figure:.1e} (relative L2) from transformers, wanted at most "
-                f"{TOLERANCE:.0e}; no engine was made: report this with the checkpoint's config.json"
+                f"the exported graphs' {name} are {figure:.1e} (relative L2) from transformers, wanted at "
+                f"most {TOLERANCE:.0e}; no engine was made: report this with the checkpoint's config.json"
             )
 
 

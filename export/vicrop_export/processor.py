@@ -43,8 +43,9 @@ def read_preprocessing(directory: Path, image_size: int) -> Preprocessing:
 def _load(directory: Path) -> Any:
     from transformers import AutoImageProcessor
 
+    loader: Any = AutoImageProcessor
     try:
-        return AutoImageProcessor.from_pretrained(directory, backend="pil", local_files_only=True)
+        return loader.from_pretrained(directory, backend="pil", local_files_only=True)
     except Exception as error:  # transformers raises many types for a damaged or unknown processor
         raise CheckpointError(
             f"{directory}: transformers cannot load the image processor ({error}); wanted CLIP's or LLaVA's"
@@ -89,7 +90,8 @@ def _demand_size(made: tuple[int, int] | None, image_size: int) -> None:
         return
     got = f"{made[1]} x {made[0]} pixels" if made else "pictures of any shape"
     raise CheckpointError(
-        f"the image processor makes {got}, and config.json says the vision tower takes {image_size} x {image_size}"
+        f"the image processor makes {got}, and the vision tower of config.json takes "
+        f"{image_size} x {image_size}"
     )
 
 

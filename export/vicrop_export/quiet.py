@@ -9,6 +9,7 @@ import contextlib
 import logging
 import warnings
 from collections.abc import Iterator
+from typing import Any
 
 CHATTY_LOGGERS = ("torch.onnx", "onnxscript", "onnx_ir", "transformers")
 KNOWN_WARNINGS: tuple[tuple[type[Warning], str], ...] = (
@@ -43,10 +44,11 @@ def _quiet_loggers() -> Iterator[None]:
 def _no_progress_bars() -> Iterator[None]:
     from transformers.utils import logging as transformers_logging
 
-    enabled = transformers_logging.is_progress_bar_enabled()
-    transformers_logging.disable_progress_bar()
+    bars: Any = transformers_logging
+    enabled = bars.is_progress_bar_enabled()
+    bars.disable_progress_bar()
     try:
         yield
     finally:
         if enabled:
-            transformers_logging.enable_progress_bar()
+            bars.enable_progress_bar()

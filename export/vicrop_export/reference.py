@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -49,12 +50,16 @@ class Reference:
 
 def run_reference(directory: Path, probe: Probe) -> Reference:
     """Run the checkpoint on the probe. Raises CheckpointError when transformers finds it incomplete."""
-    model = _load(directory)
+    model: Any = _load(directory)
     ids = torch.tensor([probe.ids])
     pixel_values = torch.from_numpy(probe.pixel_values)
     with torch.no_grad():
-        embeds = model.get_image_features(pixel_values=pixel_values).pooler_output[0]
-        output = model(input_ids=ids, pixel_values=pixel_values, output_attentions=True, use_cache=False)
+        # All hidden states are asked for because transformers takes feature layer 0 for "none".
+        features = model.get_image_features(pixel_values=pixel_values, output_hidden_states=True)
+        embeds = features.pooler_output[0]
+        inputs = model.get_input_embeddings()(ids)
+        inputs[ids == probe.image_token] = embeds
+        output = model(inputs_embeds=inputs, output_attentions=True, use_cache=False)
     attention = torch.cat(output.attentions).transpose(1, 2)
     return Reference(
         image_embeds=embeds.numpy(),
@@ -64,11 +69,11 @@ def run_reference(directory: Path, probe: Probe) -> Reference:
     )
 
 
-def _load(directory: Path) -> torch.nn.Module:
+def _load(directory: Path) -> Any:
     from transformers import LlavaForConditionalGeneration
 
     try:
-        model, report = LlavaForConditionalGeneration.from_pretrained(
+        loaded: Any = LlavaForConditionalGeneration.from_pretrained(
             directory,
             dtype=torch.float32,
             attn_implementation="eager",
@@ -77,11 +82,11 @@ def _load(directory: Path) -> torch.nn.Module:
         )
     except Exception as error:  # transformers raises many types for a damaged checkpoint
         raise CheckpointError(f"{directory}: transformers cannot load the checkpoint: {error}") from error
+    model, report = loaded
     missing = sorted(report["missing_keys"])
     if missing:
         raise CheckpointError(
             f"{directory}: {len(missing)} tensors are missing, the first is {missing[0]!r}; "
             "wanted a complete LLaVA checkpoint"
         )
-    loaded: torch.nn.Module = model.eval()
-    return loaded
+    return model.eval()

@@ -39,7 +39,8 @@ def staged(output: Path) -> Iterator[Path]:
         _remove_empty(made)
         if full:
             raise NoSpaceError(
-                f"no space left on the disk of {output.parent}; free some and build again, or build elsewhere with -o"
+                f"no space left on the disk of {output.parent}; free some and build again, or build "
+                "elsewhere with -o"
             ) from error
         raise
 
@@ -52,8 +53,8 @@ def demand_space(output: Path, num_bytes: int) -> None:
     free = shutil.disk_usage(place).free
     if free < num_bytes:
         raise NoSpaceError(
-            f"the engine takes {num_bytes / 1e6:.0f} MB and the disk of {place} has {free / 1e6:.0f} MB left; "
-            "free some, or build elsewhere with -o"
+            f"the engine takes {num_bytes / 1e6:.0f} MB and the disk of {place} has {free / 1e6:.0f} MB "
+            "left; free some, or build elsewhere with -o"
         )
 
 

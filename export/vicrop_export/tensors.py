@@ -20,14 +20,14 @@ from vicrop_export.modules import LayerNorm, Projection
 
 WEIGHTS = "model.safetensors"
 INDEX = "model.safetensors.index.json"
-PARTS = ("vision_tower.", "language_model.", "multi_modal_projector.")
 
 
 def canonical_name(name: str) -> str:
-    """The one name of a tensor: `vision_tower.…`, `language_model.…`, `multi_modal_projector.…`, `lm_head.weight`.
+    """The one name of a tensor.
 
-    Published LLaVA checkpoints say `language_model.model.…` and `vision_tower.vision_model.…`, newer ones
-    `model.language_model.…`, `model.vision_tower.…`.
+    It begins with `vision_tower.`, `multi_modal_projector.`, `language_model.` or `lm_head.`. Published LLaVA
+    checkpoints say `language_model.model.…` and `vision_tower.vision_model.…`, newer ones
+    `model.language_model.…` and `model.vision_tower.…`.
     """
     name = name.removeprefix("model.")
     if name.startswith("language_model.lm_head."):
@@ -43,7 +43,7 @@ class CheckpointTensors:
         self.directory = directory
         self._files = {path: _open(path) for path in weight_files(directory)}
         self._places = {
-            canonical_name(name): (path, name) for path, file in self._files.items() for name in file.keys()
+            canonical_name(name): (path, name) for path, file in self._files.items() for name in _names(file)
         }
 
     def __contains__(self, name: str) -> bool:
@@ -53,7 +53,8 @@ class CheckpointTensors:
         """One tensor, converted to float32."""
         if name not in self._places:
             raise CheckpointError(
-                f"{self.directory}: no tensor {name!r} in its safetensors files; wanted a complete LLaVA checkpoint"
+                f"{self.directory}: no tensor {name!r} in its safetensors files; wanted a complete LLaVA "
+                "checkpoint"
             )
         path, stored = self._places[name]
         tensor: Tensor = self._files[path].get_tensor(stored)
@@ -104,6 +105,10 @@ def _indexed_files(index: Path) -> list[str]:
         return sorted(set(weight_map.values()))
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise CheckpointError(f"{index} is not a safetensors index; fetch the checkpoint again") from error
+
+
+def _names(file: Any) -> list[str]:
+    return list(file.keys())
 
 
 def _open(path: Path) -> Any:

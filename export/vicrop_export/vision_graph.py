@@ -9,7 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from vicrop_export.llava_config import VisionFacts
-from vicrop_export.modules import ACTIVATIONS, LayerNorm, Projection, constant, merge_heads, split_heads
+from vicrop_export.modules import ACTIVATIONS, LayerNorm, Projection, constant
+from vicrop_export.operators import full_attention
 from vicrop_export.tensors import CheckpointTensors
 
 
@@ -32,7 +33,7 @@ class PatchEmbedding(nn.Module):
     def forward(self, pixel_values: Tensor) -> Tensor:
         side = self.grid * self.patch
         whole = pixel_values[:, :, :side, :side]
-        cells = whole.unflatten(3, (self.grid, self.patch)).unflatten(2, (self.grid, self.patch))
+        cells = whole.reshape(-1, 3, self.grid, self.patch, self.grid, self.patch)
         patches = cells.permute(0, 2, 4, 1, 3, 5).flatten(3).flatten(1, 2)
         embedded = self.patches(patches) + self.positions
         class_token = self.class_token.expand(embedded.shape[0], 1, -1)
@@ -55,18 +56,13 @@ class VisionLayer(nn.Module):
         self.fc2 = tensors.projection(f"{prefix}.mlp.fc2", bias=True)
         self.activation = ACTIVATIONS[facts.activation]
         self.num_heads = facts.num_heads
-        self.scale = (facts.hidden_size // facts.num_heads) ** -0.5
 
     def forward(self, hidden: Tensor) -> Tensor:
-        hidden = hidden + self.attend(self.norm1(hidden))
-        return hidden + self.fc2(self.activation(self.fc1(self.norm2(hidden))))
-
-    def attend(self, x: Tensor) -> Tensor:
-        """Full attention among one image's tokens."""
-        query, key, value = (split_heads(p(x), self.num_heads) for p in (self.query, self.key, self.value))
-        weights = torch.softmax(torch.matmul(query * self.scale, key.transpose(-1, -2)), dim=-1)
-        mixed: Tensor = self.output(merge_heads(torch.matmul(weights, value)))
-        return mixed
+        normed = self.norm1(hidden)
+        projected = (self.query(normed), self.key(normed), self.value(normed))
+        hidden = hidden + self.output(full_attention(*projected, self.num_heads))
+        lifted: Tensor = self.fc2(self.activation(self.fc1(self.norm2(hidden))))
+        return hidden + lifted
 
 
 class VisionTower(nn.Module):
