@@ -54,7 +54,7 @@ def whole_grid(rows: int, cols: int, image_size: tuple[int, int]) -> Grid:
 def placed_grid(
     rows: int, cols: int, patch_size: int, placement: Placement, image_size: tuple[int, int]
 ) -> Grid:
-    """The grid mapped back through the preprocessing that was really applied (METHOD.md section 5.1)."""
+    """The grid mapped back through the preprocessing that was really applied."""
     width, height = image_size
     first_col, last_col = _touching(cols, patch_size, placement.left, placement.width)
     first_row, last_row = _touching(rows, patch_size, placement.top, placement.height)
