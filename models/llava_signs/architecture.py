@@ -44,13 +44,34 @@ def make_config() -> LlavaConfig:
 
 
 def make_model(seed: int) -> LlavaForConditionalGeneration:
-    """A fresh model; its position table starts as 2-D sines, which a small tower does not find by itself."""
+    """A fresh model whose tower starts with what a small one is slow to find: frequencies and 2-D positions."""
     torch.manual_seed(seed)
     model = LlavaForConditionalGeneration(make_config())
-    table = model.model.vision_tower.embeddings.position_embedding.weight
+    embeddings = model.model.vision_tower.embeddings
     with torch.no_grad():
-        table[1:] = _sines(GRID, table.shape[1])
+        embeddings.position_embedding.weight[1:] = _sines(GRID, embeddings.embed_dim)
+        embeddings.patch_embedding.weight.copy_(_frequencies(PATCH, embeddings.embed_dim))
     return model
+
+
+def _frequencies(patch: int, width: int) -> Tensor:
+    """Patch filters [width, 3, patch, patch]: the lowest 2-D cosines of grey and of two colour differences.
+
+    Each is scaled up with its frequency, as pictures have less of the high ones.
+    """
+    order = torch.arange(patch)
+    cosines = torch.cos(torch.pi * order[:, None] * (order + 0.5) / patch) * (2 / patch) ** 0.5
+    cosines[0] /= 2**0.5
+    pairs = sorted(((int(u), int(v)) for u in order for v in order), key=lambda uv: uv[0] ** 2 + uv[1] ** 2)
+    channels = torch.tensor([[1.0, 1.0, 1.0], [1.0, -1.0, 0.0], [0.5, 0.5, -1.0]])
+    channels = channels / channels.norm(dim=1, keepdim=True)
+    counts = (width - 2 * (width // 6), width // 6, width // 6)
+    filters = [
+        (1 + (u * u + v * v) ** 0.5) / patch * channel[:, None, None] * cosines[u][:, None] * cosines[v]
+        for channel, count in zip(channels, counts, strict=True)
+        for u, v in pairs[:count]
+    ]
+    return torch.stack(filters)
 
 
 def _sines(grid: int, width: int) -> Tensor:
@@ -60,7 +81,7 @@ def _sines(grid: int, width: int) -> Tensor:
     axis = torch.cat([angles.sin(), angles.cos()], 1)  # [grid, width / 2]
     rows = axis[:, None].expand(grid, grid, -1)
     cols = axis[None].expand(grid, grid, -1)
-    return 0.1 * torch.cat([rows, cols], -1).reshape(grid * grid, width)
+    return 0.3 * torch.cat([rows, cols], -1).reshape(grid * grid, width)
 
 
 class PatchHead(nn.Module):

@@ -9,7 +9,15 @@ import numpy as np
 import torch
 from architecture import GRID, SymbolMap, make_model
 from packing import Packed, loss_and_hits, pack, run_packed
-from questions import Question, SignLike, colour_read_question, describe_question, other_question, read_question
+from questions import (
+    Question,
+    SignLike,
+    colour_question,
+    colour_read_question,
+    describe_question,
+    other_question,
+    read_question,
+)
 from symbolic import draw_symbols, make_symbols, zoom_symbols
 from torch import Tensor
 from training import Optimisers, Stage, run_stage, shuffled
@@ -21,29 +29,32 @@ class Phase:
     """How hard the symbolic world is; a phase ends when reading passes `until`."""
 
     grid: int
-    colours_only: bool
+    names_alone: bool  # the question is the colour and no more
+    one_wording: bool
     others: int  # questions of other kinds, of the six per picture
     bare: bool
     unreadable: float
     two_images: float  # share of batches with a crop
+    hidden: float  # share of batches in which the question's words do not see the picture
     until: float
 
 
 PHASES = (
-    Phase(6, True, 0, True, 0.0, 0.0, 0.75),
-    Phase(6, False, 1, True, 0.0, 0.0, 0.75),
-    Phase(GRID, False, 2, False, 0.0, 0.0, 0.75),
-    Phase(GRID, False, 2, False, 0.6, 0.4, 2.0),
+    Phase(4, True, True, 0, True, 0.0, 0.0, 1.0, 0.75),
+    Phase(6, False, True, 0, True, 0.0, 0.0, 1.0, 0.75),
+    Phase(6, False, False, 1, True, 0.0, 0.0, 1.0, 0.75),
+    Phase(GRID, False, False, 2, False, 0.0, 0.0, 0.8, 0.75),
+    Phase(GRID, False, False, 2, False, 0.6, 0.4, 0.4, 2.0),
 )
 QUESTIONS, CROP_QUESTIONS = 6, 2
 
 
 def ask_about(
-    rng: np.random.Generator, signs: list[SignLike], count: int, others: int, colours_only: bool = False
+    rng: np.random.Generator, signs: list[SignLike], count: int, others: int, one_wording: bool = False
 ) -> list[Question]:
     """`count` questions for one picture, `others` of them not about a text."""
     asked = shuffled(rng, len(signs), count - others)
-    if colours_only:
+    if one_wording:
         return [colour_read_question(signs, i) for i in asked]
     questions = [read_question(rng, signs, i) for i in asked]
     if others:
@@ -64,10 +75,13 @@ def draw_symbolic_batch(
     for _ in range(batch):
         signs = make_symbols(
             rng, phase.grid, (4, 6) if phase.unreadable == 0 else (2, 6),
-            unique_colours=phase.colours_only, unreadable=phase.unreadable,
+            unreadable=phase.unreadable,
         )  # fmt: skip
         others = 0 if with_crop else phase.others
-        asked = ask_about(rng, list(signs), count, others, phase.colours_only)
+        if phase.names_alone:
+            asked = [colour_question(signs, i) for i in shuffled(rng, len(signs), count)]
+        else:
+            asked = ask_about(rng, list(signs), count, others, phase.one_wording)
         pictures.append(list(signs))
         questions.append(asked)
         grids.append(draw_symbols(rng, signs, phase.grid))
@@ -90,14 +104,14 @@ def read_accuracy(hits: Tensor, questions: list[list[Question]]) -> float:
 
 @torch.no_grad()
 def pointing_by_layer(
-    model: LlavaForConditionalGeneration, packed: Packed, image: Tensor, on_sign: Tensor
+    model: LlavaForConditionalGeneration, packed: Packed, image: Tensor, on_sign: Tensor, hide: bool = False
 ) -> dict[str, float]:
     """Share of questions whose last prompt token looks hardest at the asked sign, per layer (mean over heads).
 
     `on_sign` marks its patches: bool [pictures, questions, patches]; questions with none are left out.
     """
     model.model.language_model.set_attn_implementation("eager")
-    _, attentions = run_packed(model, packed, image, None, attentions=True)
+    _, attentions = run_packed(model, packed, image, None, hide=hide, attentions=True)
     model.model.language_model.set_attn_implementation("sdpa")
     patches = image.shape[1]
     num_questions, length = packed.ids.shape[1:]
@@ -136,16 +150,17 @@ def train_language(stage: Stage, directory: Path) -> None:
         questions, grids, crops, pictures = draw_symbolic_batch(rng, phase, stage.batch)
         packed = pack(questions, phase.bare)
         image = symbols(grids)
-        hidden, _ = run_packed(model, packed, image, None if crops is None else symbols(crops))
+        hide = bool(rng.random() < phase.hidden)
+        hidden, _ = run_packed(model, packed, image, None if crops is None else symbols(crops), hide=hide)
         loss, hits = loss_and_hits(model, hidden, packed)
         loss.backward()
-        name = "read" if crops is None else "read_crop"
+        name = ("read" if crops is None else "read_crop") + ("" if hide else "_unhidden")
         scores = {"phase": float(progress.phase), "loss": loss.item(), name: read_accuracy(hits, questions)}
         if crops is None and step % stage.log_every == 0:
             marks = [cells_of(s, q, phase.grid) for s, q in zip(pictures, questions, strict=True)]
             on_sign = torch.from_numpy(np.stack(marks[:8]))
             few = Packed(packed.ids[:8], packed.labels[:8], packed.last[:8])
-            scores |= pointing_by_layer(model, few, image[:8].detach(), on_sign)
+            scores |= pointing_by_layer(model, few, image[:8].detach(), on_sign, hide)
         return scores
 
     def after_log(means: dict[str, float]) -> None:

@@ -63,24 +63,41 @@ def pack(questions: Sequence[Sequence[Question]], bare: bool) -> Packed:
 
 
 @cache
-def _mask_and_positions(prefix: int, questions: int, block: int) -> tuple[Tensor, Tensor]:
+def _allowed_and_positions(prefix: int, questions: int, block: int) -> tuple[Tensor, Tensor]:
+    """Who may look at whom [total, total], and the positions [1, total]."""
     total = prefix + questions * block
     owner = torch.cat([torch.full((prefix,), -1), torch.arange(questions).repeat_interleave(block)])
     causal = torch.ones(total, total).tril().bool()
     allowed = causal & ((owner[:, None] == owner[None]) | (owner[None] == -1))
-    mask = torch.zeros(1, 1, total, total).masked_fill(~allowed, torch.finfo(torch.float32).min)
     positions = torch.cat([torch.arange(prefix), (prefix + torch.arange(block)).repeat(questions)])
-    return mask, positions[None]
+    return allowed, positions[None]
+
+
+def _hide_pictures(allowed: Tensor, packed: Packed, prefix: int, crop: int) -> Tensor:
+    """Keep every picture from the question's own tokens, all but the last: [pictures, 1, total, total]."""
+    questions, length = packed.ids.shape[1:]
+    in_block = torch.arange(crop + length) - crop
+    is_question = (in_block >= 0) & (in_block < packed.last[..., None])  # [pictures, questions, block]
+    is_question = torch.cat([torch.zeros(len(packed.ids), prefix, dtype=torch.bool), is_question.flatten(1)], 1)
+    is_picture = torch.cat([torch.arange(prefix) > 0, (in_block < 0).repeat(questions)])
+    return (allowed & ~(is_question[:, :, None] & is_picture))[:, None]
 
 
 def run_packed(
-    model: LlavaForConditionalGeneration, packed: Packed, image: Tensor, crops: Tensor | None, attentions: bool = False
+    model: LlavaForConditionalGeneration,
+    packed: Packed,
+    image: Tensor,
+    crops: Tensor | None,
+    *,
+    hide: bool = False,
+    attentions: bool = False,
 ) -> tuple[Tensor, tuple[Tensor, ...]]:
     """Last hidden states of the questions' tokens [pictures, questions, length, hidden]; attention if asked for.
 
     Args:
         image: embeds of the first pictures, [pictures, patches, hidden].
         crops: embeds of one crop per question, [pictures, questions, patches, hidden], or None.
+        hide: keep the pictures from the question's words, so that the last token has to look for itself.
     """
     decoder = model.model.language_model
     num_pictures, num_questions, length = packed.ids.shape
@@ -88,7 +105,10 @@ def run_packed(
     blocks = text if crops is None else torch.cat([crops, text], 2)
     bos = decoder.embed_tokens(torch.full((num_pictures, 1), _tokenizer().token_to_id(BOS)))
     embeds = torch.cat([bos, image, blocks.flatten(1, 2)], 1)
-    mask, positions = _mask_and_positions(1 + image.shape[1], num_questions, blocks.shape[2])
+    prefix = 1 + image.shape[1]
+    allowed, positions = _allowed_and_positions(prefix, num_questions, blocks.shape[2])
+    allowed = _hide_pictures(allowed, packed, prefix, blocks.shape[2] - length) if hide else allowed[None, None]
+    mask = torch.zeros(allowed.shape).masked_fill(~allowed, torch.finfo(torch.float32).min)
     output = decoder(
         inputs_embeds=embeds, attention_mask=mask, position_ids=positions, use_cache=False, output_attentions=attentions
     )

@@ -23,7 +23,6 @@ READ_QUESTIONS = (
     "Which digit is on the {name} sign?",
 )
 PRESENCE_QUESTION = "Is there a {name} sign?"
-COLOUR_QUESTION = "What color is the {shape} sign?"
 SHAPE_QUESTION = "What shape is the {colour} sign?"
 COUNT_QUESTION = "How many signs are there?"
 
@@ -47,15 +46,11 @@ class Question:
 
 
 def names_of(signs: Sequence[SignLike], index: int) -> list[str]:
-    """Every name that means this sign and no other: its colour, its shape, both."""
+    """Names that mean this sign: its colour and shape, and its colour alone where no other sign has it."""
     sign = signs[index]
     colour, shape = COLOUR_NAMES[sign.colour], SHAPES[sign.shape]
-    names = [f"{colour} {shape}"]
-    if sum(s.colour == sign.colour for s in signs) == 1:
-        names.append(colour)
-    if sum(s.shape == sign.shape for s in signs) == 1:
-        names.append(shape)
-    return names
+    alone = sum(s.colour == sign.colour for s in signs) == 1
+    return [f"{colour} {shape}", colour] if alone else [f"{colour} {shape}"]
 
 
 def read_question(rng: np.random.Generator, signs: Sequence[SignLike], index: int) -> Question:
@@ -70,18 +65,21 @@ def colour_read_question(signs: Sequence[SignLike], index: int) -> Question:
     return Question(READ_QUESTIONS[0].format(name=COLOUR_NAMES[signs[index].colour]), signs[index].text, index)
 
 
+def colour_question(signs: Sequence[SignLike], index: int) -> Question:
+    """The colour's name and no more: the first step towards a question."""
+    return Question(COLOUR_NAMES[signs[index].colour], signs[index].text, index)
+
+
 def other_question(rng: np.random.Generator, signs: Sequence[SignLike]) -> Question:
-    """A question that is not about a text: presence, colour, shape, count or a description."""
-    kind = int(rng.integers(5))
+    """A question that is not about a text: presence, shape, count or a description."""
+    kind = int(rng.integers(4))
     index = int(rng.integers(len(signs)))
-    sign = signs[index]
     if kind == 0:
         return _presence_question(rng, signs)
-    if kind == 1 and sum(s.shape == sign.shape for s in signs) == 1:
-        return Question(COLOUR_QUESTION.format(shape=SHAPES[sign.shape]), COLOUR_NAMES[sign.colour], index)
-    if kind == 2 and sum(s.colour == sign.colour for s in signs) == 1:
-        return Question(SHAPE_QUESTION.format(colour=COLOUR_NAMES[sign.colour]), SHAPES[sign.shape], index)
-    if kind == 3:
+    if kind == 1:
+        name = COLOUR_NAMES[signs[index].colour]
+        return Question(SHAPE_QUESTION.format(colour=name), SHAPES[signs[index].shape], index)
+    if kind == 2:
         return Question(COUNT_QUESTION, str(len(signs)))
     return describe_question(signs)
 
@@ -97,8 +95,6 @@ def _presence_question(rng: np.random.Generator, signs: Sequence[SignLike]) -> Q
         index = int(rng.integers(len(signs)))
         names = names_of(signs, index)
         return Question(PRESENCE_QUESTION.format(name=names[rng.integers(len(names))]), "yes", index)
-    present = {(sign.colour, sign.shape) for sign in signs}
-    while True:
-        colour, shape = int(rng.integers(len(COLOUR_NAMES))), int(rng.integers(len(SHAPES)))
-        if (colour, shape) not in present:
-            return Question(PRESENCE_QUESTION.format(name=f"{COLOUR_NAMES[colour]} {SHAPES[shape]}"), "no")
+    absent = [c for c in range(len(COLOUR_NAMES)) if all(sign.colour != c for sign in signs)]
+    colour, shape = COLOUR_NAMES[absent[rng.integers(len(absent))]], SHAPES[rng.integers(len(SHAPES))]
+    return Question(PRESENCE_QUESTION.format(name=(colour, f"{colour} {shape}")[rng.integers(2)]), "no")

@@ -29,13 +29,10 @@ class SymbolSign:
 
 
 def make_symbols(
-    rng: np.random.Generator, grid: int, num_signs: tuple[int, int], *, unique_colours: bool, unreadable: float
+    rng: np.random.Generator, grid: int, num_signs: tuple[int, int], *, unreadable: float
 ) -> list[SymbolSign]:
-    """Place signs on free cells of a grid, each colour and shape combination once."""
-    if unique_colours:
-        combos = [(int(c), int(rng.integers(len(SHAPES)))) for c in rng.permutation(len(COLOURS))]
-    else:
-        combos = [divmod(int(c), len(SHAPES)) for c in rng.permutation(len(COLOURS) * len(SHAPES))]
+    """Place signs of different colours on free cells of a grid."""
+    combos = [(int(colour), int(rng.integers(len(SHAPES)))) for colour in rng.permutation(len(COLOURS))]
     taken = np.zeros((grid, grid), bool)
     signs: list[SymbolSign] = []
     for colour, shape in combos[: int(rng.integers(num_signs[0], num_signs[1] + 1))]:

@@ -25,6 +25,8 @@ from world import DIGITS, Scene, Window, make_scene, render_input
 
 IGNORED = -100
 READABLE, UNREADABLE = 5.0, 3.5  # text height at the input: learnt as its digit above, as "none" below
+GROUP_WEIGHTS = (0.5, 1.0, 2.0)  # colour is easy, a digit is hard
+EASY_STEPS, EASY_TEXT, TEXT = 700, (7.0, 11.0), (5.5, 16.0)  # at first only crowded scenes, texts of one size
 NONE = (NUM_COLOURS - 1, NUM_SHAPES - 1, NUM_TEXTS - 1)
 
 
@@ -63,18 +65,19 @@ def tower_loss(logits: Tensor, labels: Tensor) -> tuple[Tensor, dict[str, float]
         part, wanted = logits[..., start : start + size].flatten(0, -2), labels[..., group].flatten()
         weight = torch.ones(size)
         weight[-1] = 0.2
-        total = total + torch.nn.functional.cross_entropy(part, wanted, weight, ignore_index=IGNORED)
+        loss = torch.nn.functional.cross_entropy(part, wanted, weight, ignore_index=IGNORED)
+        total = total + GROUP_WEIGHTS[group] * loss
         known = (wanted >= 0) & (wanted != size - 1)
         scores[name] = (part.argmax(-1)[known] == wanted[known]).float().mean().item() if known.any() else 0.0
         start += size
     return total, scores
 
 
-def draw_tower_sample(rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+def draw_tower_sample(rng: np.random.Generator, easy: bool = False) -> tuple[np.ndarray, np.ndarray]:
     """An input picture and its labels: mostly crowded scenes, some ordinary ones, some crops."""
-    kind = rng.random()
+    kind = 0.0 if easy else rng.random()
     if kind < 0.7:
-        scene = make_scene(rng, INPUT_SIDE, num_signs=(10, 18), text_range=(4.5, 15.0))
+        scene = make_scene(rng, INPUT_SIDE, num_signs=(10, 18), text_range=EASY_TEXT if easy else TEXT, repeat_colours=True)
     else:
         scene = make_scene(rng, INPUT_SIDE)
     window = random_crop(rng, scene) if kind > 0.85 else scene.window
@@ -100,7 +103,7 @@ def train_tower(stage: Stage, directory: Path) -> None:
     optimisers = Optimisers([(tower, 1.0), (head, 1.0)], stage)
 
     def step_once(step: int, rng: np.random.Generator) -> dict[str, float]:
-        samples = [draw_tower_sample(rng) for _ in range(stage.batch)]
+        samples = [draw_tower_sample(rng, easy=step < EASY_STEPS) for _ in range(stage.batch)]
         labels = torch.from_numpy(np.stack([label for _, label in samples]))
         logits = head(encode_patches(model, to_pixels([picture for picture, _ in samples])))
         loss, scores = tower_loss(logits, labels)

@@ -20,8 +20,8 @@ from tower_stage import train_tower
 from training import Stage, load_module
 
 STAGES: dict[str, tuple[Stage, Callable[[Stage, Path], None]]] = {
-    "tower": (Stage("tower", 2000, 16, 5e-3, 1.5e-3, seed=11), train_tower),
-    "language": (Stage("language", 1200, 32, 6e-3, 2e-3, seed=12), train_language),
+    "tower": (Stage("tower", 1400, 16, 2e-3, 1e-3, seed=11), train_tower),
+    "language": (Stage("language", 500, 24, 4e-3, 2e-3, seed=12), train_language),
     "projector": (Stage("projector", 250, 16, 0.0, 2e-3, seed=13), train_projector),
     "pictures": (Stage("pictures", 4000, 8, 6e-3, 2e-3, seed=14, log_every=50), train_pictures),
 }

@@ -9,7 +9,6 @@ from __future__ import annotations
 from pathlib import Path
 
 from questions import (
-    COLOUR_QUESTION,
     COUNT_QUESTION,
     GENERAL_QUESTION,
     PRESENCE_QUESTION,
@@ -50,10 +49,10 @@ def build_tokenizer() -> Tokenizer:
 
 def _words() -> list[str]:
     templates = (
-        PROMPT, *READ_QUESTIONS, PRESENCE_QUESTION, COLOUR_QUESTION, SHAPE_QUESTION, COUNT_QUESTION, GENERAL_QUESTION
+        PROMPT, *READ_QUESTIONS, PRESENCE_QUESTION, SHAPE_QUESTION, COUNT_QUESTION, GENERAL_QUESTION
     )  # fmt: skip
     text = " ".join(templates).replace("{name}", "").replace("{shape}", "").replace("{colour}", "")
-    words = {word.strip("?.:,{}") for word in text.split()} | set(COLOUR_NAMES) | set(SHAPES) | {"yes", "no", "signs"}
+    words = {word.strip("?.:,{}") for word in text.split()} | set(COLOUR_NAMES) | set(SHAPES) | {"yes", "no", "signs", "color"}
     marked = [MARK + word for word in (*sorted(words - {"", "USER", "ASSISTANT"}), *DIGITS)]
     return [*marked, "USER", "ASSISTANT"]
 

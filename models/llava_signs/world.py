@@ -32,7 +32,7 @@ INK_BY_COLOUR = tuple(DARK_INK if sum(rgb) > 380 else LIGHT_INK for rgb in COLOU
 TEXT_FRACTION = {"circle": 0.58, "square": 0.66, "triangle": 0.44, "diamond": 0.48}  # text height / sign side
 TEXT_DROP = {"circle": 0.0, "square": 0.0, "triangle": 0.17, "diamond": 0.0}  # text centre below sign centre
 MASTER_HEIGHT = 96
-SLANTS = (-0.18, 0.0, 0.18)
+SLANTS = (-0.08, 0.0, 0.08)
 SMALLEST_TEXT = 13.0  # picture pixels: readable in a crop, whatever the picture's size
 
 Window = tuple[float, float, float, float]
@@ -48,7 +48,6 @@ class Sign:
     x: float
     y: float
     side: float
-    bold: bool
     slant: int
 
     @property
@@ -86,6 +85,7 @@ def make_scene(
     *,
     num_signs: tuple[int, int] = (2, 6),
     text_range: tuple[float, float] = (2.2, 24.0),
+    repeat_colours: bool = False,
 ) -> Scene:
     """Draw a scene.
 
@@ -94,11 +94,14 @@ def make_scene(
         input_side: side of the model's square input; text sizes are given in its pixels.
         num_signs: fewest and most signs.
         text_range: smallest and largest text height at the model's input, drawn log-uniformly.
+        repeat_colours: draw each colour and shape once, instead of each colour once.
     """
     longest = math.exp(rng.uniform(math.log(760), math.log(1600)))
     aspect = math.exp(rng.uniform(-0.45, 0.45))
     width, height = round(longest * min(1.0, aspect)), round(longest * min(1.0, 1 / aspect))
     combinations = rng.permutation(len(COLOURS) * len(SHAPES))
+    if not repeat_colours:
+        combinations = rng.permutation(len(COLOURS)) * len(SHAPES) + rng.integers(len(SHAPES), size=len(COLOURS))
     signs: list[Sign] = []
     for combination in combinations[: int(rng.integers(num_signs[0], num_signs[1] + 1))]:
         sign = _place_sign(rng, int(combination), width, height, signs, input_side, text_range)
@@ -127,7 +130,7 @@ def _place_sign(
         x, y = rng.uniform(half, width - half), rng.uniform(half, height - half)
         if all(max(abs(x - s.x), abs(y - s.y)) > 0.58 * (side + s.side) for s in placed):
             digit = DIGITS[rng.integers(len(DIGITS))]
-            return Sign(colour, shape, digit, x, y, side, bool(rng.random() < 0.5), int(rng.integers(len(SLANTS))))
+            return Sign(colour, shape, digit, x, y, side, int(rng.integers(len(SLANTS))))
     return None
 
 
@@ -213,7 +216,7 @@ def _draw_sign(
         draw.polygon(_corners(shape, x, y, w, h), fill=fill)
     text_w = max(1, round(sign.text_height * 0.62 * scale_x))
     text_h = max(1, round(sign.text_height * scale_y))
-    mask = _glyph(sign.text, sign.bold, sign.slant).resize((text_w, text_h), Image.Resampling.BOX)
+    mask = _glyph(sign.text, sign.slant).resize((text_w, text_h), Image.Resampling.BOX)
     drop = TEXT_DROP[shape] * sign.side * scale_y
     picture.paste(ink, (round(x - text_w / 2), round(y + drop - text_h / 2)), mask)
 
@@ -227,11 +230,11 @@ def _corners(shape: str, x: float, y: float, w: float, h: float) -> list[tuple[f
 
 
 @cache
-def _glyph(text: str, bold: bool, slant: int) -> Image.Image:
+def _glyph(text: str, slant: int) -> Image.Image:
     """A digit as a tall mask, cut to its ink; Pillow's own font, so that every machine draws the same."""
     font = ImageFont.load_default(MASTER_HEIGHT * 1.3)
     canvas = Image.new("L", (3 * MASTER_HEIGHT, 3 * MASTER_HEIGHT))
-    stroke = MASTER_HEIGHT // 24 if bold else 0
+    stroke = MASTER_HEIGHT // 24  # bold, as signs are lettered
     ImageDraw.Draw(canvas).text(
         (MASTER_HEIGHT, MASTER_HEIGHT // 2), text, fill=255, font=font, stroke_width=stroke, stroke_fill=255
     )
