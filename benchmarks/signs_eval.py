@@ -143,7 +143,9 @@ def evaluate(engine: ViCropEngine, cases: Iterable[Case], seed: int, window: int
         answers = {
             "no crop": found.answer_without_crop,
             "rel-att": found.answer,
-            "true crop": engine.ask(pixels, case.question, box=true_box(case, window), first_answer=False).answer,
+            "true crop": engine.ask(
+                pixels, case.question, box=true_box(case, window), first_answer=False
+            ).answer,
             "random crop": engine.ask(pixels, case.question, box=elsewhere, first_answer=False).answer,
         }
         for flow, answer in answers.items():
@@ -192,7 +194,9 @@ def accuracy_table(tally: Tally) -> Table:
 
 def main() -> None:
     """Command line; progress on standard error, the table on standard output."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--engine", default="llava-signs", help="engine directory or model name")
     parser.add_argument("--pictures", type=int, default=600)
     parser.add_argument("--seed", type=int, default=1)

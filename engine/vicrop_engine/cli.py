@@ -176,6 +176,8 @@ def demo(
     debug: DebugOption = False,
 ) -> None:
     """Ask the embedded model about the embedded picture and draw what it looked at."""
+    if out.exists() and not out.is_dir():
+        raise SettingError(f"{out} is a file, wanted a directory for the overlay; give another --out")
     from vicrop_engine.demo import run_demo
 
     shown = run_demo()

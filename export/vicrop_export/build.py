@@ -16,7 +16,7 @@ from vicrop_engine.config import to_json
 from vicrop_engine.errors import SettingError
 from vicrop_engine.layers import LayerChoice
 from vicrop_engine.manifest import EMBEDDINGS, PREPROCESSOR, TOKENIZER, Manifest, hash_file, write_manifest
-from vicrop_export.checkpoint import locate
+from vicrop_export.checkpoint import locate, refuse_impossible
 from vicrop_export.existing import reusable
 from vicrop_export.graphs import export_graphs
 from vicrop_export.parity import check_parity
@@ -54,6 +54,7 @@ def build_engine(
     report = progress or (lambda _stage, _share: None)
     _demand_setting("precision", precision, PRECISIONS)
     _demand_setting("target", target, TARGETS)
+    refuse_impossible(checkpoint)
     output = Path(output)
     with quiet():
         report("reading the checkpoint", 0.0)

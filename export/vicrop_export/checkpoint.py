@@ -39,12 +39,12 @@ class Checkpoint:
     revision: str
 
 
-def locate(checkpoint: Path | str) -> Checkpoint:
-    """Find a local directory or fetch a hub repository. Raises CheckpointError or BuildError."""
+def refuse_impossible(checkpoint: Path | str) -> None:
+    """Raise CheckpointError for what is neither a checkpoint's directory nor may be a hub id; reads no weights."""
     directory = Path(checkpoint)
     if directory.is_dir():
         _demand_files(directory)
-        return Checkpoint(directory, directory.resolve().name, fingerprint(directory))
+        return
     if directory.exists():
         raise CheckpointError(f"{checkpoint} is a file; wanted the directory of a LLaVA checkpoint")
     if not _looks_like_hub_id(str(checkpoint)):
@@ -52,6 +52,14 @@ def locate(checkpoint: Path | str) -> Checkpoint:
             f"{checkpoint} does not exist; wanted the directory of a LLaVA checkpoint or a hub id such as "
             "'llava-hf/llava-1.5-7b-hf'"
         )
+
+
+def locate(checkpoint: Path | str) -> Checkpoint:
+    """Find a local directory or fetch a hub repository. Raises CheckpointError or BuildError."""
+    refuse_impossible(checkpoint)
+    directory = Path(checkpoint)
+    if directory.is_dir():
+        return Checkpoint(directory, directory.resolve().name, fingerprint(directory))
     return _fetch(str(checkpoint))
 
 

@@ -10,7 +10,6 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 from transformers import CLIPVisionConfig, LlamaConfig, LlavaConfig, LlavaForConditionalGeneration
-
 from vocabulary import BOS, EOS, IMAGE, PAD, build_tokenizer, save_tokenizer
 from world import COLOURS, DIGITS, SHAPES
 
@@ -147,7 +146,9 @@ def save_checkpoint(model: LlavaForConditionalGeneration, directory: Path) -> No
         {"processor_class": "LlavaProcessor", "patch_size": PATCH, "vision_feature_select_strategy": "default",
          "num_additional_image_tokens": 1, "image_token": IMAGE},
     )  # fmt: skip
-    state = {name: tensor.detach().to(torch.float16).contiguous() for name, tensor in model.state_dict().items()}
+    state = {
+        name: tensor.detach().to(torch.float16).contiguous() for name, tensor in model.state_dict().items()
+    }
     save_file(state, directory / "model.safetensors", metadata={"format": "pt"})
 
 

@@ -14,7 +14,6 @@ import torch
 from questions import BARE_PROMPT, PROMPT, Question
 from torch import Tensor
 from transformers import LlavaForConditionalGeneration
-
 from vocabulary import BOS, EOS, PAD, build_tokenizer
 
 IGNORED = -100
@@ -78,7 +77,9 @@ def _hide_pictures(allowed: Tensor, packed: Packed, prefix: int, crop: int) -> T
     questions, length = packed.ids.shape[1:]
     in_block = torch.arange(crop + length) - crop
     is_question = (in_block >= 0) & (in_block < packed.last[..., None])  # [pictures, questions, block]
-    is_question = torch.cat([torch.zeros(len(packed.ids), prefix, dtype=torch.bool), is_question.flatten(1)], 1)
+    is_question = torch.cat(
+        [torch.zeros(len(packed.ids), prefix, dtype=torch.bool), is_question.flatten(1)], 1
+    )
     is_picture = torch.cat([torch.arange(prefix) > 0, (in_block < 0).repeat(questions)])
     return (allowed & ~(is_question[:, :, None] & is_picture))[:, None]
 
@@ -107,16 +108,26 @@ def run_packed(
     embeds = torch.cat([bos, image, blocks.flatten(1, 2)], 1)
     prefix = 1 + image.shape[1]
     allowed, positions = _allowed_and_positions(prefix, num_questions, blocks.shape[2])
-    allowed = _hide_pictures(allowed, packed, prefix, blocks.shape[2] - length) if hide else allowed[None, None]
+    allowed = (
+        _hide_pictures(allowed, packed, prefix, blocks.shape[2] - length) if hide else allowed[None, None]
+    )
     mask = torch.zeros(allowed.shape).masked_fill(~allowed, torch.finfo(torch.float32).min)
     output = decoder(
-        inputs_embeds=embeds, attention_mask=mask, position_ids=positions, use_cache=False, output_attentions=attentions
+        inputs_embeds=embeds,
+        attention_mask=mask,
+        position_ids=positions,
+        use_cache=False,
+        output_attentions=attentions,
     )
-    hidden: Tensor = output.last_hidden_state[:, 1 + image.shape[1] :].unflatten(1, (num_questions, blocks.shape[2]))
+    hidden: Tensor = output.last_hidden_state[:, 1 + image.shape[1] :].unflatten(
+        1, (num_questions, blocks.shape[2])
+    )
     return hidden[:, :, -length:], output.attentions if attentions else ()
 
 
-def loss_and_hits(model: LlavaForConditionalGeneration, hidden: Tensor, packed: Packed) -> tuple[Tensor, Tensor]:
+def loss_and_hits(
+    model: LlavaForConditionalGeneration, hidden: Tensor, packed: Packed
+) -> tuple[Tensor, Tensor]:
     """Mean cross-entropy over answer tokens, and which questions are answered right throughout."""
     is_answer = packed.labels != IGNORED
     logits, wanted = model.lm_head(hidden[is_answer]), packed.labels[is_answer]

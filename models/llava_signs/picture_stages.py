@@ -16,7 +16,6 @@ from torch import Tensor
 from tower_stage import IGNORED, draw_tower_sample, patch_labels, random_crop, tower_loss
 from training import Optimisers, Stage, load_module, run_stage
 from transformers import LlavaForConditionalGeneration
-
 from world import Scene, Window, make_scene, render_input
 
 SMALL, READABLE = 4.0, 8.0  # text height at the model's input: below SMALL unreadable, from READABLE readable
@@ -79,7 +78,9 @@ def draw_pictures(rng: np.random.Generator, batch: int, with_crop: bool) -> Pict
     pictures = [np.asarray(render_input(scene, window, INPUT_SIDE)) for scene, window in windows_all]
     crops = pictures[batch:]
     labels = torch.from_numpy(np.stack([patch_labels(scene, window) for scene, window in windows_all]))
-    return PictureBatch(scenes, questions, to_pixels(pictures[:batch]), to_pixels(crops) if crops else None, labels)
+    return PictureBatch(
+        scenes, questions, to_pixels(pictures[:batch]), to_pixels(crops) if crops else None, labels
+    )
 
 
 def _crop_for(rng: np.random.Generator, scene: Scene, sign: int) -> Window:
@@ -150,7 +151,9 @@ def blindness(questions: list[list[Question]], predicted: Tensor) -> float:
     """Share of pictures whose questions for different signs all get one answer."""
     blind = []
     for asked, answers in zip(questions, predicted.tolist(), strict=True):
-        by_sign = {q.sign: a for q, a in zip(asked, answers, strict=True) if q.sign >= 0 and q.answer.isdigit()}
+        by_sign = {
+            q.sign: a for q, a in zip(asked, answers, strict=True) if q.sign >= 0 and q.answer.isdigit()
+        }
         texts = {q.sign: q.answer for q in asked if q.sign >= 0 and q.answer.isdigit()}
         if len(set(texts.values())) > 1:
             blind.append(len(set(by_sign.values())) == 1)

@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
-
 from world import COLOUR_NAMES, SHAPES
 
 PROMPT = "\nUSER: {question} Answer the question using a single word or phrase.\nASSISTANT:"
@@ -62,7 +61,9 @@ def read_question(rng: np.random.Generator, signs: Sequence[SignLike], index: in
 
 def colour_read_question(signs: Sequence[SignLike], index: int) -> Question:
     """The simplest question: one wording, named by colour (which must be the sign's alone)."""
-    return Question(READ_QUESTIONS[0].format(name=COLOUR_NAMES[signs[index].colour]), signs[index].text, index)
+    return Question(
+        READ_QUESTIONS[0].format(name=COLOUR_NAMES[signs[index].colour]), signs[index].text, index
+    )
 
 
 def colour_question(signs: Sequence[SignLike], index: int) -> Question:

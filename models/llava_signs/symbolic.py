@@ -10,7 +10,6 @@ from dataclasses import dataclass
 
 import numpy as np
 from architecture import FEATURES, NUM_COLOURS, NUM_SHAPES, NUM_TEXTS
-
 from world import COLOURS, DIGITS, SHAPES
 
 
@@ -50,12 +49,18 @@ def make_symbols(
     return signs
 
 
-def draw_symbols(rng: np.random.Generator, signs: list[SymbolSign], grid: int, noise: float = 0.3) -> np.ndarray:
+def draw_symbols(
+    rng: np.random.Generator, signs: list[SymbolSign], grid: int, noise: float = 0.3
+) -> np.ndarray:
     """Features [grid * grid, FEATURES]: three one-hot groups per patch, plus noise."""
     labels = np.tile([NUM_COLOURS - 1, NUM_SHAPES - 1, NUM_TEXTS - 1], (grid, grid, 1))
     for sign in signs:
         text = DIGITS.index(sign.text) if sign.readable else NUM_TEXTS - 1
-        labels[sign.top : sign.top + sign.rows, sign.left : sign.left + sign.cols] = (sign.colour, sign.shape, text)
+        labels[sign.top : sign.top + sign.rows, sign.left : sign.left + sign.cols] = (
+            sign.colour,
+            sign.shape,
+            text,
+        )
     return one_hot(labels.reshape(-1, 3)) + rng.normal(0, noise, (grid * grid, FEATURES)).astype(np.float32)
 
 
@@ -69,7 +74,9 @@ def one_hot(labels: np.ndarray) -> np.ndarray:
     return features
 
 
-def zoom_symbols(rng: np.random.Generator, signs: list[SymbolSign], index: int, grid: int) -> list[SymbolSign]:
+def zoom_symbols(
+    rng: np.random.Generator, signs: list[SymbolSign], index: int, grid: int
+) -> list[SymbolSign]:
     """A crop: the asked sign enlarged and readable, now and then with a neighbour; or an empty one by mistake."""
     if rng.random() < 0.2:
         return []

@@ -20,7 +20,6 @@ from architecture import (
 )
 from torch import Tensor
 from training import Optimisers, Stage, run_stage
-
 from world import DIGITS, Scene, Window, make_scene, render_input
 
 IGNORED = -100
@@ -61,7 +60,9 @@ def tower_loss(logits: Tensor, labels: Tensor) -> tuple[Tensor, dict[str, float]
     total = logits.new_zeros(())
     scores: dict[str, float] = {}
     start = 0
-    for group, (name, size) in enumerate((("colour", NUM_COLOURS), ("shape", NUM_SHAPES), ("text", NUM_TEXTS))):
+    for group, (name, size) in enumerate(
+        (("colour", NUM_COLOURS), ("shape", NUM_SHAPES), ("text", NUM_TEXTS))
+    ):
         part, wanted = logits[..., start : start + size].flatten(0, -2), labels[..., group].flatten()
         weight = torch.ones(size)
         weight[-1] = 0.2
@@ -77,7 +78,9 @@ def draw_tower_sample(rng: np.random.Generator, easy: bool = False) -> tuple[np.
     """An input picture and its labels: mostly crowded scenes, some ordinary ones, some crops."""
     kind = 0.0 if easy else rng.random()
     if kind < 0.7:
-        scene = make_scene(rng, INPUT_SIDE, num_signs=(10, 18), text_range=EASY_TEXT if easy else TEXT, repeat_colours=True)
+        scene = make_scene(
+            rng, INPUT_SIDE, num_signs=(10, 18), text_range=EASY_TEXT if easy else TEXT, repeat_colours=True
+        )
     else:
         scene = make_scene(rng, INPUT_SIDE)
     window = random_crop(rng, scene) if kind > 0.85 else scene.window

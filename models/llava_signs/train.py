@@ -48,7 +48,9 @@ def main() -> None:
         torch.distributed.init_process_group("gloo")
     stage, train = STAGES[options.stage]
     changes = {name: getattr(options, name) for name in ("steps", "batch", "muon_lr", "adam_lr")}
-    train(replace(stage, **{name: value for name, value in changes.items() if value is not None}), options.runs)
+    train(
+        replace(stage, **{name: value for name, value in changes.items() if value is not None}), options.runs
+    )
 
 
 def write_checkpoint(runs: Path, output: Path) -> None:

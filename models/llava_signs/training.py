@@ -106,7 +106,11 @@ class Curve:
         """Print and log the means since the last flush."""
         means = {name: round(self.mean(name), 4) for name in sorted(self.sums)}
         self.sums.clear()
-        line = {"stage": self.stage.name, "step": step, "minutes": round((time.monotonic() - self.started) / 60, 2)}
+        line = {
+            "stage": self.stage.name,
+            "step": step,
+            "minutes": round((time.monotonic() - self.started) / 60, 2),
+        }
         print(json.dumps({**line, **means}), flush=True)
         with self.log.open("a") as file:
             file.write(json.dumps({**line, **means}) + "\n")
@@ -135,7 +139,10 @@ def run_stage(
             after_log(curve.flush(step + 1))
         if rank() == 0 and ((step + 1) % stage.save_every == 0 or step + 1 == stage.steps):
             state = {name: module.state_dict() for name, module in modules.items()}
-            torch.save({"step": step + 1, "modules": state, "optimisers": optimisers.state()}, path.with_suffix(".tmp"))
+            torch.save(
+                {"step": step + 1, "modules": state, "optimisers": optimisers.state()},
+                path.with_suffix(".tmp"),
+            )
             path.with_suffix(".tmp").replace(path)
 
 

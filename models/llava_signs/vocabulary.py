@@ -17,7 +17,6 @@ from questions import (
     SHAPE_QUESTION,
 )
 from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers, processors
-
 from world import COLOUR_NAMES, DIGITS, SHAPES
 
 UNK, BOS, EOS, PAD, IMAGE = "<unk>", "<s>", "</s>", "<pad>", "<image>"
@@ -34,12 +33,16 @@ def build_tokenizer() -> Tokenizer:
         vocab.setdefault(chr(code), len(vocab))
     for word in _words():
         _add_word(word, vocab, merges)
-    tokenizer = Tokenizer(models.BPE(vocab=vocab, merges=merges, unk_token=UNK, fuse_unk=True, byte_fallback=True))
+    tokenizer = Tokenizer(
+        models.BPE(vocab=vocab, merges=merges, unk_token=UNK, fuse_unk=True, byte_fallback=True)
+    )
     tokenizer.normalizer = normalizers.Sequence([normalizers.Prepend(MARK), normalizers.Replace(" ", MARK)])
     tokenizer.decoder = decoders.Sequence(
         [decoders.Replace(MARK, " "), decoders.ByteFallback(), decoders.Fuse(), decoders.Strip(" ", 1, 0)]
     )
-    tokenizer.add_special_tokens([AddedToken(t, normalized=False, special=True) for t in (UNK, BOS, EOS, PAD, IMAGE)])
+    tokenizer.add_special_tokens(
+        [AddedToken(t, normalized=False, special=True) for t in (UNK, BOS, EOS, PAD, IMAGE)]
+    )
     bos_id = tokenizer.token_to_id(BOS)
     tokenizer.post_processor = processors.TemplateProcessing(
         single=f"{BOS} $A", pair=f"{BOS} $A {BOS} $B", special_tokens=[(BOS, bos_id)]
@@ -52,7 +55,12 @@ def _words() -> list[str]:
         PROMPT, *READ_QUESTIONS, PRESENCE_QUESTION, SHAPE_QUESTION, COUNT_QUESTION, GENERAL_QUESTION
     )  # fmt: skip
     text = " ".join(templates).replace("{name}", "").replace("{shape}", "").replace("{colour}", "")
-    words = {word.strip("?.:,{}") for word in text.split()} | set(COLOUR_NAMES) | set(SHAPES) | {"yes", "no", "signs", "color"}
+    words = (
+        {word.strip("?.:,{}") for word in text.split()}
+        | set(COLOUR_NAMES)
+        | set(SHAPES)
+        | {"yes", "no", "signs", "color"}
+    )
     marked = [MARK + word for word in (*sorted(words - {"", "USER", "ASSISTANT"}), *DIGITS)]
     return [*marked, "USER", "ASSISTANT"]
 

@@ -101,7 +101,9 @@ def make_scene(
     width, height = round(longest * min(1.0, aspect)), round(longest * min(1.0, 1 / aspect))
     combinations = rng.permutation(len(COLOURS) * len(SHAPES))
     if not repeat_colours:
-        combinations = rng.permutation(len(COLOURS)) * len(SHAPES) + rng.integers(len(SHAPES), size=len(COLOURS))
+        combinations = rng.permutation(len(COLOURS)) * len(SHAPES) + rng.integers(
+            len(SHAPES), size=len(COLOURS)
+        )
     signs: list[Sign] = []
     for combination in combinations[: int(rng.integers(num_signs[0], num_signs[1] + 1))]:
         sign = _place_sign(rng, int(combination), width, height, signs, input_side, text_range)
@@ -169,7 +171,8 @@ def render(scene: Scene, window: Window | None = None, size: tuple[int, int] | N
     scale_x, scale_y = size[0] / (window[2] - window[0]), size[1] / (window[3] - window[1])
     for kind, points, ink, line_width in scene.clutter:
         placed = [
-            (v - window[0]) * scale_x if i % 2 == 0 else (v - window[1]) * scale_y for i, v in enumerate(points)
+            (v - window[0]) * scale_x if i % 2 == 0 else (v - window[1]) * scale_y
+            for i, v in enumerate(points)
         ]
         if kind == "line":
             draw.line(placed, fill=ink, width=max(1, round(line_width * scale_x)))
@@ -203,7 +206,12 @@ def _render_background(scene: Scene, window: Window, size: tuple[int, int]) -> I
 
 
 def _draw_sign(
-    picture: Image.Image, draw: ImageDraw.ImageDraw, sign: Sign, window: Window, scale_x: float, scale_y: float
+    picture: Image.Image,
+    draw: ImageDraw.ImageDraw,
+    sign: Sign,
+    window: Window,
+    scale_x: float,
+    scale_y: float,
 ) -> None:
     half = sign.side / 2
     x, y = (sign.x - window[0]) * scale_x, (sign.y - window[1]) * scale_y
@@ -240,7 +248,10 @@ def _glyph(text: str, slant: int) -> Image.Image:
     )
     shear = SLANTS[slant]
     canvas = canvas.transform(
-        canvas.size, Image.Transform.AFFINE, (1, shear, -shear * canvas.height / 2, 0, 1, 0), Image.Resampling.BICUBIC
+        canvas.size,
+        Image.Transform.AFFINE,
+        (1, shear, -shear * canvas.height / 2, 0, 1, 0),
+        Image.Resampling.BICUBIC,
     )
     box = canvas.getbbox()
     assert box is not None, f"the font has no glyph for {text!r}"
