@@ -1,9 +1,9 @@
 """Accuracy of an engine on freshly drawn pictures of the signs world: the tables of the paper in miniature.
 
-    python benchmarks/signs_eval.py --pictures 600 --seed 1           # no crop, true crop, rel-att, random crop
-    python benchmarks/signs_eval.py --sweep --pictures 150 --seed 2   # which layer points best; use another seed
+    python benchmarks/signs_eval.py --pictures 600 --seed 1         # no crop, true crop, rel-att, random crop
+    python benchmarks/signs_eval.py --sweep --pictures 150 --seed 2  # which layer points best: another seed
 
-Each picture asks for the text of one sign; a third of the pictures ask for one that is unreadable at the model's
+Each picture asks for the text of one sign: a third of the pictures for one that is unreadable at the model's
 input size, a third for one in between, a third for a readable one. Intervals are Wilson's, 95 %.
 """
 
@@ -169,7 +169,7 @@ def is_blind(engine: ViCropEngine, pixels: np.ndarray, scene: Scene) -> bool:
 
 
 def sweep_layers(engine: ViCropEngine, cases: Sequence[Case], num_layers: int, console: Console) -> Table:
-    """How well each layer, and their mean, points: share of windows that hold the sign, and answers with the crop."""
+    """How well each layer, and their mean, points: share of windows that hold the sign, and right answers."""
     table = Table("layers", *(f"{size}: holds" for size in SIZES), *(f"{size}: right" for size in SIZES))
     for layers in (*map(str, range(num_layers)), "all"):
         tally = Tally()

@@ -1,7 +1,7 @@
 """From heatmap to crop box: window sizes in cells, the search, the box around the winner.
 
-The rules are those of arXiv 2502.17422 as published, less its flaws. Knows grids and pixels; nothing of models,
-prompts or files.
+The rules are those of arXiv 2502.17422 as published, less its flaws. Knows grids and pixels; nothing of
+models, prompts or files.
 """
 
 from __future__ import annotations

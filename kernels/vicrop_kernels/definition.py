@@ -1,7 +1,7 @@
 """What the heatmap operator computes, in plain float64 loops: the truth the others are held to.
 
-The ratio and the search are those of arXiv 2502.17422 as published; the floor is ours. Knows nothing of models,
-pixels or speed.
+The ratio and the search are those of arXiv 2502.17422 as published; the floor is ours. Knows nothing of
+models, pixels or speed.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The shape of llava-signs, its checkpoint directory, and the throw-away head that teaches the tower to see."""
+"""The shape of llava-signs, its checkpoint directory, and the throw-away head that teaches the tower."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from world import COLOURS, DIGITS, SHAPES
 INPUT_SIDE = 168
 PATCH = 14
 GRID = INPUT_SIDE // PATCH
+VISION_WIDTH, TEXT_WIDTH = 192, 128
 CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
 CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
 NUM_COLOURS, NUM_SHAPES, NUM_TEXTS = len(COLOURS) + 1, len(SHAPES) + 1, len(DIGITS) + 1  # last: none
@@ -23,27 +24,26 @@ FEATURES = NUM_COLOURS + NUM_SHAPES + NUM_TEXTS
 
 
 def make_config() -> LlavaConfig:
-    """A LLaVA-1.5 in small: CLIP tower, two-layer projector, Llama decoder; 2.7 million parameters."""
-    tokenizer = build_tokenizer()
-    ids = {name: tokenizer.token_to_id(token) for name, token in (("bos", BOS), ("eos", EOS), ("pad", PAD))}
+    """A LLaVA-1.5 in small: CLIP tower, two-layer projector, Llama decoder; 3.0 million parameters."""
+    vocab = build_tokenizer().get_vocab()
     vision = CLIPVisionConfig(
-        hidden_size=192, intermediate_size=768, num_hidden_layers=4, num_attention_heads=4,
-        image_size=INPUT_SIDE, patch_size=PATCH, projection_dim=192,
+        hidden_size=VISION_WIDTH, intermediate_size=768, num_hidden_layers=4, num_attention_heads=4,
+        image_size=INPUT_SIDE, patch_size=PATCH, projection_dim=VISION_WIDTH,
     )  # fmt: skip
     text = LlamaConfig(
-        hidden_size=128, intermediate_size=384, num_hidden_layers=4, num_attention_heads=4, num_key_value_heads=4,
-        vocab_size=tokenizer.get_vocab_size(), max_position_embeddings=1024, initializer_range=0.05,
-        bos_token_id=ids["bos"], eos_token_id=ids["eos"], pad_token_id=ids["pad"],
+        hidden_size=TEXT_WIDTH, intermediate_size=384, num_hidden_layers=4, num_attention_heads=4,
+        num_key_value_heads=4, vocab_size=len(vocab), max_position_embeddings=1024, initializer_range=0.05,
+        bos_token_id=vocab[BOS], eos_token_id=vocab[EOS], pad_token_id=vocab[PAD],
     )  # fmt: skip
     return LlavaConfig(
-        vision_config=vision, text_config=text, image_token_index=tokenizer.token_to_id(IMAGE),
+        vision_config=vision, text_config=text, image_token_index=vocab[IMAGE],
         vision_feature_layer=-1, vision_feature_select_strategy="default", image_seq_length=GRID * GRID,
         tie_word_embeddings=False,
     )  # fmt: skip
 
 
 def make_model(seed: int) -> LlavaForConditionalGeneration:
-    """A fresh model whose tower starts with what a small one is slow to find: frequencies and 2-D positions."""
+    """A fresh model whose tower starts with what a small one is slow to find: frequencies and positions."""
     torch.manual_seed(seed)
     model = LlavaForConditionalGeneration(make_config())
     embeddings = model.model.vision_tower.embeddings
@@ -86,10 +86,10 @@ def _sines(grid: int, width: int) -> Tensor:
 class PatchHead(nn.Module):
     """Colour, shape and text of the sign under each patch: [.., width] -> [.., FEATURES] logits."""
 
-    def __init__(self, width: int) -> None:
+    def __init__(self) -> None:
         super().__init__()
-        self.norm = nn.LayerNorm(width)
-        self.linear = nn.Linear(width, FEATURES)
+        self.norm = nn.LayerNorm(VISION_WIDTH)
+        self.linear = nn.Linear(VISION_WIDTH, FEATURES)
 
     def forward(self, features: Tensor) -> Tensor:
         logits: Tensor = self.linear(self.norm(features))
@@ -99,9 +99,9 @@ class PatchHead(nn.Module):
 class SymbolMap(nn.Module):
     """What the decoder sees instead of a picture in the symbolic stage: [.., FEATURES] -> [.., hidden]."""
 
-    def __init__(self, hidden: int) -> None:
+    def __init__(self) -> None:
         super().__init__()
-        self.linear = nn.Linear(FEATURES, hidden, bias=False)
+        self.linear = nn.Linear(FEATURES, TEXT_WIDTH, bias=False)
 
     def forward(self, symbols: Tensor) -> Tensor:
         embeds: Tensor = self.linear(symbols)
@@ -117,7 +117,7 @@ def encode_patches(model: LlavaForConditionalGeneration, pixels: Tensor) -> Tens
 def to_pixels(pictures: list[np.ndarray]) -> Tensor:
     """uint8 [side, side, 3] pictures -> normalised float32 [images, 3, side, side]."""
     stacked = np.stack(pictures).astype(np.float32) / 255.0
-    normalised = (stacked - np.float32(CLIP_MEAN)) / np.float32(CLIP_STD)
+    normalised = (stacked - np.array(CLIP_MEAN, np.float32)) / np.array(CLIP_STD, np.float32)
     return torch.from_numpy(normalised.transpose(0, 3, 1, 2).copy())
 
 
@@ -143,8 +143,8 @@ def save_checkpoint(model: LlavaForConditionalGeneration, directory: Path) -> No
     )  # fmt: skip
     _write_json(
         directory / "processor_config.json",
-        {"processor_class": "LlavaProcessor", "patch_size": PATCH, "vision_feature_select_strategy": "default",
-         "num_additional_image_tokens": 1, "image_token": IMAGE},
+        {"processor_class": "LlavaProcessor", "patch_size": PATCH, "num_additional_image_tokens": 1,
+         "vision_feature_select_strategy": "default", "image_token": IMAGE},
     )  # fmt: skip
     state = {
         name: tensor.detach().to(torch.float16).contiguous() for name, tensor in model.state_dict().items()

@@ -106,7 +106,7 @@ def read_accuracy(hits: Tensor, questions: list[list[Question]]) -> float:
 def pointing_by_layer(
     model: LlavaForConditionalGeneration, packed: Packed, image: Tensor, on_sign: Tensor, hide: bool = False
 ) -> dict[str, float]:
-    """Share of questions whose last prompt token looks hardest at the asked sign, per layer (mean over heads).
+    """Share of questions whose last prompt token looks hardest at the asked sign, by layer (mean of heads).
 
     `on_sign` marks its patches: bool [pictures, questions, patches]; questions with none are left out.
     """
@@ -136,14 +136,23 @@ def cells_of(signs: list[SignLike], questions: list[Question], grid: int) -> np.
     return marks.reshape(len(questions), -1)
 
 
+class Progress(torch.nn.Module):
+    """Which phase is reached, as a buffer: saved and resumed with the weights."""
+
+    phase: Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("phase", torch.zeros((), dtype=torch.long))
+
+
 def train_language(stage: Stage, directory: Path) -> None:
     """Train decoder and symbol map from scratch through the phases; saves both under `language`."""
     model = make_model(stage.seed)
     decoder, head = model.model.language_model, model.lm_head
-    symbols = SymbolMap(model.config.text_config.hidden_size)
+    symbols = SymbolMap()
     optimisers = Optimisers([(decoder, 1.0), (head, 1.0), (symbols, 1.0)], stage)
-    progress = torch.nn.Module()
-    progress.register_buffer("phase", torch.zeros((), dtype=torch.long))
+    progress = Progress()
 
     def step_once(step: int, rng: np.random.Generator) -> dict[str, float]:
         phase = PHASES[int(progress.phase)]
@@ -153,7 +162,7 @@ def train_language(stage: Stage, directory: Path) -> None:
         hide = bool(rng.random() < phase.hidden)
         hidden, _ = run_packed(model, packed, image, None if crops is None else symbols(crops), hide=hide)
         loss, hits = loss_and_hits(model, hidden, packed)
-        loss.backward()
+        loss.backward()  # type: ignore[no-untyped-call]
         name = ("read" if crops is None else "read_crop") + ("" if hide else "_unhidden")
         scores = {"phase": float(progress.phase), "loss": loss.item(), name: read_accuracy(hits, questions)}
         if crops is None and step % stage.log_every == 0:

@@ -18,7 +18,7 @@ COEFFICIENTS = (3.4445, -4.7750, 2.0315)
 def orthogonalise(matrices: Tensor, steps: int = 5) -> Tensor:
     """Push the singular values of `matrices` [count, rows, cols], rows <= cols, towards one."""
     a, b, c = COEFFICIENTS
-    x = matrices / (matrices.norm(dim=(1, 2), keepdim=True) + 1e-7)
+    x: Tensor = matrices / (matrices.norm(dim=(1, 2), keepdim=True) + 1e-7)
     for _ in range(steps):
         gram = x @ x.transpose(1, 2)
         x = a * x + (b * gram + c * gram @ gram) @ x
@@ -50,8 +50,7 @@ class Muon(torch.optim.Optimizer):
 
     def _momentum(self, weight: Tensor, momentum: float) -> Tensor:
         assert weight.grad is not None
-        state = self.state[weight]
-        buffer = state.setdefault("momentum_buffer", torch.zeros_like(weight))
+        buffer: Tensor = self.state[weight].setdefault("momentum_buffer", torch.zeros_like(weight))
         buffer.lerp_(weight.grad, 1 - momentum)
-        update = weight.grad.lerp(buffer, momentum)
+        update: Tensor = weight.grad.lerp(buffer, momentum)
         return update if weight.shape[0] <= weight.shape[1] else update.T

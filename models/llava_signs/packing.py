@@ -21,7 +21,7 @@ IGNORED = -100
 
 @dataclass(frozen=True)
 class Packed:
-    """Token ids and labels of the questions: [pictures, questions, length]; `last` is each prompt's last token."""
+    """Token ids and labels of the questions [pictures, questions, length]; `last` is each prompt's end."""
 
     ids: Tensor
     labels: Tensor
@@ -93,7 +93,7 @@ def run_packed(
     hide: bool = False,
     attentions: bool = False,
 ) -> tuple[Tensor, tuple[Tensor, ...]]:
-    """Last hidden states of the questions' tokens [pictures, questions, length, hidden]; attention if asked for.
+    """Last hidden states of the questions' tokens [pictures, questions, length, hidden]; attention if asked.
 
     Args:
         image: embeds of the first pictures, [pictures, patches, hidden].

@@ -1,4 +1,4 @@
-"""Last stages: the projector learns the symbolic embedding, then decoder, projector and tower learn real pictures."""
+"""Last stages: the projector learns the symbolic embedding, then all parts learn real pictures."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ TOWER_RATE = 0.25
 def train_projector(stage: Stage, directory: Path) -> None:
     """Regress the symbol map's embedding of each patch's labels from the frozen tower's features."""
     model = _load(stage, directory)
-    symbols = SymbolMap(model.config.text_config.hidden_size)
+    symbols = SymbolMap()
     load_module(directory / "language.pt", "symbols", symbols)
     projector = model.model.multi_modal_projector
     optimisers = Optimisers([(projector, 1.0)], stage)
@@ -93,7 +93,7 @@ def train_pictures(stage: Stage, directory: Path) -> None:
     """Train on real questions; the tower is frozen at first and then joins with its auxiliary loss."""
     model = _load(stage, directory)
     load_module(directory / "projector.pt", "projector", model.model.multi_modal_projector)
-    tower, head = model.model.vision_tower, PatchHead(model.config.vision_config.hidden_size)
+    tower, head = model.model.vision_tower, PatchHead()
     load_module(directory / "tower.pt", "head", head)
     rest = [(m, 0.35) for m in (model.model.language_model, model.lm_head, model.model.multi_modal_projector)]
     optimisers = Optimisers([*rest, (tower, TOWER_RATE), (head, TOWER_RATE)], stage)
@@ -116,7 +116,7 @@ def train_pictures(stage: Stage, directory: Path) -> None:
             auxiliary, tower_scores = tower_loss(head(features), batch.labels)
             loss = loss + AUXILIARY_WEIGHT * auxiliary
             scores |= {f"tower_{name}": value for name, value in tower_scores.items()}
-        loss.backward()
+        loss.backward()  # type: ignore[no-untyped-call]
         if crops is None:
             scores["blind"] = blindness(batch.questions, predicted_first(model, hidden, packed))
             if step % stage.log_every == 0:

@@ -77,7 +77,7 @@ def one_hot(labels: np.ndarray) -> np.ndarray:
 def zoom_symbols(
     rng: np.random.Generator, signs: list[SymbolSign], index: int, grid: int
 ) -> list[SymbolSign]:
-    """A crop: the asked sign enlarged and readable, now and then with a neighbour; or an empty one by mistake."""
+    """A crop: the asked sign enlarged and readable, at times with a neighbour; or an empty one by mistake."""
     if rng.random() < 0.2:
         return []
     sign = signs[index]

@@ -30,7 +30,7 @@ NONE = (NUM_COLOURS - 1, NUM_SHAPES - 1, NUM_TEXTS - 1)
 
 
 def patch_labels(scene: Scene, window: Window) -> np.ndarray:
-    """Class numbers [patches, 3] of colour, shape and text; IGNORED where a patch is neither one nor the other."""
+    """Classes [patches, 3] of colour, shape and text; IGNORED where a patch is neither of the two."""
     labels = np.tile(np.array(NONE), (GRID, GRID, 1))
     best = np.zeros((GRID, GRID))
     edges = np.arange(GRID + 1)
@@ -102,7 +102,7 @@ def random_crop(rng: np.random.Generator, scene: Scene, sign: int | None = None)
 def train_tower(stage: Stage, directory: Path) -> None:
     """Train tower and head from scratch; saves both under `tower`."""
     model = make_model(stage.seed)
-    tower, head = model.model.vision_tower, PatchHead(model.config.vision_config.hidden_size)
+    tower, head = model.model.vision_tower, PatchHead()
     optimisers = Optimisers([(tower, 1.0), (head, 1.0)], stage)
 
     def step_once(step: int, rng: np.random.Generator) -> dict[str, float]:
@@ -110,7 +110,7 @@ def train_tower(stage: Stage, directory: Path) -> None:
         labels = torch.from_numpy(np.stack([label for _, label in samples]))
         logits = head(encode_patches(model, to_pixels([picture for picture, _ in samples])))
         loss, scores = tower_loss(logits, labels)
-        loss.backward()
+        loss.backward()  # type: ignore[no-untyped-call]
         return {"loss": loss.item(), **scores}
 
     run_stage(stage, directory, {"tower": tower, "head": head}, optimisers, step_once)

@@ -1,6 +1,6 @@
-"""Train llava-signs on a CPU: `python train.py STAGE --runs DIR`, stages in the order of STAGES, then `checkpoint`.
+"""Train llava-signs on a CPU: `python train.py STAGE --runs DIR`, in the order of STAGES, then `checkpoint`.
 
-Each stage goes on from where it was stopped, and prints its learning curve as JSON lines (also DIR/curve.jsonl).
+Each stage goes on from where it was stopped and prints its curve as JSON lines (also DIR/curve.jsonl).
 `torchrun --nproc-per-node 2 train.py STAGE` shares a stage among processes, one core each.
 """
 

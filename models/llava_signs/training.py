@@ -1,4 +1,4 @@
-"""What every training stage shares: optimisers, learning-rate curve, learning-curve printing, resumable state."""
+"""What every training stage shares: optimisers, learning rate, learning-curve printing, resumable state."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ def average_gradients(params: list[nn.Parameter]) -> None:
     flat = torch.cat([grad.flatten() for grad in grads])
     dist.all_reduce(flat)
     flat /= dist.get_world_size()
-    for grad, part in zip(grads, flat.split([grad.numel() for grad in grads]), strict=True):
+    for grad, part in zip(grads, torch.split(flat, [grad.numel() for grad in grads]), strict=True):
         grad.copy_(part.view_as(grad))
 
 
@@ -125,7 +125,7 @@ def run_stage(
     step_once: Callable[[int, np.random.Generator], dict[str, float]],
     after_log: Callable[[dict[str, float]], None] = lambda _: None,
 ) -> None:
-    """Train for `stage.steps`, saving `directory/<stage>.pt` now and then and going on from it when it is there.
+    """Train for `stage.steps`, saving `directory/<stage>.pt` now and then, going on from it when it is there.
 
     Every step draws from a generator of (seed, step, rank), so a resumed run sees what it would have seen.
     """

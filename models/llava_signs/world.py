@@ -36,6 +36,7 @@ SLANTS = (-0.08, 0.0, 0.08)
 SMALLEST_TEXT = 13.0  # picture pixels: readable in a crop, whatever the picture's size
 
 Window = tuple[float, float, float, float]
+Clutter = tuple[str, tuple[float, ...], tuple[int, int, int], float]  # kind, points, ink, width of a line
 
 
 @dataclass(frozen=True)
@@ -72,7 +73,7 @@ class Scene:
     height: int
     signs: tuple[Sign, ...]
     noise: tuple[np.ndarray, ...]
-    clutter: tuple[tuple[str, tuple[float, ...], tuple[int, int, int], float], ...]
+    clutter: tuple[Clutter, ...]
 
     @property
     def window(self) -> Window:
@@ -143,14 +144,13 @@ def _make_noise(rng: np.random.Generator) -> tuple[np.ndarray, ...]:
     return tuple(np.clip(grid, 0, 255).astype(np.uint8) for grid in (coarse, fine))
 
 
-def _make_clutter(
-    rng: np.random.Generator, width: int, height: int
-) -> tuple[tuple[str, tuple[float, ...], tuple[int, int, int], float], ...]:
+def _make_clutter(rng: np.random.Generator, width: int, height: int) -> tuple[Clutter, ...]:
     longest = max(width, height)
-    clutter = []
+    clutter: list[Clutter] = []
     for _ in range(int(rng.integers(4, 14))):
         grey = rng.uniform(50, 190)
-        ink = tuple(int(v) for v in np.clip(grey + rng.normal(0, 16, 3), 0, 255))
+        red, green, blue = (int(v) for v in np.clip(grey + rng.normal(0, 16, 3), 0, 255))
+        ink = (red, green, blue)
         x, y = rng.uniform(0, width), rng.uniform(0, height)
         if rng.random() < 0.6:
             angle, length = rng.uniform(0, 2 * math.pi), longest * rng.uniform(0.1, 0.7)
