@@ -1,4 +1,4 @@
-"""Packed questions: each sees what it would see alone, and a hidden picture is seen by the last token only."""
+"""Packed questions: each sees what it would see alone; a hidden picture is seen by the last token only."""
 
 from __future__ import annotations
 

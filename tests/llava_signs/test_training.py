@@ -1,7 +1,8 @@
-"""Training machinery: resumed runs equal unbroken ones, Muon turns orthogonally, labels lie under their signs."""
+"""Training machinery: resumed runs equal unbroken ones, Muon is orthogonal, labels lie under their signs."""
 
 from __future__ import annotations
 
+import itertools
 import json
 from pathlib import Path
 
@@ -10,8 +11,8 @@ import pytest
 import torch
 from architecture import GRID, INPUT_SIDE
 from muon import orthogonalise
-from tower_stage import IGNORED, NONE, patch_labels, random_crop
 from torch import nn
+from tower_stage import IGNORED, NONE, patch_labels, random_crop
 from training import Optimisers, Stage, load_module, rate, run_stage, shuffled
 from world import DIGITS, make_scene
 
@@ -77,7 +78,7 @@ def test_the_learning_rate_warms_up_holds_and_falls() -> None:
     assert rates[0] < 0.05
     assert rates[100] == rates[500] == 1.0
     assert rates[-1] == pytest.approx(0.02)
-    assert all(later <= earlier for earlier, later in zip(rates[100:], rates[101:], strict=False))
+    assert all(later <= earlier for earlier, later in itertools.pairwise(rates[100:]))
 
 
 def test_shuffled_uses_each_once_before_any_again() -> None:
@@ -110,6 +111,10 @@ def test_random_crops_lie_inside_and_hold_their_sign(seed: int) -> None:
     scene = make_scene(rng, INPUT_SIDE)
     for index, sign in enumerate(scene.signs):
         x0, y0, x1, y1 = random_crop(rng, scene, index)
-        assert 0 <= x0 and 0 <= y0 and x1 <= scene.width and y1 <= scene.height
-        assert x0 <= sign.x <= x1 and y0 <= sign.y <= y1
+        assert x0 >= 0
+        assert y0 >= 0
+        assert x1 <= scene.width
+        assert y1 <= scene.height
+        assert x0 <= sign.x <= x1
+        assert y0 <= sign.y <= y1
         assert all(side == int(side) for side in (x0, y0, x1, y1))

@@ -1,4 +1,4 @@
-"""The signs world: the same picture for the same seed, signs where the scene says, crops that show the picture."""
+"""The signs world: the same picture for the same seed, signs where the scene says, crops that show it."""
 
 from __future__ import annotations
 
@@ -28,7 +28,10 @@ def test_signs_lie_inside_apart_and_differ_in_colour(seed: int) -> None:
     assert len({sign.colour for sign in scene.signs}) == len(scene.signs)
     for number, sign in enumerate(scene.signs):
         x0, y0, x1, y1 = sign.box
-        assert 0 <= x0 and 0 <= y0 and x1 <= scene.width and y1 <= scene.height
+        assert x0 >= 0
+        assert y0 >= 0
+        assert x1 <= scene.width
+        assert y1 <= scene.height
         assert sign.text in DIGITS
         assert sign.text_height >= SMALLEST_TEXT * 0.999
         for other in scene.signs[:number]:
