@@ -1,0 +1,66 @@
+"""Put a trained checkpoint into the package: `python embed.py CHECKPOINT` copies, builds, draws the demo.
+
+The demo picture is the first of a seed to show the point of the method: a sign too small to read,
+answered wrongly without the crop and rightly with it. What happens on pictures nobody picked is in the card.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+from questions import READ_QUESTIONS, names_of
+from world import Scene, make_scene, render
+
+from vicrop_engine import ViCropEngine
+from vicrop_engine.builder import build_model
+from vicrop_engine.demo import DEMO_MODEL
+from vicrop_engine.models import find_model
+
+SMALL_TEXT, SEED = 3.4, 7  # text height at the model's input; of the pictures to choose from
+
+
+def main() -> None:
+    """Fill the package's folder of the embedded model."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("checkpoint", type=Path)
+    options = parser.parse_args()
+    model = find_model(DEMO_MODEL)
+    shutil.rmtree(model.checkpoint, ignore_errors=True)
+    shutil.copytree(options.checkpoint, model.checkpoint)
+    build_model(model, model.shipped_engine, force=True)
+    print(write_demo(model.home, ViCropEngine.load(model.shipped_engine)))
+
+
+def write_demo(home: Path, engine: ViCropEngine) -> str:
+    """Write demo.png and demo.json; says which picture of the seed was taken."""
+    for number in range(200):
+        scene = make_scene(np.random.default_rng((SEED, number)), engine.manifest.vision.image_size)
+        index = smallest_sign(scene, engine.manifest.vision.image_size)
+        if index is None:
+            continue
+        picture, sign = render(scene), scene.signs[index]
+        question = READ_QUESTIONS[0].format(name=names_of(scene.signs, index)[0])
+        answer = engine.ask(picture, question)
+        if answer.answer == sign.text != answer.answer_without_crop:
+            picture.save(home / "demo.png", optimize=True)
+            box = [round(side) for side in sign.box]
+            document = {"question": question, "answer": sign.text, "box": box}
+            (home / "demo.json").write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
+            return f"demo: picture {number} of seed {SEED}, {question} {sign.text}"
+    raise SystemExit(f"no picture of seed {SEED} is answered rightly with the crop alone; train on")
+
+
+def smallest_sign(scene: Scene, input_side: int) -> int | None:
+    """The sign with the smallest text if it is unreadable and there are others to confuse it with."""
+    heights = [sign.text_height_in(scene.window, input_side) for sign in scene.signs]
+    if len(heights) < 3 or min(heights) > SMALL_TEXT:
+        return None
+    return heights.index(min(heights))
+
+
+if __name__ == "__main__":
+    main()
