@@ -130,23 +130,22 @@ def holds(box: Sequence[int], sign: Sign) -> bool:
     return box[0] <= sign.x < box[2] and box[1] <= sign.y < box[3]
 
 
-def evaluate(engine: ViCropEngine, cases: Iterable[Case], seed: int, window: int) -> Tally:
+def evaluate(engine: ViCropEngine, cases: Iterable[Case], seed: int, compat: str | None) -> Tally:
     """Ask every case in every flow; also count where the windows lie and whether questions matter at all."""
+    window = engine.manifest.crop.window
     tally = Tally()
     for number, case in enumerate(cases):
         rng = np.random.default_rng((seed, number, 1))
         groups = ("all", case.size, area_group(case))
         pixels = np.asarray(case.picture)
-        found = engine.ask(pixels, case.question, method="rel-att")
+        found = engine.ask(pixels, case.question, method="rel-att", compat=compat)
         assert found.crop_box is not None, "rel-att always finds a window"
         elsewhere = random_box(rng, case.scene, found.crop_box)
         answers = {
             "no crop": found.answer_without_crop,
             "rel-att": found.answer,
-            "true crop": engine.ask(
-                pixels, case.question, box=true_box(case, window), first_answer=False
-            ).answer,
-            "random crop": engine.ask(pixels, case.question, box=elsewhere, first_answer=False).answer,
+            "true crop": ask_with(engine, case, true_box(case, window), compat),
+            "random crop": ask_with(engine, case, elsewhere, compat),
         }
         for flow, answer in answers.items():
             tally.add(flow, groups, answer == case.sign.text)
@@ -155,6 +154,12 @@ def evaluate(engine: ViCropEngine, cases: Iterable[Case], seed: int, window: int
         if len({sign.text for sign in case.scene.signs}) > 1:
             tally.add("blind", ("all",), is_blind(engine, pixels, case.scene))
     return tally
+
+
+def ask_with(engine: ViCropEngine, case: Case, box: Box, compat: str | None) -> str:
+    """The answer with a given crop."""
+    pixels = np.asarray(case.picture)
+    return engine.ask(pixels, case.question, box=box, first_answer=False, compat=compat).answer
 
 
 def area_group(case: Case) -> str:
@@ -201,6 +206,7 @@ def main() -> None:
     parser.add_argument("--pictures", type=int, default=600)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--sweep", action="store_true", help="compare heatmap layers instead")
+    parser.add_argument("--compat", choices=["mllms-know"], help="the published code's own geometry")
     parser.add_argument("--save", type=Path, help="write the raw hits as JSON")
     options = parser.parse_args()
     engine = ViCropEngine.load(options.engine)
@@ -211,7 +217,7 @@ def main() -> None:
         wide.print(sweep_layers(engine, list(cases), manifest.decoder.num_layers, progress))
         return
     shown = track(cases, description="asking", total=options.pictures, console=progress)
-    tally = evaluate(engine, shown, options.seed, manifest.crop.window)
+    tally = evaluate(engine, shown, options.seed, options.compat)
     wide.print(accuracy_table(tally))
     if options.save:
         raw = {f"{flow} / {group}": values for (flow, group), values in tally.hits.items()}
