@@ -5,12 +5,16 @@ Names are loaded when they are first used, so that importing the package costs n
 
 from __future__ import annotations
 
+import os as _os
 import typing as _typing
 
 if _typing.TYPE_CHECKING:
     from vicrop_engine.errors import ViCropError
     from vicrop_engine.result import Answer
     from vicrop_engine.vicrop import ViCropEngine
+
+# ONNX Runtime for Linux reports its use over the network unless this is set before it is imported.
+_os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
 __all__ = ["Answer", "ViCropEngine", "ViCropError"]
 
