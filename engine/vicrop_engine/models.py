@@ -50,7 +50,7 @@ class KnownModel:
 
 
 MODELS = (
-    KnownModel("llava-signs", "llava_signs", embedded=True),
+    KnownModel("llava-signs", "llava_signs", layers=(3,), embedded=True),
     KnownModel("llava-1.5", "llava-hf/llava-1.5-7b-hf"),
     KnownModel("llava-1.5-13b", "llava-hf/llava-1.5-13b-hf"),
 )

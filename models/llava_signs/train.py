@@ -20,10 +20,10 @@ from tower_stage import train_tower
 from training import Stage, load_module
 
 STAGES: dict[str, tuple[Stage, Callable[[Stage, Path], None]]] = {
-    "tower": (Stage("tower", 1400, 16, 2e-3, 1e-3, seed=11), train_tower),
-    "language": (Stage("language", 500, 24, 4e-3, 2e-3, seed=12), train_language),
+    "tower": (Stage("tower", 3500, 16, 2e-3, 1e-3, seed=11), train_tower),
+    "language": (Stage("language", 2800, 24, 4e-3, 2e-3, seed=12), train_language),
     "projector": (Stage("projector", 250, 16, 0.0, 2e-3, seed=13), train_projector),
-    "pictures": (Stage("pictures", 4000, 8, 6e-3, 2e-3, seed=14, log_every=50), train_pictures),
+    "pictures": (Stage("pictures", 2500, 8, 6e-3, 2e-3, seed=14, log_every=50), train_pictures),
 }
 
 
