@@ -1,7 +1,7 @@
 """Accuracy of an engine on freshly drawn pictures of the signs world: the tables of the paper in miniature.
 
-    python benchmarks/signs_eval.py --pictures 600 --seed 1         # no crop, true crop, rel-att, random crop
-    python benchmarks/signs_eval.py --sweep --pictures 150 --seed 2  # which layer points best: another seed
+    python benchmarks/signs_eval.py --pictures 600            # no crop, true crop, rel-att, random crop; seed 1
+    python benchmarks/signs_eval.py --layers --pictures 150   # which layer points best, on seed 2
 
 Each picture asks for the text of one sign: a third of the pictures for one that is unreadable at the model's
 input size, a third for one in between, a third for a readable one. Intervals are Wilson's, 95 %.
@@ -32,6 +32,7 @@ from world import Scene, Sign, make_scene, render
 SIZES = ("small", "medium", "readable")
 SMALL, READABLE = 4.0, 8.0  # text height in pixels at the model's input
 AREAS = (("area < 0.005", 0.0, 0.005), ("0.005 to 0.05", 0.005, 0.05), ("area >= 0.05", 0.05, 1.0))
+TEST_SEED, VALIDATION_SEED = 1, 2
 FLOWS = ("no crop", "true crop", "rel-att", "random crop")
 Box = tuple[int, int, int, int]
 
@@ -204,20 +205,21 @@ def main() -> None:
     )
     parser.add_argument("--engine", default="llava-signs", help="engine directory or model name")
     parser.add_argument("--pictures", type=int, default=600)
-    parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--sweep", action="store_true", help="compare heatmap layers instead")
+    parser.add_argument("--seed", type=int, help=f"default {TEST_SEED}, with --layers {VALIDATION_SEED}")
+    parser.add_argument("--layers", action="store_true", help="compare heatmap layers instead")
     parser.add_argument("--compat", choices=["mllms-know"], help="the published code's own geometry")
     parser.add_argument("--save", type=Path, help="write the raw hits as JSON")
     options = parser.parse_args()
+    seed = options.seed or (VALIDATION_SEED if options.layers else TEST_SEED)
     engine = ViCropEngine.load(options.engine)
     manifest = engine.manifest
     progress, wide = Console(stderr=True), Console(width=170)
-    cases = draw_cases(options.seed, options.pictures, manifest.vision.image_size)
-    if options.sweep:
+    cases = draw_cases(seed, options.pictures, manifest.vision.image_size)
+    if options.layers:
         wide.print(sweep_layers(engine, list(cases), manifest.decoder.num_layers, progress))
         return
     shown = track(cases, description="asking", total=options.pictures, console=progress)
-    tally = evaluate(engine, shown, options.seed, options.compat)
+    tally = evaluate(engine, shown, seed, options.compat)
     wide.print(accuracy_table(tally))
     if options.save:
         raw = {f"{flow} / {group}": values for (flow, group), values in tally.hits.items()}
