@@ -1,7 +1,7 @@
 """Accuracy of an engine on freshly drawn pictures of the signs world: the tables of the paper in miniature.
 
-    python benchmarks/signs_eval.py --pictures 600            # no crop, true crop, rel-att, random crop; seed 1
-    python benchmarks/signs_eval.py --layers --pictures 150   # which layer points best, on seed 2
+    python benchmarks/signs_eval.py --pictures 600          # no crop, true crop, rel-att, random crop; seed 1
+    python benchmarks/signs_eval.py --layers --pictures 150 # which layer points best, on seed 2
 
 Each picture asks for the text of one sign: a third of the pictures for one that is unreadable at the model's
 input size, a third for one in between, a third for a readable one. Intervals are Wilson's, 95 %.
@@ -210,7 +210,9 @@ def main() -> None:
     parser.add_argument("--compat", choices=["mllms-know"], help="the published code's own geometry")
     parser.add_argument("--save", type=Path, help="write the raw hits as JSON")
     options = parser.parse_args()
-    seed = options.seed or (VALIDATION_SEED if options.layers else TEST_SEED)
+    seed = options.seed
+    if seed is None:
+        seed = VALIDATION_SEED if options.layers else TEST_SEED
     engine = ViCropEngine.load(options.engine)
     manifest = engine.manifest
     progress, wide = Console(stderr=True), Console(width=170)
