@@ -23,7 +23,7 @@ from vicrop_export.parity import check_parity
 from vicrop_export.plan import Plan, make_plan
 from vicrop_export.quiet import quiet
 from vicrop_export.reference import run_reference
-from vicrop_export.staging import demand_space, staged
+from vicrop_export.staging import clear_leftovers, demand_space, staged, sync_files
 from vicrop_export.tensors import CheckpointTensors
 
 PRECISIONS = ("fp32",)
@@ -59,6 +59,7 @@ def build_engine(
     with quiet():
         report("reading the checkpoint", 0.0)
         plan = make_plan(locate(checkpoint), name=name, layers=layers, precision=precision, target=target)
+        clear_leftovers(output)
         kept = reusable(output, plan, force=force)
         if kept is not None:
             report("already built", 1.0)
@@ -92,6 +93,7 @@ def _fill(directory: Path, plan: Plan, tensors: CheckpointTensors, report: Progr
     report("hashing", 0.95)
     files = {path.name: hash_file(path) for path in sorted(directory.iterdir())}
     manifest = plan.manifest(parity, reference.eos, files)
+    sync_files(directory)  # all but the manifest, so that little time lies between it and its place
     write_manifest(directory, manifest)
     return manifest
 

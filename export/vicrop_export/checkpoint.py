@@ -11,6 +11,7 @@ from pathlib import Path
 
 from vicrop_engine.errors import BuildError, CheckpointError
 from vicrop_engine.manifest import hash_file
+from vicrop_export.quiet import reason
 from vicrop_export.tensors import weight_files
 
 SMALL_FILES = (
@@ -18,6 +19,7 @@ SMALL_FILES = (
     "generation_config.json",
     "tokenizer.json",
     "tokenizer_config.json",
+    "added_tokens.json",
     "special_tokens_map.json",
     "preprocessor_config.json",
     "processor_config.json",
@@ -98,16 +100,11 @@ def _fetch(hub_id: str) -> Checkpoint:
     try:
         directory = Path(snapshot_download(hub_id, allow_patterns=HUB_PATTERNS))
     except HFValidationError as error:
-        raise CheckpointError(f"{hub_id!r} is neither a directory nor a hub id ({error})") from error
+        raise CheckpointError(f"{hub_id!r} is neither a directory nor a hub id ({reason(error)})") from error
     except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
         raise BuildError(
-            f"{hub_id} could not be fetched from the Hugging Face hub ({_first_line(error)}); check the "
+            f"{hub_id} could not be fetched from the Hugging Face hub ({reason(error)}); check the "
             "network and the name, or give a local copy with --checkpoint DIR"
         ) from error
     _demand_files(directory)
     return Checkpoint(directory, hub_id, directory.name)
-
-
-def _first_line(error: BaseException) -> str:
-    lines = str(error).strip().splitlines()
-    return lines[0].rstrip(".") if lines else type(error).__name__

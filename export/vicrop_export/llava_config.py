@@ -12,6 +12,7 @@ from typing import Any
 
 from vicrop_engine.errors import CheckpointError
 from vicrop_export.modules import ACTIVATIONS
+from vicrop_export.quiet import reason
 
 CONFIG = "config.json"
 
@@ -80,7 +81,7 @@ def read_facts(directory: Path) -> LlavaFacts:
     try:
         config = LlavaConfig.from_dict(document)
     except Exception as error:  # transformers raises whatever its validators do
-        raise CheckpointError(f"{directory / CONFIG}: transformers refuses it: {error}") from error
+        raise CheckpointError(f"{directory / CONFIG}: transformers refuses it: {reason(error)}") from error
     return LlavaFacts(_vision_facts(config), _text_facts(config), config.image_token_id)
 
 

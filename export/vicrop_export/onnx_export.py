@@ -19,6 +19,7 @@ from torch import nn
 
 from vicrop_engine.errors import BuildError
 from vicrop_export import attention_op, operators
+from vicrop_export.quiet import reason
 
 OPSET = 18
 EXTERNAL_BYTES = 1024
@@ -58,7 +59,7 @@ def export_graph(module: nn.Module, interface: GraphInterface, path: Path) -> No
             verbose=False,
         )
     except Exception as error:  # torch.onnx wraps any failure in its own types
-        raise BuildError(f"{path.name}: torch could not export the graph: {error}") from error
+        raise BuildError(f"{path.name}: torch could not export the graph: {reason(error)}") from error
     if program is None:
         raise BuildError(f"{path.name}: torch exported no graph")
     model = program.model

@@ -10,6 +10,7 @@ from typing import Any
 
 from vicrop_engine.config import Fit, Preprocessing, Resize
 from vicrop_engine.errors import CheckpointError
+from vicrop_export.quiet import reason
 
 Triple = tuple[float, float, float]
 
@@ -48,7 +49,8 @@ def _load(directory: Path) -> Any:
         return loader.from_pretrained(directory, backend="pil", local_files_only=True)
     except Exception as error:  # transformers raises many types for a damaged or unknown processor
         raise CheckpointError(
-            f"{directory}: transformers cannot load the image processor ({error}); wanted CLIP's or LLaVA's"
+            f"{directory}: transformers cannot load the image processor ({reason(error)}); wanted CLIP's or "
+            "LLaVA's"
         ) from error
 
 

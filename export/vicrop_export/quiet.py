@@ -1,4 +1,4 @@
-"""Keeps the build libraries' known chatter off standard error, and nothing else.
+"""Keeps the build libraries' known chatter off standard error, and their errors to a few words.
 
 Errors and unknown warnings still come through. Knows names of loggers and messages, not what is being done.
 """
@@ -16,6 +16,13 @@ KNOWN_WARNINGS: tuple[tuple[type[Warning], str], ...] = (
     (FutureWarning, r"`isinstance\(treespec, LeafSpec\)` is deprecated"),
     (UserWarning, r"# The axis name: .* will not be used"),
 )
+REASON_LENGTH = 200
+
+
+def reason(error: BaseException) -> str:
+    """What a library's error says, on one line and no longer than fits in a sentence of ours."""
+    words = " ".join(str(error).split()).rstrip(".") or type(error).__name__
+    return words if len(words) <= REASON_LENGTH else f"{words[:REASON_LENGTH]} …"
 
 
 @contextlib.contextmanager

@@ -14,6 +14,7 @@ import torch
 from numpy.typing import NDArray
 
 from vicrop_engine.errors import CheckpointError
+from vicrop_export.quiet import reason
 from vicrop_export.tokens import stop_tokens
 
 Floats = NDArray[np.float32]
@@ -79,14 +80,26 @@ def _load(directory: Path) -> Any:
             attn_implementation="eager",
             local_files_only=True,
             output_loading_info=True,
+            ignore_mismatched_sizes=True,  # so that the report names them instead of an error that does not
         )
     except Exception as error:  # transformers raises many types for a damaged checkpoint
-        raise CheckpointError(f"{directory}: transformers cannot load the checkpoint: {error}") from error
+        raise CheckpointError(
+            f"{directory}: transformers cannot load the checkpoint ({reason(error)}); fetch it again"
+        ) from error
     model, report = loaded
-    missing = sorted(report["missing_keys"])
+    _demand_tensors(directory, sorted(report["missing_keys"]), sorted(report["mismatched_keys"]))
+    return model.eval()
+
+
+def _demand_tensors(directory: Path, missing: list[str], mismatched: list[tuple[str, Any, Any]]) -> None:
     if missing:
         raise CheckpointError(
             f"{directory}: {len(missing)} tensors are missing, the first is {missing[0]!r}; "
             "wanted a complete LLaVA checkpoint"
         )
-    return model.eval()
+    if mismatched:
+        name, got, wanted = mismatched[0]
+        raise CheckpointError(
+            f"{directory}: tensor {name!r} is {tuple(got)} and config.json makes it {tuple(wanted)}; "
+            "the files are not from one checkpoint"
+        )

@@ -1,14 +1,18 @@
 """Makes a directory in one step: built beside its place under another name, then renamed.
 
-A build that fails or is interrupted leaves nothing; a directory that was there before stays until the new one
-is whole. Knows nothing of what is inside.
+A build that fails or is stopped leaves nothing; one that is killed leaves a directory under the other name,
+which the next build removes. A directory that was there before stays until the new one is whole. Knows
+nothing of what is inside.
 """
 
 from __future__ import annotations
 
 import contextlib
 import errno
+import fcntl
+import glob
 import os
+import secrets
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -26,13 +30,16 @@ def staged(output: Path) -> Iterator[Path]:
     Raises NoSpaceError when the disk filled up on the way, EngineDirectoryError when nothing can be written
     there.
     """
-    output = Path(os.path.abspath(output))
-    partial = output.with_name(f"{output.name}.partial-{os.getpid()}")
+    output = Path(os.path.realpath(output))
+    if os.path.ismount(output):
+        raise EngineDirectoryError(f"{output} is a mount point; give -o a directory inside it")
+    partial = output.with_name(f"{output.name}.partial-{secrets.token_hex(4)}")
     made = _make_parents(partial)
     try:
-        yield partial
-        sync_files(partial)
-        _replace(output, partial)
+        with _locked(partial):
+            yield partial
+            sync_files(partial)
+            _replace(output, partial)
     except BaseException as error:
         full = is_full(error, partial)
         shutil.rmtree(partial, ignore_errors=True)
@@ -45,9 +52,25 @@ def staged(output: Path) -> Iterator[Path]:
         raise
 
 
+def clear_leftovers(output: Path) -> None:
+    """Tidy up after builds of `output` that were killed.
+
+    Unfinished directories go; one that was set aside for its successor comes back if that never took its
+    place. Builds that are still running hold a lock on theirs.
+    """
+    output = Path(os.path.realpath(output))
+    for partial in _left(output, "partial"):
+        shutil.rmtree(partial, ignore_errors=True)
+    for old in _left(output, "replaced"):
+        if output.exists():
+            shutil.rmtree(old, ignore_errors=True)
+        else:
+            os.rename(old, output)
+
+
 def demand_space(output: Path, num_bytes: int) -> None:
     """Raise NoSpaceError when the disk of `output` has fewer than `num_bytes` free."""
-    place = Path(os.path.abspath(output))
+    place = Path(os.path.realpath(output)).parent
     while not place.exists():
         place = place.parent
     free = shutil.disk_usage(place).free
@@ -87,7 +110,6 @@ def _nearly_full(place: Path) -> bool:
 def _make_parents(partial: Path) -> list[Path]:
     made = [parent for parent in (partial, *partial.parents) if not parent.exists()]
     try:
-        shutil.rmtree(partial, ignore_errors=True)
         partial.mkdir(parents=True)
     except OSError as error:
         _remove_empty(made)
@@ -101,6 +123,38 @@ def _make_parents(partial: Path) -> list[Path]:
     return made
 
 
+def _left(output: Path, kind: str) -> Iterator[Path]:
+    """The directories of this kind that no running build holds, each locked while it is looked at."""
+    for path in sorted(output.parent.glob(f"{glob.escape(output.name)}.{kind}-{8 * '[0-9a-f]'}")):
+        with _locked(path) as locked:
+            if locked:
+                yield path
+
+
+@contextlib.contextmanager
+def _locked(directory: Path) -> Iterator[bool]:
+    """Hold a lock that ends with this process; False when another holds it or the disk knows no locks."""
+    handle = _lock(directory)
+    try:
+        yield handle is not None
+    finally:
+        if handle is not None:
+            os.close(handle)
+
+
+def _lock(directory: Path) -> int | None:
+    try:
+        handle = os.open(directory, os.O_RDONLY)
+    except OSError:
+        return None
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        os.close(handle)
+        return None
+    return handle
+
+
 def _remove_empty(made: list[Path]) -> None:
     for path in made:
         with contextlib.suppress(OSError):
@@ -111,11 +165,12 @@ def _replace(output: Path, partial: Path) -> None:
     if not output.exists():
         os.rename(partial, output)
         return
-    old = output.with_name(f"{output.name}.replaced-{os.getpid()}")
-    os.rename(output, old)
-    try:
-        os.rename(partial, output)
-    except BaseException:
-        os.rename(old, output)
-        raise
-    shutil.rmtree(old, ignore_errors=True)
+    old = output.with_name(f"{output.name}.replaced-{secrets.token_hex(4)}")
+    with _locked(output):
+        os.rename(output, old)
+        try:
+            os.rename(partial, output)
+        except BaseException:
+            os.rename(old, output)
+            raise
+        shutil.rmtree(old, ignore_errors=True)

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from vicrop_engine.errors import CheckpointError
 from vicrop_export.modules import LayerNorm, Projection
+from vicrop_export.quiet import reason
 
 WEIGHTS = "model.safetensors"
 INDEX = "model.safetensors.index.json"
@@ -80,18 +81,12 @@ class CheckpointTensors:
 
 
 def weight_files(directory: Path) -> list[Path]:
-    """The safetensors files of a checkpoint: the shards its index names, or the single file."""
-    index = directory / INDEX
-    names = _indexed_files(index) if index.is_file() else [WEIGHTS]
-    paths = [directory / name for name in names]
-    missing = [path.name for path in paths if not path.is_file()]
-    if not missing:
-        return paths
-    if index.is_file():
-        raise CheckpointError(
-            f"{directory}: {INDEX} names {', '.join(missing)}, which is missing; fetch the checkpoint again"
-        )
-    if list(directory.glob("*.bin")):
+    """The safetensors files of a checkpoint: the single file, which transformers prefers, or the shards."""
+    if (directory / WEIGHTS).is_file():
+        return [directory / WEIGHTS]
+    if (directory / INDEX).is_file():
+        return _shards(directory / INDEX)
+    if list(directory.glob("pytorch_model*.bin")):
         raise CheckpointError(
             f"{directory} holds its weights only as .bin pickles, which can run code when read; "
             "convert them with transformers' save_pretrained, which writes safetensors"
@@ -99,12 +94,19 @@ def weight_files(directory: Path) -> list[Path]:
     raise CheckpointError(f"{directory}: no {WEIGHTS} and no {INDEX}; wanted a LLaVA checkpoint directory")
 
 
-def _indexed_files(index: Path) -> list[str]:
+def _shards(index: Path) -> list[Path]:
     try:
         weight_map = json.loads(index.read_text(encoding="utf-8"))["weight_map"]
-        return sorted(set(weight_map.values()))
+        paths = [index.parent / name for name in sorted(set(weight_map.values()))]
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise CheckpointError(f"{index} is not a safetensors index; fetch the checkpoint again") from error
+    missing = [path.name for path in paths if not path.is_file()]
+    if missing or not paths:
+        raise CheckpointError(
+            f"{index.parent}: {INDEX} names {', '.join(missing) or 'no files'}, and nothing is there; "
+            "fetch the checkpoint again"
+        )
+    return paths
 
 
 def _names(file: Any) -> list[str]:
@@ -115,4 +117,6 @@ def _open(path: Path) -> Any:
     try:
         return safe_open(path, framework="pt")
     except (SafetensorError, OSError) as error:
-        raise CheckpointError(f"{path} is not a whole safetensors file ({error}); fetch it again") from error
+        raise CheckpointError(
+            f"{path} is not a whole safetensors file ({reason(error)}); fetch it again"
+        ) from error

@@ -10,6 +10,7 @@ from pathlib import Path
 from tokenizers import Tokenizer
 
 from vicrop_engine.errors import CheckpointError
+from vicrop_export.quiet import reason
 
 
 def load_tokenizer(directory: Path) -> Tokenizer:
@@ -25,8 +26,8 @@ def load_tokenizer(directory: Path) -> Tokenizer:
         tokenizer: Tokenizer = Tokenizer.from_str(loaded.backend_tokenizer.to_str())
     except Exception as error:  # transformers and tokenizers raise bare Exception on damaged files
         raise CheckpointError(
-            f"{directory / 'tokenizer.json'} cannot be loaded as a tokenizer ({error}); fetch the checkpoint "
-            "again"
+            f"{directory / 'tokenizer.json'} cannot be loaded as a tokenizer ({reason(error)}); fetch the "
+            "checkpoint again"
         ) from error
     tokenizer.no_padding()
     tokenizer.no_truncation()

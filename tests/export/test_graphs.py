@@ -1,0 +1,246 @@
+"""The ONNX graphs: names and axes the runtime relies on, and the torch modules' numbers at every length."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import onnx
+import onnxruntime
+import pytest
+import torch
+
+from tests.engines import STRETCH_168, built
+from vicrop_engine.manifest import GRAPHS
+from vicrop_export.decoder_graph import LanguageHead, LowerDecoder, UpperDecoder
+from vicrop_export.graphs import head_interface
+from vicrop_export.llava_config import LlavaFacts, read_facts
+from vicrop_export.onnx_export import OPSET, export_graph
+from vicrop_export.parity import relative_l2
+from vicrop_export.quiet import quiet
+from vicrop_export.tensors import CheckpointTensors
+from vicrop_export.vision_graph import VisionTower
+
+Arrays = dict[str, npt.NDArray[Any]]
+# The same float32 sums in another order move these figures by up to 2e-6.
+TOLERANCE = 1e-5
+LENGTHS = {"seq", "past", "total"}
+CUTS = {"decoder_lower": (0, 2), "decoder_upper": (2, 4)}
+# Tokens in the cache, new tokens, and the positions whose attention is read.
+PASSES: dict[str, tuple[int, int, list[int]]] = {
+    "one token, nothing else": (0, 1, []),
+    "one token, read": (0, 1, [0]),
+    "a prefix, nothing read": (0, 23, []),
+    "a prompt, its last token": (0, 23, [22]),
+    "a prompt, every token": (0, 9, list(range(9))),
+    "a decoded token": (31, 1, [0]),
+    "a decoded token, nothing read": (31, 1, []),
+    "a question after a prefix": (31, 12, [11]),
+    "rows out of order and twice": (3, 12, [11, 0, 5, 5]),
+}
+
+
+@cache
+def tensors() -> CheckpointTensors:
+    return CheckpointTensors(built(STRETCH_168).checkpoint)
+
+
+@cache
+def facts() -> LlavaFacts:
+    return read_facts(built(STRETCH_168).checkpoint)
+
+
+@cache
+def modules() -> dict[str, torch.nn.Module]:
+    """The torch modules the graphs were made from."""
+    return {
+        "vision": VisionTower(tensors(), facts().vision),
+        "decoder_lower": LowerDecoder(tensors(), facts().text, 2),
+        "decoder_upper": UpperDecoder(tensors(), facts().text, 2),
+    }
+
+
+@cache
+def session(name: str, directory: Path | None = None) -> Any:
+    path = (directory or built(STRETCH_168).engine) / f"{name}.onnx"
+    return onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+
+
+def axes_of(values: Sequence[Any]) -> dict[str, list[int | str]]:
+    return {value.name: value.shape for value in values}
+
+
+def noise(*shape: int) -> npt.NDArray[np.float32]:
+    return np.random.default_rng(shape).standard_normal(shape, np.float32)
+
+
+def key_values(stem: str, layers: Sequence[int]) -> list[str]:
+    return [f"{stem}.{layer}.{part}" for layer in layers for part in ("key", "value")]
+
+
+@pytest.mark.parametrize("name", CUTS)
+def test_names_and_axes_of_the_decoders(name: str) -> None:
+    decoder = built(STRETCH_168).manifest.decoder
+    assert (decoder.num_lower_layers, decoder.num_layers) == (2, 4)
+    layers = range(*CUTS[name])
+    lower = name == "decoder_lower"
+    cached: list[int | str] = [1, decoder.num_kv_heads, "past", decoder.head_dim]
+    grown: list[int | str] = [1, decoder.num_kv_heads, "total", decoder.head_dim]
+    hidden: list[int | str] = [1, "seq", decoder.hidden_size]
+    assert axes_of(session(name).get_inputs()) == {
+        "inputs_embeds" if lower else "hidden_states": hidden,
+        "position_ids": [1, "seq"],
+        "tap_positions": ["rows"],
+        **dict.fromkeys(key_values("past_key_values", layers), cached),
+    }
+    assert axes_of(session(name).get_outputs()) == {
+        **({"hidden_states": hidden} if lower else {"logits": [1, decoder.vocab_size]}),
+        "attention": [len(layers), "rows", decoder.num_heads, "total"],
+        **dict.fromkeys(key_values("present", layers), grown),
+    }
+    kinds = {value.name: value.type for value in session(name).get_inputs()}
+    assert {kinds.pop("position_ids"), kinds.pop("tap_positions")} == {"tensor(int64)"}
+    assert set(kinds.values()) == {"tensor(float)"}
+
+
+def test_names_and_axes_of_the_tower() -> None:
+    vision, decoder = built(STRETCH_168).manifest.vision, built(STRETCH_168).manifest.decoder
+    side = vision.image_size
+    assert axes_of(session("vision").get_inputs()) == {"pixel_values": ["images", 3, side, side]}
+    assert axes_of(session("vision").get_outputs()) == {
+        "image_embeds": ["images", vision.image_tokens, decoder.hidden_size]
+    }
+
+
+@pytest.mark.parametrize("name", GRAPHS)
+def test_no_output_is_quadratic_in_a_length(name: str) -> None:
+    """Attention leaves a graph only in the rows that were asked for."""
+    for output, shape in axes_of(session(name).get_outputs()).items():
+        assert len(LENGTHS & set(shape)) <= 1, output
+    if name in CUTS:
+        past, new = 6, 11
+        for output, value in run(name, *feeds(name, past, new, [10])).items():
+            assert sum(size in (past, new, past + new) for size in value.shape) <= 1, output
+
+
+def feeds(name: str, past: int, new: int, taps: list[int]) -> tuple[Arrays, tuple[Any, ...]]:
+    """The same random inputs for the graph and for the module."""
+    text, layers = facts().text, range(*CUTS[name])
+    states = noise(1, new, text.hidden_size)
+    positions = np.arange(past, past + new)[None]
+    # Noise is seeded by its shape: a size more for each, to have no two alike.
+    cached = [
+        noise(2 + index, text.num_kv_heads, past, text.head_dim)[:1] for index in range(2 * len(layers))
+    ]
+    arrays: Arrays = {
+        "inputs_embeds" if name == "decoder_lower" else "hidden_states": states,
+        "position_ids": positions,
+        "tap_positions": np.array(taps, np.int64),
+        **dict(zip(key_values("past_key_values", layers), cached, strict=True)),
+    }
+    pasts = iter(torch.from_numpy(value) for value in cached)
+    pairs = list(zip(pasts, pasts, strict=True))
+    arguments = (torch.from_numpy(states), torch.from_numpy(positions), torch.tensor(taps, dtype=torch.int64))
+    return arrays, (*arguments, pairs)
+
+
+def run(name: str, arrays: Arrays, _: tuple[Any, ...]) -> Arrays:
+    names = [value.name for value in session(name).get_outputs()]
+    return dict(zip(names, session(name).run(names, arrays), strict=True))
+
+
+@pytest.mark.parametrize("case", PASSES)
+@pytest.mark.parametrize("name", CUTS)
+def test_decoders_agree_with_the_modules_at_every_length(name: str, case: str) -> None:
+    past, new, taps = PASSES[case]
+    arrays, arguments = feeds(name, past, new, taps)
+    got = run(name, arrays, arguments)
+    wanted = dict(zip(got, modules()[name](*arguments), strict=True))
+    for output, value in got.items():
+        assert value.shape == tuple(wanted[output].shape), output
+        if value.size:
+            assert relative_l2(value, wanted[output].numpy()) < TOLERANCE, output
+    attention = got["attention"]
+    assert attention.shape == (2, len(taps), facts().text.num_heads, past + new)
+    np.testing.assert_allclose(attention.sum(axis=-1), 1.0, rtol=1e-5)
+    for row, tap in enumerate(taps):
+        assert (attention[:, row, :, : past + tap + 1] > 0).all()
+        assert (attention[:, row, :, past + tap + 1 :] == 0).all()
+
+
+def test_the_cache_out_begins_with_the_cache_in() -> None:
+    arrays, arguments = feeds("decoder_lower", 7, 5, [])
+    got = run("decoder_lower", arrays, arguments)
+    for name, value in arrays.items():
+        if name.startswith("past_key_values."):
+            grown = got[name.replace("past_key_values", "present")]
+            np.testing.assert_array_equal(grown[:, :, :7], value)
+            assert grown.shape[2] == 12
+
+
+@pytest.mark.parametrize("num_images", [1, 2, 3])
+def test_the_tower_agrees_with_the_module_for_any_number_of_images(num_images: int) -> None:
+    side = facts().vision.image_size
+    pixels = noise(num_images, 3, side, side)
+    (got,) = session("vision").run(None, {"pixel_values": pixels})
+    wanted = modules()["vision"](torch.from_numpy(pixels)).numpy()
+    assert got.shape == wanted.shape
+    for one, other in zip(got, wanted, strict=True):
+        assert relative_l2(one, other) < TOLERANCE
+
+
+def test_a_head_without_layers(tmp_path: Path) -> None:
+    """What the upper graph is when the highest layer is a heatmap layer."""
+    head = LanguageHead(tensors(), facts().text)
+    with quiet():
+        export_graph(head, head_interface(facts().text), tmp_path / "decoder_upper.onnx")
+    graph = session("decoder_upper", tmp_path)
+    text = facts().text
+    assert axes_of(graph.get_inputs()) == {"hidden_states": [1, "seq", text.hidden_size]}
+    assert axes_of(graph.get_outputs()) == {"logits": [1, text.vocab_size]}
+    for length in (1, 2, 17):
+        states = noise(1, length, text.hidden_size)
+        (got,) = graph.run(None, {"hidden_states": states})
+        assert relative_l2(got, head(torch.from_numpy(states)).numpy()) < TOLERANCE
+
+
+def models() -> Iterator[tuple[str, onnx.ModelProto]]:
+    for name in GRAPHS:
+        yield name, onnx.load(built(STRETCH_168).engine / f"{name}.onnx", load_external_data=False)
+
+
+def test_graphs_are_standard_operators_of_one_opset() -> None:
+    for name, model in models():
+        onnx.checker.check_model(str(built(STRETCH_168).engine / f"{name}.onnx"), full_check=True)
+        assert {entry.domain: entry.version for entry in model.opset_import} == {"": OPSET}
+        assert {node.domain for node in model.graph.node} == {""}
+        assert not model.functions
+
+
+def test_each_weight_is_stored_once() -> None:
+    """No transposed or second copy: the files are as large as the tensors they were made from."""
+    needed: dict[str, Callable[[str], bool]] = {
+        "vision": lambda name: name.startswith(("vision_tower.", "multi_modal_projector.")),
+        "decoder_lower": lambda name: name.startswith(tuple(f"language_model.layers.{i}." for i in (0, 1))),
+        "decoder_upper": lambda name: name.startswith(
+            ("language_model.layers.2.", "language_model.layers.3.", "language_model.norm.", "lm_head.")
+        ),
+    }
+    for graph, belongs in needed.items():
+        wanted = sum(4 * tensors().get(name).numel() for name in tensors()._places if belongs(name))
+        model = onnx.load(built(STRETCH_168).engine / f"{graph}.onnx", load_external_data=True)
+        stored = sum(onnx.numpy_helper.to_array(value).nbytes for value in model.graph.initializer)
+        assert abs(stored - wanted) < 1000, graph
+
+
+def test_files_hold_no_traces_of_the_machine() -> None:
+    texts = [path for path in built(STRETCH_168).engine.iterdir() if path.suffix in (".onnx", ".json")]
+    assert len(texts) == 6
+    for path in texts:
+        content = path.read_bytes()
+        for trace in (b"site-packages", b"vicrop_export", b".py", b"/tmp/", bytes(Path.home() / "x")[:-1]):
+            assert trace not in content, (path.name, trace)
