@@ -46,7 +46,7 @@ class CheckpointSpec:
     vision_hidden: int = 32
     vision_layers: int = 3
     vision_heads: int = 2
-    hidden: int = 48
+    hidden: int = 64
     layers: int = 4
     heads: int = 4
     kv_heads: int = 4

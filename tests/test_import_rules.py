@@ -41,7 +41,7 @@ ONLY_IN = {
 # Lower files know nothing of higher ones; files of one row may know each other.
 LAYERS = (
     {"errors"},
-    {"config", "geometry", "image", "layers", "timing", "counters", "overlay_text"},
+    {"config", "geometry", "image", "layers", "timing", "counters", "overlay_text", "token_block"},
     {"manifest", "preprocessing", "prompts", "crop", "kv_cache", "prefix_cache", "overlay"},
     {"models", "builder", "loading", "result"},
     {"backend"},

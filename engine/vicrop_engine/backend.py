@@ -1,4 +1,7 @@
-"""ONNX Runtime, and the only file that knows it: opens graphs, checks where they really run, runs them."""
+"""ONNX Runtime, and the only file that knows it: opens graphs, checks where they really run, runs them.
+
+Decoder graphs run bound to KV buffers that they read and write in place.
+"""
 
 from __future__ import annotations
 
@@ -16,6 +19,7 @@ from vicrop_engine.kv_cache import Tensor
 from vicrop_engine.manifest import GRAPHS, Manifest, mend_command
 
 PROVIDERS = {"cpu": "CPUExecutionProvider"}
+PAST, PRESENT = "past_key_values.", "present."
 Feed = npt.NDArray[Any] | Tensor
 
 
@@ -37,11 +41,22 @@ class Graph:
         try:
             results = self.session.run_with_ort_values(list(self.outputs), values)
         except Exception as error:
-            reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-            raise RunError(
-                f"{self.name} failed while running ({reason}); check memory and the engine"
-            ) from error
+            raise self.failure(error) from error
         return dict(zip(self.outputs, results, strict=True))
+
+    def bound(self, capacity: int) -> BoundGraph:
+        """This graph with zeroed KV buffers for `capacity` tokens; memory is taken as they are filled."""
+        shapes = {item.name: item.shape for item in self.session.get_inputs() if item.name.startswith(PAST)}
+        buffers = {
+            name: self.tensor(np.zeros((shape[0], shape[1], capacity, shape[3]), np.float32))
+            for name, shape in shapes.items()
+        }
+        return BoundGraph(self, buffers, self.session.io_binding())
+
+    def failure(self, error: Exception) -> RunError:
+        """The runtime's error in one sentence."""
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        return RunError(f"{self.name} failed while running ({reason}); check memory and the engine")
 
     @staticmethod
     def tensor(feed: Feed) -> Tensor:
@@ -50,6 +65,43 @@ class Graph:
             value: Tensor = _runtime().OrtValue.ortvalue_from_numpy(feed)
             return value
         return feed
+
+
+@dataclass(frozen=True)
+class BoundGraph:
+    """A graph whose past and present keys and values are the same buffers, by input name."""
+
+    graph: Graph
+    buffers: dict[str, Tensor]
+    binding: Any
+
+    def __post_init__(self) -> None:
+        for name, buffer in self.buffers.items():
+            self.binding.bind_ortvalue_input(name, buffer)
+        for name in self.graph.outputs:
+            if name.startswith(PRESENT):
+                self.binding.bind_ortvalue_output(name, self.buffers[name.replace(PRESENT, PAST, 1)])
+            else:
+                self.binding.bind_output(name, "cpu")
+
+    def run(self, feeds: Mapping[str, Feed]) -> dict[str, Tensor]:
+        """All outputs but keys and values by name; those are written into the buffers.
+
+        Feeds the graph lacks are left out. Raises RunError with the runtime's own reason.
+        """
+        names = [name for name in self.graph.inputs if name not in self.buffers]
+        values = {name: self.graph.tensor(feeds[name]) for name in names}
+        fresh = [name for name in self.graph.outputs if not name.startswith(PRESENT)]
+        try:
+            for name, value in values.items():
+                self.binding.bind_ortvalue_input(name, value)
+            for name in fresh:
+                self.binding.bind_output(name, "cpu")
+            self.graph.session.run_with_iobinding(self.binding)
+        except Exception as error:
+            raise self.graph.failure(error) from error
+        results = dict(zip(self.graph.outputs, self.binding.get_outputs(), strict=True))
+        return {name: results[name] for name in fresh}
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,7 @@ class Counters:
     vision_hits: int = 0
     prefix_prefills: int = 0
     prefix_hits: int = 0
+    prefix_moves: int = 0
     general_prefills: int = 0
     general_hits: int = 0
     lower_tokens: int = 0

@@ -49,20 +49,27 @@ class Model:
     prefixes: ByteCache[Prefix]
     tally: Tally
 
-    def prefix(self, pixels: Floats, ids: Ids, watch: Stopwatch) -> tuple[PrefixKey, Prefix]:
-        """The image prefix for these pixels and token ids, from the cache or prefilled now."""
+    def prefix(self, pixels: Floats, ids: Ids, capacity: int, watch: Stopwatch) -> tuple[PrefixKey, Prefix]:
+        """The image prefix for these pixels and token ids with room for `capacity` tokens.
+
+        From the cache, or made now: then it is run with its first suffixes. `keep` it after using it.
+        """
         key = PrefixKey(self.digest, pixel_digest(pixels), ids)
-        held = self.prefixes.get(key)
-        if held is not None:
+        prefix = self.prefixes.get(key)
+        if prefix is not None:
             self.tally.add(prefix_hits=1)
-            return key, held
-        watch.enter("vision")
-        embeds = self.vision.embed(pixels)
-        watch.enter("prefill")
-        self.tally.add(prefix_prefills=1)
-        made = Prefix(self.decoder.prefill(ids, [embeds]).cache)
-        self.prefixes.put(key, made)
-        return key, made
+            self.decoder.reserve(prefix, capacity)
+        else:
+            watch.enter("vision")
+            embeds = self.vision.embed(pixels)
+            self.tally.add(prefix_prefills=1)
+            prefix = self.decoder.begin(ids, [embeds], capacity)
+        self.keep(key, prefix)
+        return key, prefix
+
+    def keep(self, key: PrefixKey, prefix: Prefix) -> None:
+        """Hold the prefix for the next question, with the bytes it has now."""
+        self.prefixes.put(key, prefix)
 
 
 def open_model(directory: Path, manifest: Manifest, threads: int | None, cache_bytes: int) -> Model:

@@ -1,7 +1,7 @@
 """Runs the exported graphs the way the runtime does and compares them with transformers.
 
 Prefix with no past and no taps, suffix from the prefix's KV cache, then one decoded token: every length the
-runtime uses. Knows the graphs' interface, not how they were made.
+runtime uses. Knows the graphs' interface in both flavours of attention, not how they were made.
 """
 
 from __future__ import annotations
@@ -15,10 +15,12 @@ import onnxruntime
 
 from vicrop_engine.config import DecoderGeometry, Parity
 from vicrop_engine.errors import ParityError
-from vicrop_export.graphs import kv_names
+from vicrop_export.decoder_graph import causal_bias
+from vicrop_export.graphs import CAPACITY_AXIS, kv_names
 from vicrop_export.reference import Floats, Probe, Reference
 
 TOLERANCE = 1e-4
+SPARE = 7  # buffers longer than what is written, as the runtime's are
 Cache = dict[str, Floats]
 OpenGraph = Callable[[Path], Any]
 
@@ -51,7 +53,7 @@ def check_parity(
     `open_graph` makes something with a session's `get_inputs`, `get_outputs` and `run` out of a graph's path,
     so that a graph larger than memory can be run in pieces. Raises ParityError above `tolerance`.
     """
-    graphs = EngineGraphs(directory, decoder, open_graph)
+    graphs = EngineGraphs(directory, decoder, len(probe.ids) + SPARE, open_graph)
     embeds = graphs.image_embeds(probe.pixel_values)
     attention, logits = [], []
     prefix = np.array(graphs.table[probe.prefix])
@@ -84,21 +86,21 @@ def _demand_parity(parity: Parity, tolerance: float) -> None:
 
 
 class EngineGraphs:
-    """The three graphs with one KV cache, run on the CPU provider."""
+    """The three graphs with one KV cache, in buffers of `capacity` tokens where attention works in place."""
 
-    def __init__(self, directory: Path, decoder: DecoderGeometry, open_graph: OpenGraph = open_whole) -> None:
+    def __init__(
+        self, directory: Path, decoder: DecoderGeometry, capacity: int, open_graph: OpenGraph = open_whole
+    ) -> None:
         self.vision, self.lower, self.upper = (
             open_graph(directory / f"{name}.onnx") for name in ("vision", "decoder_lower", "decoder_upper")
         )
         self.table: Floats = np.load(directory / "token_embeddings.npy", mmap_mode="r")
         self.num_lower_layers = decoder.num_lower_layers
-        empty = np.zeros((1, decoder.num_kv_heads, 0, decoder.head_dim), np.float32)
-        self.cache: Cache = dict.fromkeys(kv_names("past_key_values", range(decoder.num_layers)), empty)
-
-    @property
-    def num_cached(self) -> int:
-        """Tokens in the KV cache."""
-        return int(self.cache["past_key_values.0.key"].shape[2])
+        self.num_cached = 0
+        in_place = CAPACITY_AXIS in self.lower.get_outputs()[-1].shape
+        shape = (1, decoder.num_kv_heads, capacity if in_place else 0, decoder.head_dim)
+        names = kv_names("past_key_values", range(decoder.num_layers))
+        self.cache: Cache = dict.fromkeys(names, np.full(shape, np.nan, np.float32))
 
     def image_embeds(self, pixel_values: Floats) -> Floats:
         """Embeddings [image_tokens, hidden] of one picture, run beside another one."""
@@ -109,21 +111,23 @@ class EngineGraphs:
     def forward(self, inputs_embeds: Floats, taps: list[int]) -> tuple[Floats, Floats]:
         """Attention [layers, rows, heads, total] and logits [1, vocab]; the cache grows by the new tokens."""
         start, num_new = self.num_cached, inputs_embeds.shape[1]
+        self.num_cached += num_new
         shared = {
             "position_ids": np.arange(start, start + num_new, dtype=np.int64)[None],
             "tap_positions": np.array(taps, np.int64),
+            "attention_bias": causal_bias(num_new, start).numpy(),
+            "answer_position": np.array([num_new - 1]),
         }
-        past = dict(self.cache)
-        lower = self._run(self.lower, {"inputs_embeds": inputs_embeds, **shared, **past})
-        upper = self._run(self.upper, {"hidden_states": lower["hidden_states"], **shared, **past})
+        lower = self._run(self.lower, {"inputs_embeds": inputs_embeds, **shared})
+        upper = self._run(self.upper, {"hidden_states": lower["hidden_states"], **shared})
         rows = [graph["attention"] for graph in (lower, upper) if "attention" in graph]
         return np.concatenate(rows), upper["logits"]
 
-    def _run(self, session: Any, feeds: dict[str, np.ndarray]) -> dict[str, Floats]:
-        wanted = {value.name for value in session.get_inputs()}
-        names = [value.name for value in session.get_outputs()]
-        values = session.run(names, {name: value for name, value in feeds.items() if name in wanted})
-        outputs = dict(zip(names, values, strict=True))
+    def _run(self, graph: Any, feeds: dict[str, np.ndarray]) -> dict[str, Floats]:
+        wanted = {value.name for value in graph.get_inputs()}
+        names = [value.name for value in graph.get_outputs()]
+        values = {name: value for name, value in {**feeds, **self.cache}.items() if name in wanted}
+        outputs = dict(zip(names, graph.run(names, values), strict=True))
         for name, value in outputs.items():
             if name.startswith("present."):
                 self.cache[name.replace("present", "past_key_values", 1)] = value
