@@ -34,7 +34,7 @@ ALLOWED = {
     },
 }
 ONLY_IN = {
-    "onnxruntime": {"vicrop_engine/backend.py", "vicrop_export/parity.py"},
+    "onnxruntime": {"vicrop_engine/backend.py", "vicrop_export/parity.py", "vicrop_export/pieces.py"},
     "vicrop_export": {"vicrop_engine/builder.py"},
     "huggingface_hub": {"vicrop_export/checkpoint.py"},
 }

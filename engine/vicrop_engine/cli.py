@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from vicrop_engine.result import Answer
 
-PRECISIONS = ("fp32",)
+PRECISIONS = ("fp32", "fp16", "int8", "int4")
 TARGETS = ("cpu",)
 INTERRUPTED = 130  # what typer makes of Ctrl-C
 
@@ -76,7 +76,7 @@ def build(
         str | None,
         typer.Option(help="Default heatmap layers from 0: 14, 10-20 or all; else the model's own."),
     ] = None,
-    precision: Annotated[str, typer.Option(help="fp32.")] = "fp32",
+    precision: Annotated[str, typer.Option(help="fp32, fp16, int8 or int4.")] = "fp32",
     target: Annotated[str, typer.Option(help="cpu.")] = "cpu",
     force: Annotated[bool, typer.Option("--force", help="Replace an engine that is already there.")] = False,
     debug: DebugOption = False,

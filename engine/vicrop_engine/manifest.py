@@ -46,7 +46,11 @@ class FileEntry:
 
 @dataclass(frozen=True)
 class Manifest:
-    """Everything `manifest.json` says; `files` covers every other file of the directory by name."""
+    """Everything `manifest.json` says; `files` covers every other file of the directory by name.
+
+    `parity` are the figures of the files as they are, `float32_parity` those of the same graphs on the
+    checkpoint's own weights.
+    """
 
     schema: int
     model: ModelSource
@@ -60,6 +64,7 @@ class Manifest:
     parity: Parity
     files: dict[str, FileEntry]
     versions: dict[str, str]
+    float32_parity: Parity | None = None
 
     @classmethod
     def from_dict(cls, data: object, where: str = MANIFEST) -> Self:

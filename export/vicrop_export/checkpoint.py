@@ -40,7 +40,7 @@ class Checkpoint:
 
 
 def refuse_impossible(checkpoint: Path | str) -> None:
-    """Raise CheckpointError for what is neither a checkpoint's directory nor may be a hub id; reads no weights."""
+    """Raise CheckpointError for what is no checkpoint's directory and no possible hub id; no weights read."""
     directory = Path(checkpoint)
     if directory.is_dir():
         _demand_files(directory)

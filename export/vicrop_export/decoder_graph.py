@@ -120,7 +120,7 @@ class LanguageHead(nn.Module):
         super().__init__()
         self.norm = RmsNorm(tensors.get("language_model.norm.weight"), facts.norm_eps)
         name = "language_model.embed_tokens" if facts.tied_embeddings else "lm_head"
-        self.vocabulary = Projection(tensors.get(f"{name}.weight"))
+        self.vocabulary: Projection = tensors.projection(name, bias=False)
 
     def forward(self, hidden_states: Tensor, answer_position: Tensor) -> Tensor:
         chosen = hidden_states.index_select(1, answer_position).squeeze(1)

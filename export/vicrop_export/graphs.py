@@ -6,8 +6,7 @@ of ONNX files or of checking the numbers.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from pathlib import Path
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
@@ -17,7 +16,7 @@ from vicrop_engine.errors import CheckpointError
 from vicrop_export.attention_op import HEAD_DIM_MULTIPLE
 from vicrop_export.decoder_graph import LanguageHead, LowerDecoder, UpperDecoder, causal_bias
 from vicrop_export.llava_config import LlavaFacts, TextFacts
-from vicrop_export.onnx_export import GraphInterface, export_graph
+from vicrop_export.onnx_export import GraphInterface
 from vicrop_export.tensors import CheckpointTensors
 from vicrop_export.vision_graph import VisionTower
 
@@ -30,7 +29,7 @@ IN_PLACE_TARGETS = ("cpu", "cuda")
 def graph_modules(
     tensors: CheckpointTensors, facts: LlavaFacts, num_lower_layers: int, target: str = "cpu"
 ) -> Iterator[tuple[str, nn.Module, GraphInterface]]:
-    """Name, module and interface of `vision`, `decoder_lower` and `decoder_upper`, each made when asked for.
+    """Name, module and interface of `vision`, `decoder_lower` and `decoder_upper`, each made when wanted.
 
     Raises CheckpointError when the target's attention cannot have these sizes.
     """
@@ -39,19 +38,6 @@ def graph_modules(
     lower = LowerDecoder(tensors, facts.text, num_lower_layers, in_place=in_place)
     yield "decoder_lower", lower, lower_interface(facts.text, num_lower_layers, in_place)
     yield "decoder_upper", *_upper(tensors, facts.text, num_lower_layers, in_place)
-
-
-def export_graphs(
-    tensors: CheckpointTensors,
-    facts: LlavaFacts,
-    num_lower_layers: int,
-    directory: Path,
-    started: Callable[[str], None],
-) -> None:
-    """Write each graph as `directory`/name.onnx; `started` hears each name."""
-    for name, module, interface in graph_modules(tensors, facts, num_lower_layers):
-        started(name)
-        export_graph(module, interface, directory / f"{name}.onnx")
 
 
 def writes_in_place(target: str, facts: TextFacts) -> bool:

@@ -26,7 +26,9 @@ OpenGraph = Callable[[Path], Any]
 
 
 def relative_l2(got: Floats, wanted: Floats) -> float:
-    """‖got − wanted‖ / ‖wanted‖ in float64; infinite when anything is not finite."""
+    """‖got − wanted‖ / ‖wanted‖ in float64; infinite when the shapes differ or anything is not finite."""
+    if got.shape != wanted.shape:
+        return float("inf")
     difference = np.linalg.norm(got.astype(np.float64) - wanted.astype(np.float64))
     ratio = difference / max(float(np.linalg.norm(wanted.astype(np.float64))), np.finfo(np.float64).tiny)
     return float(ratio) if np.isfinite(ratio) else float("inf")
@@ -56,12 +58,12 @@ def check_parity(
     graphs = EngineGraphs(directory, decoder, len(probe.ids) + SPARE, open_graph)
     embeds = graphs.image_embeds(probe.pixel_values)
     attention, logits = [], []
-    prefix = np.array(graphs.table[probe.prefix])
+    prefix = np.array(graphs.table[probe.prefix], np.float32)
     prefix[np.array(probe.prefix) == probe.image_token] = embeds
     graphs.forward(prefix[None], taps=[])
     for tokens in (probe.suffix, [probe.decoded]):
         last = len(tokens) - 1
-        rows, token_logits = graphs.forward(graphs.table[tokens][None], taps=[0, last])
+        rows, token_logits = graphs.forward(graphs.table[tokens][None].astype(np.float32), taps=[0, last])
         end = graphs.num_cached
         wanted = reference.attention[:, [end - len(tokens), end - 1], :, :end]
         attention.append([relative_l2(got, want) for got, want in zip(rows, wanted, strict=True)])

@@ -44,7 +44,7 @@ def plan_of(directory: Path, layers: tuple[int, ...]) -> Plan:
 
 def reference_of(plan: Plan) -> Reference:
     with quiet():
-        return run_reference(plan.checkpoint.directory, plan.probe())
+        return run_reference(CheckpointTensors(plan.checkpoint.directory), plan.probe())
 
 
 @pytest.mark.parametrize("kind", KINDS)
