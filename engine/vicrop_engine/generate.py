@@ -159,7 +159,7 @@ class Decoder:
         self, cache: KVCache, embeds: Floats, block: TokenBlock, tap: bool
     ) -> tuple[Floats, Floats | None]:
         """Hidden states [1, new, hidden], and with `tap` attention rows."""
-        self._tally.add(lower_tokens=block.num_new)
+        self._tally.add(lower_passes=1, lower_tokens=block.num_new)
         outputs = cache.buffers.lower.run({"inputs_embeds": embeds, **_feeds(block, tap)})
         return outputs["hidden_states"].numpy(), outputs["attention"].numpy() if tap else None
 
@@ -167,7 +167,7 @@ class Decoder:
         self, cache: KVCache, hidden: Floats, block: TokenBlock, tap: bool
     ) -> tuple[Floats, Floats | None]:
         """Logits [vocab] after the first suffix, and with `tap` attention rows of the upper layers."""
-        self._tally.add(upper_tokens=block.num_new)
+        self._tally.add(upper_passes=1, upper_tokens=block.num_new)
         outputs = cache.buffers.upper.run({"hidden_states": hidden, **_feeds(block, tap)})
         rows = outputs["attention"].numpy() if tap and self._num_upper else None
         return outputs["logits"].numpy().reshape(-1), rows

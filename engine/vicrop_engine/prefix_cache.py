@@ -43,9 +43,9 @@ class PrefixKey(NamedTuple):
 class Prefix:
     """An image prefix of `length` tokens to be continued.
 
-    `embeds` [1, length, hidden] still have to go through the lower layers; `hidden` have been there and wait for
-    the upper ones: both go along with the next pass. `general` holds the general prompt's attention
-    rows [heads, patches] by layer; they depend on the picture alone.
+    `embeds` [1, length, hidden] still have to go through the lower layers; `hidden` have been there and wait
+    for the upper ones: both go along with the next pass. `general` holds the general prompt's attention rows
+    [heads, patches] by layer; they depend on the picture alone.
     """
 
     buffers: KVBuffers
@@ -71,6 +71,10 @@ class ByteCache(Generic[V]):
 
     def __len__(self) -> int:
         return len(self._values)
+
+    def values(self) -> list[V]:
+        """What is held, the least recently used first."""
+        return [value for value, _ in self._values.values()]
 
     def get(self, key: Hashable) -> V | None:
         """The value, now the most recently used; None when it is not held."""
