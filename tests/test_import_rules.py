@@ -42,7 +42,7 @@ ONLY_IN = {
 LAYERS = (
     {"errors"},
     {"config", "geometry", "image", "layers", "timing", "counters", "overlay_text", "token_block"},
-    {"manifest", "preprocessing", "prompts", "crop", "kv_cache", "prefix_cache", "overlay"},
+    {"manifest", "preprocessing", "prompts", "crop", "kv_cache", "prefix_cache", "memory", "overlay"},
     {"models", "builder", "loading", "result"},
     {"backend"},
     {"generate", "vision", "info"},
@@ -50,6 +50,7 @@ LAYERS = (
     {"localizers", "request"},
     {"vicrop"},
     {"demo", "cli_output"},
+    {"cli_errors"},
     {"cli"},
 )
 

@@ -26,13 +26,13 @@ from vicrop_engine.manifest import (
     hash_file,
     mend_command,
 )
+from vicrop_engine.memory import VISION_SHARE, default_cache_bytes
 from vicrop_engine.prefix_cache import ByteCache, Prefix, PrefixKey, pixel_digest
 from vicrop_engine.prompts import Ids, PromptBuilder
 from vicrop_engine.timing import Stopwatch
 from vicrop_engine.vision import VisionTower
 
 Floats = npt.NDArray[np.float32]
-VISION_SHARE = 8  # image embeds get one part in this many of the cache, prefixes the rest
 
 
 @dataclass(frozen=True)
@@ -72,11 +72,15 @@ class Model:
         self.prefixes.put(key, prefix)
 
 
-def open_model(directory: Path, manifest: Manifest, threads: int | None, cache_bytes: int) -> Model:
+def open_model(
+    directory: Path, manifest: Manifest, threads: int | None = None, cache_bytes: int | None = None
+) -> Model:
     """Open the engine in `directory`, whose files have been checked.
 
-    `cache_bytes` bounds prefixes and image embeds together. Raises EngineDamagedError and ProviderError.
+    `cache_bytes` bounds prefixes and image embeds together; None has room for one picture at least. Raises
+    EngineDamagedError and ProviderError.
     """
+    cache_bytes = default_cache_bytes(manifest) if cache_bytes is None else cache_bytes
     graphs = open_graphs(directory, manifest, threads)
     tally = Tally()
     document = json.loads((directory / PREPROCESSOR).read_text(encoding="utf-8"))

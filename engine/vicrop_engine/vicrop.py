@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from vicrop_engine.counters import Counters
-from vicrop_engine.errors import BatchError, ViCropError
+from vicrop_engine.errors import BatchError, SettingError, ViCropError
 from vicrop_engine.generate import Generation
 from vicrop_engine.geometry import placed_grid, whole_grid
 from vicrop_engine.image import ImageInput, Picture, open_picture
@@ -26,8 +26,6 @@ from vicrop_engine.request import Request, Settings, plan_request
 from vicrop_engine.result import Answer, EngineInfo, TokenCounts
 from vicrop_engine.timing import Stopwatch
 
-DEFAULT_CACHE_BYTES = 1 << 30
-
 
 class ViCropEngine:
     """An open engine. Asks from several threads run one after the other."""
@@ -42,15 +40,17 @@ class ViCropEngine:
         engine: str | os.PathLike[str],
         *,
         threads: int | None = None,
-        cache_bytes: int = DEFAULT_CACHE_BYTES,
+        cache_bytes: int | None = None,
         verify: bool = False,
     ) -> ViCropEngine:
         """Open an engine directory, or a model by name (built once into the cache when it never was).
 
         `threads` is how many cores to use (all when None); `cache_bytes` bounds what is kept of pictures for
-        later questions; `verify` hashes the weights again. Raises EngineDirectoryError, EngineDamagedError,
-        UnknownModelError and ProviderError.
+        later questions (None: 1 GiB, or one picture if that is more); `verify` hashes the weights again.
+        Raises SettingError, EngineDirectoryError, EngineDamagedError, UnknownModelError and ProviderError.
         """
+        if threads is not None and (isinstance(threads, bool) or not isinstance(threads, int) or threads < 1):
+            raise SettingError(f"got threads {threads!r}, wanted a whole number from 1 up")
         directory = Path(resolve(engine))
         manifest = checked_manifest(directory, verify=verify)
         return cls(open_model(directory, manifest, threads, cache_bytes))
