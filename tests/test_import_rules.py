@@ -43,7 +43,7 @@ LAYERS = (
     {"errors"},
     {"config", "geometry", "image", "layers", "timing", "counters", "overlay_text", "token_block"},
     {"manifest", "preprocessing", "prompts", "crop", "kv_cache", "prefix_cache", "memory", "overlay"},
-    {"models", "builder", "loading", "result"},
+    {"models", "builder", "loading", "result", "shared_weights"},
     {"backend"},
     {"generate", "vision", "info"},
     {"model", "reading"},

@@ -17,8 +17,14 @@ import numpy.typing as npt
 from vicrop_engine.errors import EngineDamagedError, ProviderError, RunError
 from vicrop_engine.kv_cache import Tensor
 from vicrop_engine.manifest import GRAPHS, Manifest, mend_command
+from vicrop_engine.shared_weights import made_at_once, shared_directory
 
 PROVIDERS = {"cpu": "CPUExecutionProvider"}
+PACKING = {
+    "optimized_model_external_initializers_file_name": "{name}.onnx.data",
+    "optimized_model_external_initializers_min_size_in_bytes": "1024",
+    "save_external_prepacked_constant_initializers": "1",
+}
 PAST, PRESENT = "past_key_values.", "present."
 Feed = npt.NDArray[Any] | Tensor
 
@@ -114,11 +120,14 @@ class Graphs:
     provider: str
 
 
-def open_graphs(directory: Path, manifest: Manifest, threads: int | None = None) -> Graphs:
+def open_graphs(
+    directory: Path, manifest: Manifest, threads: int | None = None, share_as: str | None = None
+) -> Graphs:
     """Open all graphs of an engine for its target, on `threads` cores (all this process may use when None).
 
-    Raises ProviderError when ONNX Runtime or the provider is missing or another provider was chosen, and
-    EngineDamagedError when a graph cannot be opened.
+    With `share_as`, a digest of the engine, weights are mapped from a copy packed for this processor, made when
+    there is none. Raises ProviderError when ONNX Runtime or the provider is missing or another provider was
+    chosen, EngineDamagedError when a graph cannot be opened, RunError when the copy cannot be made.
     """
     if manifest.target not in PROVIDERS:
         raise ProviderError(
@@ -127,6 +136,8 @@ def open_graphs(directory: Path, manifest: Manifest, threads: int | None = None)
     provider = PROVIDERS[manifest.target]
     runtime = _runtime()
     options = _options(runtime, threads or usable_cores())
+    if share_as is not None:
+        directory = _packed(runtime, directory, shared_directory(share_as, runtime.__version__), provider)
     vision, lower, upper = (_open(runtime, directory, name, provider, options, manifest) for name in GRAPHS)
     return Graphs(vision, lower, upper, provider)
 
@@ -159,6 +170,27 @@ def _options(runtime: Any, threads: int) -> Any:
     options.log_severity_level = 3
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     return options
+
+
+def _packed(runtime: Any, directory: Path, shared: Path, provider: str) -> Path:
+    """The directory `shared` with the graphs and their packed weights, written now if it is missing."""
+    if shared.is_dir():
+        return shared
+    try:
+        with made_at_once(shared) as partial:
+            for name in GRAPHS:
+                options = _options(runtime, 1)
+                options.log_severity_level = 4  # it warns that the copy is for this processor alone
+                options.optimized_model_filepath = str(partial / f"{name}.onnx")
+                for key, value in PACKING.items():
+                    options.add_session_config_entry(f"session.{key}", value.format(name=name))
+                runtime.InferenceSession(str(directory / f"{name}.onnx"), options, providers=[provider])
+    except Exception as error:
+        raise RunError(
+            f"the shared copy of the weights cannot be written to {shared} ({error}); free some disk space "
+            "or open the engine without sharing"
+        ) from error
+    return shared
 
 
 def _open(runtime: Any, directory: Path, name: str, provider: str, options: Any, manifest: Manifest) -> Graph:

@@ -129,6 +129,9 @@ def ask(
         str | None, typer.Option(help="mllms-know: reproduce the published code's own geometry.")
     ] = None,
     threads: ThreadsOption = None,
+    share_weights: Annotated[
+        bool, typer.Option("--share-weights", help="Share the weights in memory with other processes.")
+    ] = False,
     json: JsonOption = False,
     overlay: Annotated[
         Path | None, typer.Option(help="Write a PNG of picture, heatmap, window, crop and answers.")
@@ -151,7 +154,7 @@ def ask(
     check_method(method)
     with output.progress_bar(engine) as progress:
         directory = resolve(engine, progress)
-    answer = ViCropEngine.load(directory, threads=threads).ask(
+    answer = ViCropEngine.load(directory, threads=threads, share_weights=share_weights).ask(
         picture.image,
         question,
         method=method,

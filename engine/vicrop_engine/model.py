@@ -73,22 +73,27 @@ class Model:
 
 
 def open_model(
-    directory: Path, manifest: Manifest, threads: int | None = None, cache_bytes: int | None = None
+    directory: Path,
+    manifest: Manifest,
+    threads: int | None = None,
+    cache_bytes: int | None = None,
+    share_weights: bool = False,
 ) -> Model:
     """Open the engine in `directory`, whose files have been checked.
 
     `cache_bytes` bounds prefixes and image embeds together; None has room for one picture at least. Raises
-    EngineDamagedError and ProviderError.
+    EngineDamagedError, ProviderError, and with `share_weights` RunError.
     """
     cache_bytes = default_cache_bytes(manifest) if cache_bytes is None else cache_bytes
-    graphs = open_graphs(directory, manifest, threads)
+    digest = hash_file(directory / MANIFEST).sha256
+    graphs = open_graphs(directory, manifest, threads, digest if share_weights else None)
     tally = Tally()
     document = json.loads((directory / PREPROCESSOR).read_text(encoding="utf-8"))
     prompts = PromptBuilder(
         directory / TOKENIZER, manifest.prompts, manifest.tokens, manifest.vision.image_tokens
     )
     return Model(
-        digest=hash_file(directory / MANIFEST).sha256,
+        digest=digest,
         manifest=manifest,
         provider=graphs.provider,
         preprocessing=parse(Preprocessing, document, str(directory / PREPROCESSOR)),

@@ -42,18 +42,21 @@ class ViCropEngine:
         threads: int | None = None,
         cache_bytes: int | None = None,
         verify: bool = False,
+        share_weights: bool = False,
     ) -> ViCropEngine:
         """Open an engine directory, or a model by name (built once into the cache when it never was).
 
         `threads` is how many cores to use (all when None); `cache_bytes` bounds what is kept of pictures for
         later questions (None: 1 GiB, or one picture if that is more); `verify` hashes the weights again.
+        `share_weights` maps them from a copy packed for this processor, made in the cache when there is none
+        and twice their size: processes then share one copy in memory.
         Raises SettingError, EngineDirectoryError, EngineDamagedError, UnknownModelError and ProviderError.
         """
         if threads is not None and (isinstance(threads, bool) or not isinstance(threads, int) or threads < 1):
             raise SettingError(f"got threads {threads!r}, wanted a whole number from 1 up")
         directory = Path(resolve(engine))
         manifest = checked_manifest(directory, verify=verify)
-        return cls(open_model(directory, manifest, threads, cache_bytes))
+        return cls(open_model(directory, manifest, threads, cache_bytes, share_weights))
 
     @property
     def manifest(self) -> Manifest:
