@@ -125,8 +125,8 @@ def open_graphs(
 ) -> Graphs:
     """Open all graphs of an engine for its target, on `threads` cores (all this process may use when None).
 
-    With `share_as`, a digest of the engine, weights are mapped from a copy packed for this processor, made when
-    there is none. Raises ProviderError when ONNX Runtime or the provider is missing or another provider was
+    With `share_as`, a digest of the engine, weights are mapped from a copy packed for this processor, made
+    when there is none. Raises ProviderError when ONNX Runtime or the provider is missing or another one was
     chosen, EngineDamagedError when a graph cannot be opened, RunError when the copy cannot be made.
     """
     if manifest.target not in PROVIDERS:

@@ -25,7 +25,7 @@ from vicrop_engine.config import (
 )
 from vicrop_engine.errors import ConfigError, EngineDamagedError, EngineDirectoryError
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 MANIFEST = "manifest.json"
 GRAPHS = ("vision", "decoder_lower", "decoder_upper")
 EMBEDDINGS = "token_embeddings.npy"

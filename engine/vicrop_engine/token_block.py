@@ -52,7 +52,8 @@ class TokenBlock:
     def bias(self) -> Floats:
         """[1, 1, new, total]: 0 where a new token may look and -inf elsewhere."""
         bias = np.zeros((self.num_new, self.total), np.float32)
-        bias[:, self.done :] = np.triu(np.full((self.num_new, self.num_new), -np.inf, np.float32), 1)
+        if self.num_new > 1:
+            bias[:, self.done :] = np.triu(np.full((self.num_new, self.num_new), -np.inf, np.float32), 1)
         for start, stop in self._spans():
             bias[start:stop, self.prefix : self.done + start] = -np.inf
         return bias[None, None]
