@@ -93,9 +93,20 @@ def engine_facts(document: dict[str, Any]) -> dict[str, str]:
             **{name: number / 1e9 for name, number in document["memory"].items()}
         ),
         "parity": ", ".join(f"{name} {value:.1e}" for name, value in document["parity"].items()),
+        **_agreement_facts(document["agreement"]),
         "built with": ", ".join(f"{name} {found}" for name, found in document["versions"].items()),
         "files": f"{len(document['files'])}, " + ("hashes agree" if document["verified"] else "sizes agree"),
     }
+
+
+def _agreement_facts(agreement: dict[str, Any] | None) -> dict[str, str]:
+    if agreement is None:
+        return {}
+    figures = (
+        f"answers {agreement['answers']:.1%}, boxes {agreement['boxes']:.1%}, "
+        f"heatmaps {agreement['heatmaps']:.1e} away"
+    )
+    return {"agreement": f"{figures}, {agreement['compared']}"}
 
 
 def version(package: str) -> str | None:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from vicrop_engine.config import (
+    Agreement,
     CropSettings,
     DecoderGeometry,
     ModelSource,
@@ -49,7 +50,7 @@ class Manifest:
     """Everything `manifest.json` says; `files` covers every other file of the directory by name.
 
     `parity` are the figures of the files as they are, `float32_parity` those of the same graphs on the
-    checkpoint's own weights.
+    checkpoint's own weights. `agreement` is None where nothing was rounded.
     """
 
     schema: int
@@ -65,6 +66,7 @@ class Manifest:
     files: dict[str, FileEntry]
     versions: dict[str, str]
     float32_parity: Parity | None = None
+    agreement: Agreement | None = None
 
     @classmethod
     def from_dict(cls, data: object, where: str = MANIFEST) -> Self:
@@ -83,9 +85,9 @@ def hash_file(path: Path) -> FileEntry:
         return FileEntry(os.fstat(file.fileno()).st_size, digest)
 
 
-def write_manifest(directory: Path, manifest: Manifest) -> None:
-    """Write `manifest.json` and flush it to the disk."""
-    with (directory / MANIFEST).open("w", encoding="utf-8") as file:
+def write_manifest(directory: Path, manifest: Manifest, name: str = MANIFEST) -> None:
+    """Write `manifest.json`, or under another `name`, and flush it to the disk."""
+    with (directory / name).open("w", encoding="utf-8") as file:
         json.dump(manifest.to_dict(), file, indent=1, sort_keys=True)
         file.write("\n")
         file.flush()

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +19,7 @@ from vicrop_engine.config import to_json
 from vicrop_engine.errors import SettingError
 from vicrop_engine.layers import LayerChoice
 from vicrop_engine.manifest import EMBEDDINGS, PREPROCESSOR, TOKENIZER, Manifest, hash_file, write_manifest
+from vicrop_export.agreement import measure_agreement
 from vicrop_export.checkpoint import locate, refuse_impossible
 from vicrop_export.checks import check_exported, check_written
 from vicrop_export.described import DescribedTensors
@@ -30,9 +32,10 @@ from vicrop_export.precision import PRECISIONS
 from vicrop_export.progress import WeightProgress
 from vicrop_export.quiet import quiet
 from vicrop_export.reference import run_reference
-from vicrop_export.staging import demand_space, staged
+from vicrop_export.staging import LAST, demand_space, scratch, staged
 
 TARGETS = ("cpu",)
+LARGEST_COMPARED = 2 << 30  # bytes of float32 weights up to which a build also asks a float32 engine
 EMBEDDINGS_SOURCE = "language_model.embed_tokens.weight"
 Progress = Callable[[str, float], None]
 
@@ -84,15 +87,20 @@ def _fill(directory: Path, plan: Plan, tensors: DescribedTensors, report: Progre
     _write_embeddings(directory, tensors, np.float32)
     report("comparing with transformers", 0.5)
     float32 = check_exported(exported, directory, plan, tensors, probe, reference)
-    write_graphs(directory, exported, plan.precision, tensors, report)
-    _write_embeddings(directory, tensors, PRECISIONS[plan.precision].embeddings)
-    _write_settings(directory, plan)
-    report("comparing what was written", 0.88)
+    write_graphs(directory, plan, exported, tensors, report)
+    report("comparing what was written", 0.86)
     parity = check_written(directory, plan, probe, reference)
-    report("hashing", 0.95)
+    report("hashing", 0.9)
     files = {path.name: hash_file(path) for path in sorted(directory.iterdir())}
     manifest = plan.manifest(parity, reference.eos, files, float32)
-    write_manifest(directory, manifest)
+    if plan.precision != "fp32" and num_weight_bytes(tensors, "fp32") <= LARGEST_COMPARED:
+        report("comparing answers with float32", 0.92)
+        full = replace(plan, precision="fp32")
+        with scratch(directory) as beside:
+            write_graphs(beside, full, exported, tensors, lambda _stage, _share: None)
+            engines = (directory, manifest), (beside, replace(manifest, precision="fp32"))
+            manifest = replace(manifest, agreement=measure_agreement(*engines))
+    write_manifest(directory, manifest, LAST)
     return manifest
 
 
@@ -106,19 +114,19 @@ def _export(plan: Plan, tensors: DescribedTensors, report: Progress) -> list[Exp
 
 
 def write_graphs(
-    directory: Path,
-    exported: list[ExportedGraph],
-    precision: str,
-    tensors: DescribedTensors,
-    report: Progress,
+    directory: Path, plan: Plan, exported: list[ExportedGraph], tensors: DescribedTensors, report: Progress
 ) -> None:
-    """Write every graph with its weights in this precision."""
-    progress = WeightProgress(report, num_weight_bytes(tensors, precision), 0.6, 0.85)
+    """Write everything but the manifest: graphs with their weights, token table, tokenizer and settings."""
+    precision = PRECISIONS[plan.precision]
+    progress = WeightProgress(report, num_weight_bytes(tensors, plan.precision), 0.6, 0.85)
     for graph in exported:
         progress.enter(graph.name)
-        layout_of = PRECISIONS[precision].layout
         path = directory / f"{graph.name}.onnx"
-        write_graph(graph.model(), graph.described, tensors, layout_of, path, progress.add)
+        write_graph(graph.model(), graph.described, tensors, precision.layout, path, progress.add)
+    _write_embeddings(directory, tensors, precision.embeddings)
+    plan.tokenizer.save(str(directory / TOKENIZER))
+    settings = json.dumps(to_json(plan.preprocessing), indent=1, sort_keys=True)
+    (directory / PREPROCESSOR).write_text(settings + "\n", encoding="utf-8")
 
 
 def num_weight_bytes(tensors: DescribedTensors, precision: str) -> int:
@@ -129,12 +137,6 @@ def num_weight_bytes(tensors: DescribedTensors, precision: str) -> int:
 
 def _write_embeddings(directory: Path, tensors: DescribedTensors, dtype: type[np.floating]) -> None:
     np.save(directory / EMBEDDINGS, tensors.get(EMBEDDINGS_SOURCE).numpy().astype(dtype, copy=False))
-
-
-def _write_settings(directory: Path, plan: Plan) -> None:
-    plan.tokenizer.save(str(directory / TOKENIZER))
-    settings = json.dumps(to_json(plan.preprocessing), indent=1, sort_keys=True)
-    (directory / PREPROCESSOR).write_text(settings + "\n", encoding="utf-8")
 
 
 def _demand_setting(kind: str, got: str, known: tuple[str, ...]) -> None:

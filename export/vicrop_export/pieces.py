@@ -19,7 +19,7 @@ from onnx import helper
 
 Array = NDArray[Any]
 Loader = Callable[[onnx.TensorProto], Array]
-PIECE_BYTES = 1 << 29
+PIECE_BYTES = 1 << 28
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,7 @@ import numpy as np
 from tokenizers import Tokenizer
 
 from vicrop_engine.config import (
+    Agreement,
     CropSettings,
     DecoderGeometry,
     ModelSource,
@@ -104,7 +105,12 @@ class Plan:
         )
 
     def manifest(
-        self, parity: Parity, eos: tuple[int, ...], files: dict[str, FileEntry], float32: Parity
+        self,
+        parity: Parity,
+        eos: tuple[int, ...],
+        files: dict[str, FileEntry],
+        float32: Parity,
+        agreement: Agreement | None = None,
     ) -> Manifest:
         """The manifest of the finished engine; `float32` are the graphs' figures on float32 weights."""
         return Manifest(
@@ -121,6 +127,7 @@ class Plan:
             files=files,
             versions=versions(),
             float32_parity=float32,
+            agreement=agreement,
         )
 
 

@@ -1,7 +1,8 @@
 """Makes a directory in one step: built beside its place under another name, then renamed.
 
 A build that fails or is interrupted leaves nothing; a directory that was there before stays until the new one
-is whole. Knows nothing of what is inside.
+is whole. One that is killed leaves files without a manifest, which the next build removes. Knows nothing else
+of what is inside.
 """
 
 from __future__ import annotations
@@ -14,9 +15,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from vicrop_engine.errors import EngineDirectoryError, NoSpaceError
+from vicrop_engine.manifest import MANIFEST
 
 FULL_DISK = (errno.ENOSPC, errno.EDQUOT)
 NEARLY_FULL = 1 << 20
+LAST = f"{MANIFEST}.last"  # the manifest's name until everything else is on the disk
 
 
 @contextlib.contextmanager
@@ -27,11 +30,14 @@ def staged(output: Path) -> Iterator[Path]:
     there.
     """
     output = Path(os.path.abspath(output))
+    _sweep(output)
     partial = output.with_name(f"{output.name}.partial-{os.getpid()}")
     made = _make_parents(partial)
     try:
         yield partial
         sync_files(partial)
+        if (partial / LAST).exists():
+            os.replace(partial / LAST, partial / MANIFEST)
         _replace(output, partial)
     except BaseException as error:
         full = is_full(error, partial)
@@ -43,6 +49,17 @@ def staged(output: Path) -> Iterator[Path]:
                 "elsewhere with -o"
             ) from error
         raise
+
+
+@contextlib.contextmanager
+def scratch(directory: Path) -> Iterator[Path]:
+    """A directory inside a staged one that is gone when the block ends."""
+    inside = directory / "scratch"
+    inside.mkdir()
+    try:
+        yield inside
+    finally:
+        shutil.rmtree(inside, ignore_errors=True)
 
 
 def demand_space(output: Path, num_bytes: int) -> None:
@@ -78,6 +95,24 @@ def sync_files(directory: Path) -> None:
             os.fsync(handle)
         finally:
             os.close(handle)
+
+
+def _sweep(output: Path) -> None:
+    """Remove what builds of this directory left that were killed."""
+    for left in output.parent.glob(f"{output.name}.partial-*"):
+        owner = left.name.rpartition("-")[2]
+        if owner.isdigit() and not _is_running(int(owner)):
+            shutil.rmtree(left, ignore_errors=True)
+
+
+def _is_running(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:
+        return True
+    return True
 
 
 def _nearly_full(place: Path) -> bool:
