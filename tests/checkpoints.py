@@ -46,10 +46,11 @@ class CheckpointSpec:
     vision_hidden: int = 32
     vision_layers: int = 3
     vision_heads: int = 2
-    hidden: int = 48
+    hidden: int = 64
     layers: int = 4
     heads: int = 4
     kv_heads: int = 4
+    intermediate: int | None = None  # twice `hidden` when None
     feature_layer: int | tuple[int, ...] = -2
     strategy: Literal["default", "full"] = "default"
     naming: Literal["language_model", "model"] = "language_model"
@@ -132,7 +133,7 @@ def llava_config(spec: CheckpointSpec, tokenizer: Tokenizer) -> LlavaConfig:
     text = LlamaConfig(
         vocab_size=tokenizer.get_vocab_size() + 5,
         hidden_size=spec.hidden,
-        intermediate_size=2 * spec.hidden,
+        intermediate_size=spec.intermediate or 2 * spec.hidden,
         num_hidden_layers=spec.layers,
         num_attention_heads=spec.heads,
         num_key_value_heads=spec.kv_heads,

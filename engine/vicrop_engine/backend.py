@@ -1,4 +1,7 @@
-"""ONNX Runtime, and the only file that knows it: opens graphs, checks where they really run, runs them."""
+"""ONNX Runtime, and the only file that knows it: opens graphs, checks where they really run, runs them.
+
+Decoder graphs run bound to KV buffers that they read and write in place.
+"""
 
 from __future__ import annotations
 
@@ -14,8 +17,15 @@ import numpy.typing as npt
 from vicrop_engine.errors import EngineDamagedError, ProviderError, RunError
 from vicrop_engine.kv_cache import Tensor
 from vicrop_engine.manifest import GRAPHS, Manifest, mend_command
+from vicrop_engine.shared_weights import made_at_once, shared_directory
 
 PROVIDERS = {"cpu": "CPUExecutionProvider"}
+PACKING = {
+    "optimized_model_external_initializers_file_name": "{name}.onnx.data",
+    "optimized_model_external_initializers_min_size_in_bytes": "1024",
+    "save_external_prepacked_constant_initializers": "1",
+}
+PAST, PRESENT = "past_key_values.", "present."
 Feed = npt.NDArray[Any] | Tensor
 
 
@@ -37,11 +47,22 @@ class Graph:
         try:
             results = self.session.run_with_ort_values(list(self.outputs), values)
         except Exception as error:
-            reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-            raise RunError(
-                f"{self.name} failed while running ({reason}); check memory and the engine"
-            ) from error
+            raise self.failure(error) from error
         return dict(zip(self.outputs, results, strict=True))
+
+    def bound(self, capacity: int) -> BoundGraph:
+        """This graph with zeroed KV buffers for `capacity` tokens; memory is taken as they are filled."""
+        shapes = {item.name: item.shape for item in self.session.get_inputs() if item.name.startswith(PAST)}
+        buffers = {
+            name: self.tensor(np.zeros((shape[0], shape[1], capacity, shape[3]), np.float32))
+            for name, shape in shapes.items()
+        }
+        return BoundGraph(self, buffers, self.session.io_binding())
+
+    def failure(self, error: Exception) -> RunError:
+        """The runtime's error in one sentence."""
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        return RunError(f"{self.name} failed while running ({reason}); check memory and the engine")
 
     @staticmethod
     def tensor(feed: Feed) -> Tensor:
@@ -50,6 +71,43 @@ class Graph:
             value: Tensor = _runtime().OrtValue.ortvalue_from_numpy(feed)
             return value
         return feed
+
+
+@dataclass(frozen=True)
+class BoundGraph:
+    """A graph whose past and present keys and values are the same buffers, by input name."""
+
+    graph: Graph
+    buffers: dict[str, Tensor]
+    binding: Any
+
+    def __post_init__(self) -> None:
+        for name, buffer in self.buffers.items():
+            self.binding.bind_ortvalue_input(name, buffer)
+        for name in self.graph.outputs:
+            if name.startswith(PRESENT):
+                self.binding.bind_ortvalue_output(name, self.buffers[name.replace(PRESENT, PAST, 1)])
+            else:
+                self.binding.bind_output(name, "cpu")
+
+    def run(self, feeds: Mapping[str, Feed]) -> dict[str, Tensor]:
+        """All outputs but keys and values by name; those are written into the buffers.
+
+        Feeds the graph lacks are left out. Raises RunError with the runtime's own reason.
+        """
+        names = [name for name in self.graph.inputs if name not in self.buffers]
+        values = {name: self.graph.tensor(feeds[name]) for name in names}
+        fresh = [name for name in self.graph.outputs if not name.startswith(PRESENT)]
+        try:
+            for name, value in values.items():
+                self.binding.bind_ortvalue_input(name, value)
+            for name in fresh:
+                self.binding.bind_output(name, "cpu")
+            self.graph.session.run_with_iobinding(self.binding)
+        except Exception as error:
+            raise self.graph.failure(error) from error
+        results = dict(zip(self.graph.outputs, self.binding.get_outputs(), strict=True))
+        return {name: results[name] for name in fresh}
 
 
 @dataclass(frozen=True)
@@ -62,11 +120,14 @@ class Graphs:
     provider: str
 
 
-def open_graphs(directory: Path, manifest: Manifest, threads: int | None = None) -> Graphs:
+def open_graphs(
+    directory: Path, manifest: Manifest, threads: int | None = None, share_as: str | None = None
+) -> Graphs:
     """Open all graphs of an engine for its target, on `threads` cores (all this process may use when None).
 
-    Raises ProviderError when ONNX Runtime or the provider is missing or another provider was chosen, and
-    EngineDamagedError when a graph cannot be opened.
+    With `share_as`, a digest of the engine, weights are mapped from a copy packed for this processor, made
+    when there is none. Raises ProviderError when ONNX Runtime or the provider is missing or another one was
+    chosen, EngineDamagedError when a graph cannot be opened, RunError when the copy cannot be made.
     """
     if manifest.target not in PROVIDERS:
         raise ProviderError(
@@ -75,6 +136,8 @@ def open_graphs(directory: Path, manifest: Manifest, threads: int | None = None)
     provider = PROVIDERS[manifest.target]
     runtime = _runtime()
     options = _options(runtime, threads or usable_cores())
+    if share_as is not None:
+        directory = _packed(runtime, directory, shared_directory(share_as, runtime.__version__), provider)
     vision, lower, upper = (_open(runtime, directory, name, provider, options, manifest) for name in GRAPHS)
     return Graphs(vision, lower, upper, provider)
 
@@ -107,6 +170,27 @@ def _options(runtime: Any, threads: int) -> Any:
     options.log_severity_level = 3
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     return options
+
+
+def _packed(runtime: Any, directory: Path, shared: Path, provider: str) -> Path:
+    """The directory `shared` with the graphs and their packed weights, written now if it is missing."""
+    if shared.is_dir():
+        return shared
+    try:
+        with made_at_once(shared) as partial:
+            for name in GRAPHS:
+                options = _options(runtime, 1)
+                options.log_severity_level = 4  # it warns that the copy is for this processor alone
+                options.optimized_model_filepath = str(partial / f"{name}.onnx")
+                for key, value in PACKING.items():
+                    options.add_session_config_entry(f"session.{key}", value.format(name=name))
+                runtime.InferenceSession(str(directory / f"{name}.onnx"), options, providers=[provider])
+    except Exception as error:
+        raise RunError(
+            f"the shared copy of the weights cannot be written to {shared} ({error}); free some disk space "
+            "or open the engine without sharing"
+        ) from error
+    return shared
 
 
 def _open(runtime: Any, directory: Path, name: str, provider: str, options: Any, manifest: Manifest) -> Graph:

@@ -7,7 +7,6 @@ is imported inside it, so that `--help` and errors are quick.
 
 from __future__ import annotations
 
-import os
 import sys
 import traceback
 from collections.abc import Sequence
@@ -17,14 +16,15 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from vicrop_engine import cli_output as output
-from vicrop_engine.errors import SettingError, ViCropError, one_of
+from vicrop_engine.cli_errors import explain
+from vicrop_engine.errors import SettingError, one_of
 
 if TYPE_CHECKING:
     from PIL import Image
 
     from vicrop_engine.result import Answer
 
-PRECISIONS = ("fp32",)
+PRECISIONS = ("fp32", "fp16", "int8", "int4")
 TARGETS = ("cpu",)
 INTERRUPTED = 130  # what typer makes of Ctrl-C
 
@@ -39,6 +39,7 @@ EngineArgument = Annotated[
     str, typer.Argument(metavar="ENGINE", help="An engine directory, or a known model's name.")
 ]
 DebugOption = Annotated[bool, typer.Option("--debug", help="Show a traceback when something fails.")]
+ThreadsOption = Annotated[int | None, typer.Option(help="Processor cores to use; else all there are.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON document and nothing else.")]
 
 
@@ -76,7 +77,7 @@ def build(
         str | None,
         typer.Option(help="Default heatmap layers from 0: 14, 10-20 or all; else the model's own."),
     ] = None,
-    precision: Annotated[str, typer.Option(help="fp32.")] = "fp32",
+    precision: Annotated[str, typer.Option(help="fp32, fp16, int8 or int4.")] = "fp32",
     target: Annotated[str, typer.Option(help="cpu.")] = "cpu",
     force: Annotated[bool, typer.Option("--force", help="Replace an engine that is already there.")] = False,
     debug: DebugOption = False,
@@ -127,6 +128,10 @@ def ask(
     compat: Annotated[
         str | None, typer.Option(help="mllms-know: reproduce the published code's own geometry.")
     ] = None,
+    threads: ThreadsOption = None,
+    share_weights: Annotated[
+        bool, typer.Option("--share-weights", help="Share the weights in memory with other processes.")
+    ] = False,
     json: JsonOption = False,
     overlay: Annotated[
         Path | None, typer.Option(help="Write a PNG of picture, heatmap, window, crop and answers.")
@@ -149,7 +154,7 @@ def ask(
     check_method(method)
     with output.progress_bar(engine) as progress:
         directory = resolve(engine, progress)
-    answer = ViCropEngine.load(directory).ask(
+    answer = ViCropEngine.load(directory, threads=threads, share_weights=share_weights).ask(
         picture.image,
         question,
         method=method,
@@ -240,36 +245,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (Exception, KeyboardInterrupt) as error:
         if "--debug" in arguments:
             traceback.print_exc()
-        return _explain(error)
-
-
-def _explain(error: BaseException) -> int:
-    """Say what went wrong on standard error; returns the exit status."""
-    status = 1
-    if isinstance(error, ViCropError):
-        message, status = str(error), error.exit_code
-    elif isinstance(error, typer.TyperException):
-        message, status = _usage_sentence(error), 2
-    elif isinstance(error, BrokenPipeError):
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 1
-    elif isinstance(error, (KeyboardInterrupt, typer.Abort)):
-        message = "stopped before it was done; nothing was kept"
-    elif isinstance(error, OSError):
-        message = output.describe_os_error(error)
-    elif isinstance(error, MemoryError):
-        message = "not enough memory for this; close something or give a smaller picture"
-    else:
-        message = f"unexpected {type(error).__name__} ({error}); run it again with --debug and report it"
-    output.notice(f"error: {' '.join(message.split())}")
-    return status
-
-
-def _usage_sentence(error: typer.TyperException) -> str:
-    context = getattr(error, "ctx", None)
-    command = context.command_path if context else "vicrop-engine"
-    message = error.format_message().strip().replace(". Did you mean", "; did you mean").rstrip(".?")
-    return f"{message}; see '{command} --help'"
+        return explain(error)
 
 
 def _one_of(kind: str, value: str, known: tuple[str, ...]) -> None:

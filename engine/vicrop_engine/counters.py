@@ -8,14 +8,20 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Counters:
-    """Totals since loading; token counts include decode steps, and upper tokens went through lower too."""
+    """Totals since loading; passes and tokens include decode steps, and upper tokens went through lower too.
+
+    A pass reads the weights of its graph once. Moves are prefixes that were given larger KV buffers.
+    """
 
     vision_images: int = 0
     vision_hits: int = 0
     prefix_prefills: int = 0
     prefix_hits: int = 0
+    prefix_moves: int = 0
     general_prefills: int = 0
     general_hits: int = 0
+    lower_passes: int = 0
+    upper_passes: int = 0
     lower_tokens: int = 0
     upper_tokens: int = 0
     decode_steps: int = 0

@@ -1,6 +1,6 @@
 """Prefill and greedy decode on the decoder graphs, and reading attention rows on the way.
 
-Knows token ids, image embeds and KV caches; nothing of questions, pictures or crops.
+Knows token ids, image embeds, prefixes and KV caches; nothing of questions, pictures or crops.
 """
 
 from __future__ import annotations
@@ -12,25 +12,36 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from vicrop_engine.backend import Feed, Graph, Graphs
+from vicrop_engine.backend import Graphs
 from vicrop_engine.config import DecoderGeometry, SpecialTokens
 from vicrop_engine.counters import Tally
-from vicrop_engine.kv_cache import KVCache, Tensor
+from vicrop_engine.kv_cache import KVBuffers, KVCache
+from vicrop_engine.prefix_cache import Prefix
+from vicrop_engine.token_block import TokenBlock
 
 Floats = npt.NDArray[np.float32]
+Table = npt.NDArray[np.floating]
 Taps = npt.NDArray[np.int64]
+NO_TAPS: Taps = np.zeros(0, np.int64)
 
 
 @dataclass(frozen=True)
 class Pass:
-    """What one prefill left: the cache after it, the last token's logits [vocab], its attention by graph.
+    """What a pass over a prefix and its suffixes left.
 
-    `attention` holds the last token's rows of lower and upper graph, each [layers, 1, heads, cache.length].
+    `cache` ends with the first suffix; `logits` [vocab] are those after it, None when no suffix went up.
+    `attention` holds every suffix's last row of lower and upper graph, each [layers, suffixes, heads, total];
+    None where nothing was read.
     """
 
     cache: KVCache
-    logits: Floats
-    attention: tuple[Tensor, Tensor | None]
+    logits: Floats | None
+    attention: tuple[Floats | None, Floats | None] = (None, None)
+
+    def rows(self, suffix: int) -> dict[int, Floats]:
+        """Attention [heads, total] of a suffix's last token, by absolute layer."""
+        parts = [part[:, suffix] for part in self.attention if part is not None]
+        return dict(enumerate(row for part in parts for row in part))
 
 
 @dataclass(frozen=True)
@@ -53,7 +64,7 @@ class Decoder:
     def __init__(
         self,
         graphs: Graphs,
-        embeddings: Floats,
+        embeddings: Table,
         geometry: DecoderGeometry,
         tokens: SpecialTokens,
         tally: Tally,
@@ -63,95 +74,120 @@ class Decoder:
         self._tokens = tokens
         self._tally = tally
         self._num_lower = geometry.num_lower_layers
-        empty = np.zeros((1, geometry.num_kv_heads, 0, geometry.head_dim), np.float32)
-        self._empty = KVCache(_pasts(graphs.lower, empty), _pasts(graphs.upper, empty), 0)
+        self._num_upper = geometry.num_layers - geometry.num_lower_layers
 
-    def prefill(
-        self, ids: Sequence[int], images: Sequence[Floats], cache: KVCache | None = None, tap: bool = False
+    def begin(self, ids: Sequence[int], images: Sequence[Floats], capacity: int) -> Prefix:
+        """A prefix with room for `capacity` tokens, to be run with its first suffixes.
+
+        Image tokens take the rows of `images`, [image_tokens, hidden] each, in order.
+        """
+        return Prefix(self._buffers(capacity), len(ids), embeds=self._embed(ids, images))
+
+    def reserve(self, prefix: Prefix, capacity: int) -> None:
+        """Make room for `capacity` tokens; a prefix with less moves to larger buffers, once."""
+        if capacity <= prefix.buffers.capacity:
+            return
+        self._tally.add(prefix_moves=1)
+        old, prefix.buffers = prefix.buffers, self._buffers(capacity)
+        for source, target in ((old.lower, prefix.buffers.lower), (old.upper, prefix.buffers.upper)):
+            for name, buffer in source.buffers.items():
+                target.buffers[name].numpy()[:, :, : prefix.length] = buffer.numpy()[:, :, : prefix.length]
+
+    def read(
+        self,
+        prefix: Prefix,
+        suffixes: Sequence[Sequence[int]],
+        images: Sequence[Floats] = (),
+        *,
+        answer: bool = True,
+        layers: Sequence[int] = (),
     ) -> Pass:
-        """Run `ids` through all layers after `cache`; image tokens take the rows of `images` in order.
+        """Run what is left of `prefix`, then `suffixes`, each right after it and blind to the others.
 
-        `images` are [image_tokens, hidden] each. With `tap` the last token's attention is read.
+        All go through the lower layers in one pass. With `answer` the first goes on through the upper layers;
+        all do when one of `layers`, whose attention is read, is up there. Only the first stays in the cache.
         """
-        cache = cache or self._empty
-        lower = self._lower(self._embed(ids, images), cache, tap)
-        upper = self._upper(lower["hidden_states"], len(ids), cache, tap)
-        grown = KVCache(_presents(lower), _presents(upper), cache.length + len(ids))
-        logits = upper["logits"].numpy().reshape(-1)
-        return Pass(grown, logits, (lower["attention"], upper.get("attention")))
-
-    def attention(self, ids: Sequence[int], cache: KVCache, layers: Sequence[int]) -> Floats:
-        """The last token's attention rows [layers, heads, total] when `ids` follow `cache`.
-
-        Stops at the lower graph unless a layer above it is asked for; keeps no cache.
-        """
-        lower = self._lower(self._embed(ids, ()), cache, True)
-        if max(layers) < self._num_lower:
-            return self.rows((lower["attention"], None), layers)
-        upper = self._upper(lower["hidden_states"], len(ids), cache, True)
-        return self.rows((lower["attention"], upper["attention"]), layers)
-
-    def rows(self, attention: tuple[Tensor, Tensor | None], layers: Sequence[int]) -> Floats:
-        """Rows [layers, heads, total] picked by absolute layer from what a pass left."""
-        lower = attention[0].numpy()
-        upper = attention[1].numpy() if attention[1] is not None and max(layers) >= self._num_lower else lower
-        picked = [
-            lower[layer, -1] if layer < self._num_lower else upper[layer - self._num_lower, -1]
-            for layer in layers
-        ]
-        return np.stack(picked)
+        lengths = tuple(len(suffix) for suffix in suffixes)
+        above = bool(layers) and max(layers) >= self._num_lower
+        num_upper = len(suffixes) if above else int(answer)
+        embeds = self._embed([id for suffix in suffixes for id in suffix], images)
+        block = TokenBlock(prefix.length - _length(prefix.embeds), prefix.length, lengths)
+        cache = prefix.buffers.write(block.done, block.total, prefix.length + lengths[0])
+        hidden, lower_rows = self._lower(cache, _joined(prefix.embeds, embeds), block, bool(layers))
+        if prefix.embeds is not None:
+            prefix.hidden = hidden[:, : prefix.length] if self._num_upper else None
+            prefix.embeds = None
+        if not num_upper:
+            return Pass(cache, None, (lower_rows, None))
+        hidden = hidden[:, block.prefix - block.done :][:, : sum(lengths[:num_upper])]
+        block = TokenBlock(prefix.length - _length(prefix.hidden), prefix.length, lengths[:num_upper])
+        logits, upper_rows = self._upper(cache, _joined(prefix.hidden, hidden), block, above)
+        prefix.hidden = None
+        return Pass(cache, logits, (lower_rows, upper_rows))
 
     def decode(self, start: Pass, max_new_tokens: int) -> Generation:
         """Greedy tokens from the logits of `start` until an end sign or `max_new_tokens`."""
+        if start.logits is None:
+            raise ValueError("the pass to continue went through the lower layers only; run it with answer")
         ids: list[int] = []
         probabilities: list[float] = []
-        current = start
+        cache, logits = start.cache, start.logits
         while True:
-            token = int(np.argmax(current.logits))
+            token = int(np.argmax(logits))
             ids.append(token)
-            probabilities.append(_probability(current.logits, token))
+            probabilities.append(_probability(logits, token))
             if token in self._tokens.eos or len(ids) == max_new_tokens:
                 return Generation(tuple(ids), tuple(probabilities))
             self._tally.add(decode_steps=1)
-            current = self.prefill([token], (), current.cache)
+            block = TokenBlock(cache.length, cache.length, (1,))
+            cache = cache.grown(1)
+            hidden, _ = self._lower(cache, self._embed([token]), block, False)
+            logits, _ = self._upper(cache, hidden, block, False)
 
-    def _embed(self, ids: Sequence[int], images: Sequence[Floats]) -> Floats:
+    def _buffers(self, capacity: int) -> KVBuffers:
+        return KVBuffers(self._graphs.lower.bound(capacity), self._graphs.upper.bound(capacity), capacity)
+
+    def _embed(self, ids: Sequence[int], images: Sequence[Floats] = ()) -> Floats:
         """[1, len, hidden]: rows of the table, with image embeds in place of image tokens."""
         index = np.asarray(ids, np.int64)
-        embeds: Floats = self._embeddings[index]
+        embeds: Floats = self._embeddings[index].astype(np.float32)
         if images:
             embeds[index == self._tokens.image] = np.concatenate(images)
         return embeds[None]
 
-    def _lower(self, embeds: Floats, cache: KVCache, tap: bool) -> dict[str, Tensor]:
-        num_new = embeds.shape[1]
-        self._tally.add(lower_tokens=num_new)
-        feeds: dict[str, Feed] = {"inputs_embeds": embeds, **_positions(cache, num_new, tap)}
-        return self._graphs.lower.run({**feeds, **cache.lower})
+    def _lower(
+        self, cache: KVCache, embeds: Floats, block: TokenBlock, tap: bool
+    ) -> tuple[Floats, Floats | None]:
+        """Hidden states [1, new, hidden], and with `tap` attention rows."""
+        self._tally.add(lower_passes=1, lower_tokens=block.num_new)
+        outputs = cache.buffers.lower.run({"inputs_embeds": embeds, **_feeds(block, tap)})
+        return outputs["hidden_states"].numpy(), outputs["attention"].numpy() if tap else None
 
-    def _upper(self, hidden: Tensor, num_new: int, cache: KVCache, tap: bool) -> dict[str, Tensor]:
-        self._tally.add(upper_tokens=num_new)
-        feeds: dict[str, Feed] = {"hidden_states": hidden, **_positions(cache, num_new, tap)}
-        return self._graphs.upper.run({**feeds, **cache.upper})
-
-
-def _positions(cache: KVCache, num_new: int, tap: bool) -> dict[str, Feed]:
-    positions = np.arange(cache.length, cache.length + num_new, dtype=np.int64)[None]
-    taps: Taps = np.array([num_new - 1] if tap else [], np.int64)
-    return {"position_ids": positions, "tap_positions": taps}
-
-
-def _pasts(graph: Graph, empty: Floats) -> dict[str, Tensor]:
-    return {name: graph.tensor(empty) for name in graph.inputs if name.startswith("past_key_values.")}
+    def _upper(
+        self, cache: KVCache, hidden: Floats, block: TokenBlock, tap: bool
+    ) -> tuple[Floats, Floats | None]:
+        """Logits [vocab] after the first suffix, and with `tap` attention rows of the upper layers."""
+        self._tally.add(upper_passes=1, upper_tokens=block.num_new)
+        outputs = cache.buffers.upper.run({"hidden_states": hidden, **_feeds(block, tap)})
+        rows = outputs["attention"].numpy() if tap and self._num_upper else None
+        return outputs["logits"].numpy().reshape(-1), rows
 
 
-def _presents(outputs: dict[str, Tensor]) -> dict[str, Tensor]:
-    """The grown keys and values under the names they go in by next time."""
+def _feeds(block: TokenBlock, tap: bool) -> dict[str, npt.NDArray[np.int64] | Floats]:
     return {
-        name.replace("present.", "past_key_values.", 1): value
-        for name, value in outputs.items()
-        if name.startswith("present.")
+        "position_ids": block.position_ids,
+        "tap_positions": block.ends if tap else NO_TAPS,
+        "attention_bias": block.bias(),
+        "answer_position": block.ends[:1],
     }
+
+
+def _length(waiting: Floats | None) -> int:
+    return 0 if waiting is None else waiting.shape[1]
+
+
+def _joined(waiting: Floats | None, new: Floats) -> Floats:
+    return new if waiting is None else np.concatenate((waiting, new), axis=1)
 
 
 def _probability(logits: Floats, token: int) -> float:

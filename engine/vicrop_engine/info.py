@@ -6,6 +6,7 @@ Reads manifests and versions; loads no graphs.
 from __future__ import annotations
 
 import platform
+from dataclasses import asdict
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from vicrop_engine import models
 from vicrop_engine.backend import available_providers
 from vicrop_engine.errors import ProviderError
 from vicrop_engine.manifest import read_manifest, verify_files
+from vicrop_engine.memory import ask_memory
 
 PACKAGES = ("numpy", "pillow", "tokenizers", "onnxruntime", "onnxruntime-gpu", "torch", "transformers")
 
@@ -42,6 +44,8 @@ def engine_info(directory: Path, *, verify: bool) -> dict[str, Any]:
     document["directory"] = str(directory)
     document["bytes"] = sum(entry.size for entry in manifest.files.values())
     document["verified"] = verify
+    memory = ask_memory(manifest)
+    document["memory"] = {**asdict(memory), "peak": memory.peak}
     return document
 
 
@@ -84,10 +88,25 @@ def engine_facts(document: dict[str, Any]) -> dict[str, str]:
         f"context {decoder['context_length']}",
         "heatmap": f"layers {', '.join(map(str, document['crop']['layers']))}, "
         f"smallest window {document['crop']['window']} px",
+        "memory": "about {peak:.2f} GB at most while asking: weights {weights:.2f}, keys and values "
+        "{kv_buffers:.2f}, working {working:.2f}; of other pictures at most {cache:.2f} is kept".format(
+            **{name: number / 1e9 for name, number in document["memory"].items()}
+        ),
         "parity": ", ".join(f"{name} {value:.1e}" for name, value in document["parity"].items()),
+        **_agreement_facts(document["agreement"]),
         "built with": ", ".join(f"{name} {found}" for name, found in document["versions"].items()),
         "files": f"{len(document['files'])}, " + ("hashes agree" if document["verified"] else "sizes agree"),
     }
+
+
+def _agreement_facts(agreement: dict[str, Any] | None) -> dict[str, str]:
+    if agreement is None:
+        return {}
+    figures = (
+        f"answers {agreement['answers']:.1%}, boxes {agreement['boxes']:.1%}, "
+        f"heatmaps {agreement['heatmaps']:.1e} away"
+    )
+    return {"agreement": f"{figures}, {agreement['compared']}"}
 
 
 def version(package: str) -> str | None:

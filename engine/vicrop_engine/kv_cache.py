@@ -1,8 +1,12 @@
-"""Keys and values of a prefix as one immutable value that any number of continuations share by reference."""
+"""Keys and values of one picture's tokens: buffers written in place, forked by going back to a length.
+
+Nothing is ever copied to continue or to fork. Knows rows and lengths; nothing of graphs or of tokens.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import numpy.typing as npt
@@ -18,19 +22,65 @@ class Tensor(Protocol):
         """Its size."""
 
 
-@dataclass(frozen=True)
-class KVCache:
-    """Keys and values of `length` tokens by graph input name, for the lower and the upper decoder graph.
+class BoundGraph(Protocol):
+    """A decoder graph with KV buffers [1, kv_heads, capacity, head_dim] of its own, by input name."""
 
-    Each tensor is [1, kv_heads, length, head_dim]. A continuation gets new tensors; these never change.
-    """
+    @property
+    def buffers(self) -> Mapping[str, Tensor]:
+        """The buffers, at one address for as long as they live."""
 
-    lower: dict[str, Tensor]
-    upper: dict[str, Tensor]
-    length: int
+    def run(self, feeds: Mapping[str, npt.NDArray[Any] | Tensor]) -> dict[str, Tensor]:
+        """The other outputs by name; the new tokens' keys and values are written into the buffers."""
+
+
+@dataclass
+class KVBuffers:
+    """Room for `capacity` tokens in the layers of the lower and the upper graph."""
+
+    lower: BoundGraph
+    upper: BoundGraph
+    capacity: int
+    _writes: list[tuple[int, int]] = field(default_factory=list, init=False)
+    _num_writes: int = field(default=0, init=False)
 
     @property
     def nbytes(self) -> int:
-        """Bytes held by all tensors."""
-        tensors = (*self.lower.values(), *self.upper.values())
+        """Bytes of all buffers, used or not."""
+        tensors = (*self.lower.buffers.values(), *self.upper.buffers.values())
         return sum(tensor.tensor_size_in_bytes() for tensor in tensors)
+
+    def write(self, start: int, stop: int, length: int) -> KVCache:
+        """Claim rows `start` to `stop` for writing, of which those up to `length` are to be continued.
+
+        Whatever was written from `start` on is stale from now on. Raises ValueError beyond the capacity.
+        """
+        if stop > self.capacity:
+            raise ValueError(f"{stop} tokens do not fit buffers for {self.capacity}; reserve more first")
+        while self._writes and self._writes[-1][0] >= start:
+            self._writes.pop()
+        self._num_writes += 1
+        self._writes.append((start, self._num_writes))
+        return KVCache(self, length, self._num_writes)
+
+    def holds(self, cache: KVCache) -> bool:
+        """Whether nothing has written over the rows of `cache` since it was made."""
+        for index, (_, number) in enumerate(self._writes):
+            if number == cache.number:
+                later = self._writes[index + 1 :]
+                return not later or later[0][0] >= cache.length
+        return False
+
+
+@dataclass(frozen=True)
+class KVCache:
+    """The first `length` tokens of some buffers as their write `number` left them."""
+
+    buffers: KVBuffers
+    length: int
+    number: int
+
+    def grown(self, num_new: int) -> KVCache:
+        """This cache with room claimed for `num_new` tokens after it. Raises ValueError when it is stale."""
+        if not self.buffers.holds(self):
+            raise ValueError("another continuation wrote over these keys and values; run the prompt again")
+        return self.buffers.write(self.length, self.length + num_new, self.length + num_new)

@@ -28,6 +28,9 @@ class Localization:
 class Localizer(Protocol):
     """One way of finding the crop window."""
 
+    def layers_read(self, size: tuple[int, int], window: int) -> tuple[int, ...]:
+        """The layers whose attention it needs for a picture of `size` (width, height); often none."""
+
     def locate(self, reading: Reading) -> Localization:
         """The window for this reading."""
 
@@ -37,6 +40,10 @@ class GivenBox:
     """The user's own box."""
 
     box: Box
+
+    def layers_read(self, size: tuple[int, int], window: int) -> tuple[int, ...]:
+        """None."""
+        return ()
 
     def locate(self, reading: Reading) -> Localization:
         """The box as it was given."""
@@ -53,13 +60,17 @@ class RelativeAttention:
     layers: tuple[int, ...]
     always: bool = False
 
+    def layers_read(self, size: tuple[int, int], window: int) -> tuple[int, ...]:
+        """Its layers, unless the picture is its own crop."""
+        return () if fits_window(size, window) and not self.always else self.layers
+
     def locate(self, reading: Reading) -> Localization:
         """Heatmap and box from one attention row of the question and one of the general prompt."""
         crop = reading.model.manifest.crop
         size = reading.picture.size
-        if fits_window(size, crop.window) and not self.always:
+        if not self.layers_read(size, crop.window):
             return Localization("rel-att", (0, 0, *size))
-        asked, usual = reading.question_rows(self.layers), reading.general_rows(self.layers)
+        asked, usual = reading.question_rows(), reading.general_rows()
         reading.watch.enter("heatmap")
         grid = reading.grid
         relative = outside_zeroed(heatmap(asked[None], usual[None], grid.rows, grid.cols)[0], grid)

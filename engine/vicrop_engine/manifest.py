@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from vicrop_engine.config import (
+    Agreement,
     CropSettings,
     DecoderGeometry,
     ModelSource,
@@ -25,7 +26,7 @@ from vicrop_engine.config import (
 )
 from vicrop_engine.errors import ConfigError, EngineDamagedError, EngineDirectoryError
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 MANIFEST = "manifest.json"
 GRAPHS = ("vision", "decoder_lower", "decoder_upper")
 EMBEDDINGS = "token_embeddings.npy"
@@ -46,7 +47,11 @@ class FileEntry:
 
 @dataclass(frozen=True)
 class Manifest:
-    """Everything `manifest.json` says; `files` covers every other file of the directory by name."""
+    """Everything `manifest.json` says; `files` covers every other file of the directory by name.
+
+    `parity` are the figures of the files as they are, `float32_parity` those of the same graphs on the
+    checkpoint's own weights. `agreement` is None where nothing was rounded.
+    """
 
     schema: int
     model: ModelSource
@@ -60,6 +65,8 @@ class Manifest:
     parity: Parity
     files: dict[str, FileEntry]
     versions: dict[str, str]
+    float32_parity: Parity | None = None
+    agreement: Agreement | None = None
 
     @classmethod
     def from_dict(cls, data: object, where: str = MANIFEST) -> Self:
@@ -78,9 +85,9 @@ def hash_file(path: Path) -> FileEntry:
         return FileEntry(os.fstat(file.fileno()).st_size, digest)
 
 
-def write_manifest(directory: Path, manifest: Manifest) -> None:
-    """Write `manifest.json` and flush it to the disk."""
-    with (directory / MANIFEST).open("w", encoding="utf-8") as file:
+def write_manifest(directory: Path, manifest: Manifest, name: str = MANIFEST) -> None:
+    """Write `manifest.json`, or under another `name`, and flush it to the disk."""
+    with (directory / name).open("w", encoding="utf-8") as file:
         json.dump(manifest.to_dict(), file, indent=1, sort_keys=True)
         file.write("\n")
         file.flush()

@@ -26,13 +26,13 @@ from vicrop_engine.manifest import (
     hash_file,
     mend_command,
 )
+from vicrop_engine.memory import VISION_SHARE, default_cache_bytes
 from vicrop_engine.prefix_cache import ByteCache, Prefix, PrefixKey, pixel_digest
 from vicrop_engine.prompts import Ids, PromptBuilder
 from vicrop_engine.timing import Stopwatch
 from vicrop_engine.vision import VisionTower
 
 Floats = npt.NDArray[np.float32]
-VISION_SHARE = 8  # image embeds get one part in this many of the cache, prefixes the rest
 
 
 @dataclass(frozen=True)
@@ -49,35 +49,51 @@ class Model:
     prefixes: ByteCache[Prefix]
     tally: Tally
 
-    def prefix(self, pixels: Floats, ids: Ids, watch: Stopwatch) -> tuple[PrefixKey, Prefix]:
-        """The image prefix for these pixels and token ids, from the cache or prefilled now."""
+    def prefix(self, pixels: Floats, ids: Ids, capacity: int, watch: Stopwatch) -> tuple[PrefixKey, Prefix]:
+        """The image prefix for these pixels and token ids with room for `capacity` tokens.
+
+        From the cache, or made now: then it is run with its first suffixes. `keep` it after using it.
+        """
         key = PrefixKey(self.digest, pixel_digest(pixels), ids)
-        held = self.prefixes.get(key)
-        if held is not None:
+        prefix = self.prefixes.get(key)
+        if prefix is not None:
             self.tally.add(prefix_hits=1)
-            return key, held
-        watch.enter("vision")
-        embeds = self.vision.embed(pixels)
-        watch.enter("prefill")
-        self.tally.add(prefix_prefills=1)
-        made = Prefix(self.decoder.prefill(ids, [embeds]).cache)
-        self.prefixes.put(key, made)
-        return key, made
+            self.decoder.reserve(prefix, capacity)
+        else:
+            watch.enter("vision")
+            embeds = self.vision.embed(pixels)
+            self.tally.add(prefix_prefills=1)
+            prefix = self.decoder.begin(ids, [embeds], capacity)
+        self.keep(key, prefix)
+        return key, prefix
+
+    def keep(self, key: PrefixKey, prefix: Prefix) -> None:
+        """Hold the prefix for the next question, with the bytes it has now."""
+        self.prefixes.put(key, prefix)
 
 
-def open_model(directory: Path, manifest: Manifest, threads: int | None, cache_bytes: int) -> Model:
+def open_model(
+    directory: Path,
+    manifest: Manifest,
+    threads: int | None = None,
+    cache_bytes: int | None = None,
+    share_weights: bool = False,
+) -> Model:
     """Open the engine in `directory`, whose files have been checked.
 
-    `cache_bytes` bounds prefixes and image embeds together. Raises EngineDamagedError and ProviderError.
+    `cache_bytes` bounds prefixes and image embeds together; None has room for one picture at least. Raises
+    EngineDamagedError, ProviderError, and with `share_weights` RunError.
     """
-    graphs = open_graphs(directory, manifest, threads)
+    cache_bytes = default_cache_bytes(manifest) if cache_bytes is None else cache_bytes
+    digest = hash_file(directory / MANIFEST).sha256
+    graphs = open_graphs(directory, manifest, threads, digest if share_weights else None)
     tally = Tally()
     document = json.loads((directory / PREPROCESSOR).read_text(encoding="utf-8"))
     prompts = PromptBuilder(
         directory / TOKENIZER, manifest.prompts, manifest.tokens, manifest.vision.image_tokens
     )
     return Model(
-        digest=hash_file(directory / MANIFEST).sha256,
+        digest=digest,
         manifest=manifest,
         provider=graphs.provider,
         preprocessing=parse(Preprocessing, document, str(directory / PREPROCESSOR)),
@@ -96,8 +112,9 @@ def _embeddings(directory: Path, manifest: Manifest) -> Floats:
         table = np.load(path, mmap_mode="r", allow_pickle=False)
     except (OSError, ValueError) as error:
         raise EngineDamagedError(f"{path} cannot be read ({error}); {mend_command(manifest)}") from error
-    if table.shape != wanted or table.dtype != np.float32:
+    if table.shape != wanted or table.dtype not in (np.float32, np.float16):
         raise EngineDamagedError(
-            f"{path} holds {table.dtype} {table.shape}, wanted float32 {wanted}; {mend_command(manifest)}"
+            f"{path} holds {table.dtype} {table.shape}, wanted float32 or float16 {wanted}; "
+            f"{mend_command(manifest)}"
         )
     return np.asarray(table)

@@ -15,7 +15,7 @@ from typing import Generic, NamedTuple, Protocol, TypeVar
 import numpy as np
 import numpy.typing as npt
 
-from vicrop_engine.kv_cache import KVCache
+from vicrop_engine.kv_cache import KVBuffers
 
 Rows = npt.NDArray[np.float32]
 
@@ -41,18 +41,24 @@ class PrefixKey(NamedTuple):
 
 @dataclass
 class Prefix:
-    """An image prefix ready to be continued, with the general prompt's attention rows by layers.
+    """An image prefix of `length` tokens to be continued.
 
-    Rows are [layers, heads, patches]; they depend on the picture alone, so they are kept here.
+    `embeds` [1, length, hidden] still have to go through the lower layers; `hidden` have been there and wait
+    for the upper ones: both go along with the next pass. `general` holds the general prompt's attention rows
+    [heads, patches] by layer; they depend on the picture alone.
     """
 
-    cache: KVCache
-    general: dict[tuple[int, ...], Rows] = field(default_factory=dict)
+    buffers: KVBuffers
+    length: int
+    embeds: Rows | None = None
+    hidden: Rows | None = None
+    general: dict[int, Rows] = field(default_factory=dict)
 
     @property
     def nbytes(self) -> int:
-        """Bytes held by keys, values and rows."""
-        return self.cache.nbytes + sum(rows.nbytes for rows in self.general.values())
+        """Bytes held by buffers, waiting states and rows."""
+        waiting = (part.nbytes for part in (self.embeds, self.hidden) if part is not None)
+        return self.buffers.nbytes + sum(waiting) + sum(rows.nbytes for rows in self.general.values())
 
 
 class ByteCache(Generic[V]):
@@ -65,6 +71,10 @@ class ByteCache(Generic[V]):
 
     def __len__(self) -> int:
         return len(self._values)
+
+    def values(self) -> list[V]:
+        """What is held, the least recently used first."""
+        return [value for value, _ in self._values.values()]
 
     def get(self, key: Hashable) -> V | None:
         """The value, now the most recently used; None when it is not held."""

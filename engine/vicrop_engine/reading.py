@@ -1,6 +1,8 @@
-"""One question about one picture on the shared image prefix; every pass is made at most once, when asked for.
+"""One question about one picture on the shared image prefix; each pass is made at most once, when asked for.
 
-This is what a localizer sees. Knows prompts, passes and rows; nothing of how a heatmap or box comes of them.
+This is what a localizer sees. The question, what to look with and the general prompt go through the decoder
+in one pass, with the picture itself when that is new. Knows prompts, passes and rows; nothing of how a
+heatmap or box comes of them.
 """
 
 from __future__ import annotations
@@ -14,7 +16,7 @@ from vicrop_engine.generate import Generation, Pass
 from vicrop_engine.geometry import Grid
 from vicrop_engine.image import Picture
 from vicrop_engine.model import Model
-from vicrop_engine.prefix_cache import Prefix, PrefixKey
+from vicrop_engine.prefix_cache import Prefix
 from vicrop_engine.preprocessing import ModelInput
 from vicrop_engine.prompts import Prompt
 from vicrop_engine.timing import Stopwatch
@@ -32,6 +34,14 @@ class Prompted:
     two_images: Prompt
 
 
+@dataclass(frozen=True)
+class Wanted:
+    """What the pass over the picture is for: the answer on it alone, and rows of `layers` to look with."""
+
+    answer: bool
+    layers: tuple[int, ...]
+
+
 @dataclass
 class Reading:
     """The state of one ask; `prompt_tokens` counts the tokens of all prompts used so far, reused or not."""
@@ -40,39 +50,28 @@ class Reading:
     picture: Picture
     grid: Grid
     prompted: Prompted
-    key: PrefixKey
     prefix: Prefix
     watch: Stopwatch
-    keep_answer: bool
+    wanted: Wanted
     prompt_tokens: int = 0
-    _question: Pass | None = field(default=None, init=False)
+    _pass: tuple[list[Prompt], Pass] | None = field(default=None, init=False)
 
-    def question_rows(self, layers: tuple[int, ...]) -> Floats:
-        """The last question token's attention to the patches, [layers, heads, patches]."""
-        self.watch.enter("prefill")
-        if self.prompted.localize is None and self.keep_answer:
-            return self._patches(self.model.decoder.rows(self._question_pass().attention, layers))
-        return self._look(self.prompted.localize or self.prompted.question, layers)
+    def question_rows(self) -> Floats:
+        """The attention of the last token to look with to the patches, [wanted layers, heads, patches]."""
+        prompts, read = self._read()
+        rows = self._patches(read, prompts.index(self._looked_with))
+        return np.stack([rows[layer] for layer in self.wanted.layers])
 
-    def general_rows(self, layers: tuple[int, ...]) -> Floats:
+    def general_rows(self) -> Floats:
         """The same for the general prompt; kept with the prefix, for it depends on the picture alone."""
-        self.watch.enter("prefill")
-        if layers in self.prefix.general:
-            self.model.tally.add(general_hits=1)
-            self.prompt_tokens += len(self.prompted.general)
-            return self.prefix.general[layers]
-        self.model.tally.add(general_prefills=1)
-        rows = self._look(self.prompted.general, layers)
-        self.prefix.general[layers] = rows
-        self.model.prefixes.put(self.key, self.prefix)
-        return rows
+        self._read()
+        return np.stack([self.prefix.general[layer] for layer in self.wanted.layers])
 
     def first_answer(self, max_new_tokens: int) -> Generation:
         """The answer on the picture alone."""
-        self.watch.enter("prefill")
-        start = self._question_pass()
+        _, read = self._read()
         self.watch.enter("decode")
-        return self.model.decoder.decode(start, max_new_tokens)
+        return self.model.decoder.decode(read, max_new_tokens)
 
     def answer_with(self, crop: ModelInput, max_new_tokens: int) -> Generation:
         """The answer on picture and crop, continued from the picture's prefix."""
@@ -81,23 +80,47 @@ class Reading:
         self.watch.enter("crop_prefill")
         self.prompt_tokens += len(self.prompted.two_images)
         suffix = self.prompted.two_images.suffix
-        start = self.model.decoder.prefill(suffix, [embeds], self.prefix.cache)
+        start = self.model.decoder.read(self.prefix, [suffix], [embeds])
         self.watch.enter("decode")
         return self.model.decoder.decode(start, max_new_tokens)
 
-    def _question_pass(self) -> Pass:
-        if self._question is None:
-            self.prompt_tokens += len(self.prompted.question)
-            suffix = self.prompted.question.suffix
-            self._question = self.model.decoder.prefill(suffix, (), self.prefix.cache, tap=True)
-        return self._question
+    @property
+    def _looked_with(self) -> Prompt:
+        return self.prompted.localize or self.prompted.question
 
-    def _look(self, prompt: Prompt, layers: tuple[int, ...]) -> Floats:
-        self.prompt_tokens += len(prompt)
-        return self._patches(self.model.decoder.attention(prompt.suffix, self.prefix.cache, layers))
+    def _read(self) -> tuple[list[Prompt], Pass]:
+        """The one pass over the picture, made when first needed, and the prompts that went through it."""
+        if self._pass is None:
+            self.watch.enter("prefill")
+            prompts = self._prompts()
+            self.prompt_tokens += sum(len(prompt) for prompt in prompts)
+            suffixes = [prompt.suffix for prompt in prompts]
+            answer, layers = self.wanted.answer, self.wanted.layers
+            read = self.model.decoder.read(self.prefix, suffixes, answer=answer, layers=layers)
+            self._pass = prompts, read
+            if self.prompted.general in prompts:
+                general = self._patches(read, prompts.index(self.prompted.general))
+                self.prefix.general.update({layer: rows.copy() for layer, rows in general.items()})
+        return self._pass
 
-    def _patches(self, rows: Floats) -> Floats:
-        """[layers, heads, total] to the columns of the first image's patches."""
+    def _prompts(self) -> list[Prompt]:
+        """The one to answer first, for it is to be continued; the general prompt last, if it is needed."""
+        prompts = [self.prompted.question] if self.wanted.answer else []
+        if not self.wanted.layers:
+            return prompts
+        if self._looked_with not in prompts:
+            prompts.append(self._looked_with)
+        if all(layer in self.prefix.general for layer in self.wanted.layers):
+            self.model.tally.add(general_hits=1)
+            self.prompt_tokens += len(self.prompted.general)
+        else:
+            self.model.tally.add(general_prefills=1)
+            prompts.append(self.prompted.general)
+        return prompts
+
+    def _patches(self, read: Pass, suffix: int) -> dict[int, Floats]:
+        """Attention of a suffix's last token to the patches [heads, patches], by layer."""
         vision = self.model.manifest.vision
         start = self.prompted.question.prefix.index(self.model.manifest.tokens.image) + vision.patch_offset
-        return np.ascontiguousarray(rows[:, :, start : start + vision.rows * vision.cols])
+        stop = start + vision.rows * vision.cols
+        return {layer: row[:, start:stop] for layer, row in read.rows(suffix).items()}

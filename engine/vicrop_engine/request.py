@@ -16,6 +16,7 @@ from vicrop_engine.reading import Prompted
 
 COMPAT = "mllms-know"
 HIGH_RES = ("auto", "on", "off")
+CAPACITY_STEP = 64  # so that a slightly longer question about a picture fits the buffers it has
 
 
 @dataclass(frozen=True)
@@ -34,13 +35,17 @@ class Settings:
 
 @dataclass(frozen=True)
 class Request:
-    """What an ask will do. Without a localizer there is no crop and the first answer is the final one."""
+    """What an ask will do. Without a localizer there is no crop and the first answer is the final one.
+
+    `capacity` is how many tokens its KV buffers have to hold.
+    """
 
     prompted: Prompted
     localizer: Localizer | None
     first_answer: bool
     compat: bool
     box: Box | None
+    capacity: int
 
     def check_picture(self, size: tuple[int, int]) -> None:
         """Raises BoxError unless a given box holds a pixel and lies inside the picture (width, height)."""
@@ -71,7 +76,8 @@ def plan_request(model: Model, question: str, settings: Settings) -> Request:
         used += [prompted.localize or prompted.question, prompted.general, prompted.two_images]
     _check_context(used, settings.max_new_tokens, model.manifest.decoder.context_length)
     first_answer = settings.first_answer or localizer is None
-    return Request(prompted, localizer, first_answer, settings.compat is not None, box)
+    capacity = _capacity(prompted, settings.max_new_tokens, crops=localizer is not None)
+    return Request(prompted, localizer, first_answer, settings.compat is not None, box, capacity)
 
 
 def _check_settings(settings: Settings) -> None:
@@ -122,3 +128,11 @@ def _check_context(prompts: Sequence[Prompt], max_new_tokens: int, context: int)
             f"the question makes a prompt of {longest} tokens, which with {max_new_tokens} for the answer is "
             f"more than the model's context of {context}; ask a shorter one"
         )
+
+
+def _capacity(prompted: Prompted, max_new_tokens: int, *, crops: bool) -> int:
+    """Rows for the prompts that share a pass, and for the longest prompt with its answer."""
+    aside = [prompted.localize, prompted.general] if crops else []
+    shared = len(prompted.question) + sum(len(prompt.suffix) for prompt in aside if prompt is not None)
+    longest = max(len(prompted.question), len(prompted.two_images) if crops else 0) + max_new_tokens
+    return -(-max(shared, longest) // CAPACITY_STEP) * CAPACITY_STEP

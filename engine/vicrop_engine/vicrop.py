@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import threading
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from vicrop_engine.counters import Counters
-from vicrop_engine.errors import BatchError, ViCropError
+from vicrop_engine.errors import BatchError, SettingError, ViCropError
 from vicrop_engine.generate import Generation
 from vicrop_engine.geometry import placed_grid, whole_grid
 from vicrop_engine.image import ImageInput, Picture, open_picture
@@ -20,12 +21,10 @@ from vicrop_engine.manifest import Manifest
 from vicrop_engine.model import Model, open_model
 from vicrop_engine.models import resolve
 from vicrop_engine.preprocessing import ModelInput, preprocess
-from vicrop_engine.reading import Reading
+from vicrop_engine.reading import Reading, Wanted
 from vicrop_engine.request import Request, Settings, plan_request
 from vicrop_engine.result import Answer, EngineInfo, TokenCounts
 from vicrop_engine.timing import Stopwatch
-
-DEFAULT_CACHE_BYTES = 1 << 30
 
 
 class ViCropEngine:
@@ -41,18 +40,23 @@ class ViCropEngine:
         engine: str | os.PathLike[str],
         *,
         threads: int | None = None,
-        cache_bytes: int = DEFAULT_CACHE_BYTES,
+        cache_bytes: int | None = None,
         verify: bool = False,
+        share_weights: bool = False,
     ) -> ViCropEngine:
         """Open an engine directory, or a model by name (built once into the cache when it never was).
 
         `threads` is how many cores to use (all when None); `cache_bytes` bounds what is kept of pictures for
-        later questions; `verify` hashes the weights again. Raises EngineDirectoryError, EngineDamagedError,
-        UnknownModelError and ProviderError.
+        later questions (None: 1 GiB, or one picture if that is more); `verify` hashes the weights again.
+        `share_weights` maps them from a copy packed for this processor, made in the cache when there is none
+        and twice their size: processes then share one copy in memory.
+        Raises SettingError, EngineDirectoryError, EngineDamagedError, UnknownModelError and ProviderError.
         """
+        if threads is not None and (isinstance(threads, bool) or not isinstance(threads, int) or threads < 1):
+            raise SettingError(f"got threads {threads!r}, wanted a whole number from 1 up")
         directory = Path(resolve(engine))
         manifest = checked_manifest(directory, verify=verify)
-        return cls(open_model(directory, manifest, threads, cache_bytes))
+        return cls(open_model(directory, manifest, threads, cache_bytes, share_weights))
 
     @property
     def manifest(self) -> Manifest:
@@ -102,15 +106,15 @@ class ViCropEngine:
         request.check_picture(picture.size)
         with self._lock:
             before = self.counters
-            reading = self._read(picture, request, watch)
-            first = reading.first_answer(max_new_tokens) if request.first_answer else None
-            if request.localizer is None:
-                found, final = None, first or reading.first_answer(max_new_tokens)
-            else:
-                found = request.localizer.locate(reading)
-                watch.enter("crop_vision")
-                crop = self._pixels(picture.crop(found.box), request)
-                final = reading.answer_with(crop, max_new_tokens)
+            with self._reading(picture, request, watch) as reading:
+                first = reading.first_answer(max_new_tokens) if request.first_answer else None
+                if request.localizer is None:
+                    found, final = None, first or reading.first_answer(max_new_tokens)
+                else:
+                    found = request.localizer.locate(reading)
+                    watch.enter("crop_vision")
+                    crop = self._pixels(picture.crop(found.box), request)
+                    final = reading.answer_with(crop, max_new_tokens)
             return self._answer(reading, before, found, first, final)
 
     def ask_batch(
@@ -131,17 +135,24 @@ class ViCropEngine:
             raise BatchError(results)
         return results
 
-    def _read(self, picture: Picture, request: Request, watch: Stopwatch) -> Reading:
+    @contextlib.contextmanager
+    def _reading(self, picture: Picture, request: Request, watch: Stopwatch) -> Iterator[Reading]:
+        """The reading of this ask; its prefix is held for the next one, whatever becomes of this one."""
+        model, vision, crop = self._model, self.manifest.vision, self.manifest.crop
         seen = self._pixels(picture, request)
-        vision, model = self._model.manifest.vision, self._model
         grid = (
             whole_grid(vision.rows, vision.cols, picture.size)
             if request.compat
             else placed_grid(vision.rows, vision.cols, vision.patch_size, seen.placement, picture.size)
         )
-        key, prefix = model.prefix(seen.pixels, request.prompted.question.prefix, watch)
-        keep = request.first_answer
-        return Reading(model, picture, grid, request.prompted, key, prefix, watch, keep)
+        looker = request.localizer
+        layers = () if looker is None else looker.layers_read(picture.size, crop.window)
+        wanted = Wanted(request.first_answer, layers)
+        key, prefix = model.prefix(seen.pixels, request.prompted.question.prefix, request.capacity, watch)
+        try:
+            yield Reading(model, picture, grid, request.prompted, prefix, watch, wanted)
+        finally:
+            model.keep(key, prefix)
 
     def _pixels(self, picture: Picture, request: Request) -> ModelInput:
         return preprocess(picture.image, self._model.preprocessing, "processor" if request.compat else None)

@@ -1,11 +1,13 @@
-"""Decoder attention as one custom operator: its definition in torch, and its translation to ONNX operators.
+"""Decoder attention as one custom operator: its definition in torch, and its translations to ONNX operators.
 
-One operator per layer keeps tracing short, and the translation says exactly which ONNX operators a target
-gets. Rotary positions, the KV cache and the causal mask are inside. Batch is 1.
+One operator per layer keeps tracing short, and a translation says exactly which ONNX operators a target gets:
+ONNX Runtime's fused ones, which write the KV buffers in place, or standard ones, which give a longer KV cache
+back. Rotary positions, the KV cache and the attention rows are inside. Batch is 1.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -13,9 +15,13 @@ from onnxscript import FLOAT, INT64
 from onnxscript import opset18 as op
 from torch import Tensor
 
+from vicrop_export import contrib_ops
 from vicrop_export.operators import ints, number, sizes
 
 Outputs = tuple[Tensor, Tensor, Tensor, Tensor]
+Values = Sequence[Any]
+INT32 = 6  # ONNX's number of the type
+HEAD_DIM_MULTIPLE = 8  # what ONNX Runtime's GroupQueryAttention asks of head_dim
 
 
 def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
@@ -35,28 +41,32 @@ def attention(
     sin: Tensor,
     bias: Tensor,
     tap_positions: Tensor,
-    last_only: bool,
+    in_place: bool,
 ) -> Outputs:
     """Grouped-query attention over past and new tokens, and the attention rows of some of them.
 
-    query [1, seq, heads·dim], key and value [1, seq, kv_heads·dim], past_key and past_value
-    [1, kv_heads, past, dim], cos and sin [1, 1, seq, dim/2], bias [seq, total], tap_positions [rows].
-    Gives the mixed values [1, seq, heads·dim] (with `last_only` [1, 1, heads·dim], of the last token),
-    attention after softmax [rows, heads, total], and keys and values [1, kv_heads, total, dim].
+    query [1, seq, heads·dim], key and value [1, seq, kv_heads·dim], cos and sin [1, 1, seq, dim/2], bias
+    [1, 1, seq, total], 0 where a new token may look and -inf elsewhere, causality included. past_key and
+    past_value are buffers [1, kv_heads, capacity, dim] of which total − seq rows are in use, or, without
+    `in_place`, just those rows. Gives the mixed values [1, seq, heads·dim], attention after softmax
+    [rows, heads, total], and keys and values: the buffers with the new rows written, or total rows.
     """
     kv_heads, dim = past_key.shape[1], past_key.shape[3]
+    total = bias.shape[3]
     query, key, value = (x.reshape(1, x.shape[1], -1, dim).transpose(1, 2) for x in (query, key, value))
-    key = torch.cat((past_key, rotate(key, cos, sin)), dim=2)
-    value = torch.cat((past_value, value), dim=2)
+    num_past = total - query.shape[2]
+    key = torch.cat((past_key[:, :, :num_past], rotate(key, cos, sin)), dim=2)
+    value = torch.cat((past_value[:, :, :num_past], value), dim=2)
     grouped = (rotate(query, cos, sin) * dim**-0.5).reshape(1, kv_heads, -1, query.shape[2], dim)
-    transposed = key.unsqueeze(2).transpose(-1, -2)
-    tapped = torch.matmul(grouped.index_select(3, tap_positions), transposed)
-    rows = torch.softmax(tapped + bias.index_select(0, tap_positions), dim=-1)
-    if last_only:
-        grouped, bias = grouped[:, :, :, -1:], bias[-1:]
-    weights = torch.softmax(torch.matmul(grouped, transposed) + bias, dim=-1)
+    weights = torch.softmax(
+        torch.matmul(grouped, key.unsqueeze(2).transpose(-1, -2)) + bias.unsqueeze(2), dim=-1
+    )
     mixed = torch.matmul(weights, value.unsqueeze(2)).flatten(1, 2).transpose(1, 2).flatten(2)
-    return mixed, rows.flatten(1, 2)[0].transpose(0, 1).contiguous(), key, value
+    rows = weights.index_select(3, tap_positions).flatten(1, 2)[0].transpose(0, 1).contiguous()
+    if in_place:
+        key = torch.cat((key, past_key[:, :, total:]), dim=2)
+        value = torch.cat((value, past_value[:, :, total:]), dim=2)
+    return mixed, rows, key, value
 
 
 @attention.register_fake
@@ -70,17 +80,16 @@ def _(
     sin: Tensor,
     bias: Tensor,
     tap_positions: Tensor,
-    last_only: bool,
+    in_place: bool,
 ) -> Outputs:
-    _, kv_heads, _, dim = past_key.shape
-    total = bias.shape[1]
-    mixed = query.new_empty(1, 1 if last_only else query.shape[1], query.shape[2])
+    _, kv_heads, capacity, dim = past_key.shape
+    total = bias.shape[3]
     rows = query.new_empty(tap_positions.shape[0], query.shape[2] // dim, total)
-    present = query.new_empty(1, kv_heads, total, dim)
-    return mixed, rows, present, torch.empty_like(present)
+    present = query.new_empty(1, kv_heads, capacity if in_place else total, dim)
+    return torch.empty_like(query), rows, present, torch.empty_like(present)
 
 
-def standard_attention(
+def translate_attention(
     query: FLOAT,
     key: FLOAT,
     value: FLOAT,
@@ -90,31 +99,71 @@ def standard_attention(
     sin: FLOAT,
     bias: FLOAT,
     tap_positions: INT64,
-    last_only: bool,
+    in_place: bool,
 ) -> tuple[FLOAT, FLOAT, FLOAT, FLOAT]:
-    """The operator in plain opset 18, which every execution provider and TensorRT take.
+    """The operator in the flavour its module was made for."""
+    flavour = in_place_attention if in_place else standard_attention
+    return flavour((query, key, value), (past_key, past_value), (cos, sin), bias, tap_positions)
+
+
+def in_place_attention(
+    projected: Values, past: Values, rotation: Values, bias: Any, tap_positions: Any
+) -> tuple[Any, Any, Any, Any]:
+    """ONNX Runtime's fused operators: with past and present bound to one buffer no KV is ever copied.
+
+    Rotation stands on its own because GroupQueryAttention ignores `position_ids` while the past is empty. The
+    rows multiply the whole buffer, of which they keep the part in use, so that this needs no copy either.
+    """
+    query, key, value = projected
+    kv_heads, dim = sizes(past[0])[1], sizes(past[0])[3]
+    heads = sizes(query)[2] // dim
+    table = [op.Squeeze(half, ints(0, 1)) for half in rotation]
+    query = contrib_ops.rotary_embedding(query, ints(0), *table, num_heads=heads)
+    key = contrib_ops.rotary_embedding(key, ints(0), *table, num_heads=kv_heads)
+    total = op.Shape(bias, start=3, end=4)
+    mixed, present_key, present_value = contrib_ops.group_query_attention(
+        *(query, key, value, *past, op.Cast(op.Sub(total, ints(1)), to=INT32), op.Cast(total, to=INT32)),
+        *(None, None, None, bias),
+        num_heads=heads,
+        kv_num_heads=kv_heads,
+    )
+    tapped = op.Reshape(op.Gather(query, tap_positions, axis=1), ints(0, 0, heads, dim))
+    tapped = _fold(op.Transpose(tapped, perm=[0, 2, 1, 3]), heads, kv_heads)
+    scores = contrib_ops.fused_matmul(tapped, present_key, transB=1, alpha=dim**-0.5)
+    scores = _fold(op.Slice(scores, ints(0), total, ints(3)), kv_heads, heads)
+    rows = op.Softmax(op.Add(scores, op.Gather(bias, tap_positions, axis=2)), axis=-1)
+    return mixed, _by_row(rows), present_key, present_value
+
+
+def standard_attention(
+    projected: Values, past: Values, rotation: Values, bias: Any, tap_positions: Any
+) -> tuple[Any, Any, Any, Any]:
+    """Plain opset 18, which every execution provider and TensorRT take; the KV cache comes back longer.
 
     Reshapes use 0 (keep) and -1 so that no rows and no past are lengths like any other.
     """
-    kv_heads, dim = sizes(past_key)[1], sizes(past_key)[3]
+    query, key, value = projected
+    kv_heads, dim = sizes(past[0])[1], sizes(past[0])[3]
     heads = sizes(query)[2] // dim
-    query = op.Mul(_rotate(_split(query, dim), cos, sin), number(dim**-0.5))
-    key = op.Concat(past_key, _rotate(_split(key, dim), cos, sin), axis=2)
-    value = op.Concat(past_value, _split(value, dim), axis=2)
+    query = op.Mul(_rotate(_split(query, dim), *rotation), number(dim**-0.5))
+    key = op.Concat(past[0], _rotate(_split(key, dim), *rotation), axis=2)
+    value = op.Concat(past[1], _split(value, dim), axis=2)
     tapped = op.Gather(query, tap_positions, axis=2)
-    rows = _weights(tapped, key, op.Gather(bias, tap_positions, axis=0), heads, kv_heads)
-    rows = op.Transpose(op.Squeeze(rows, ints(0)), perm=[1, 0, 2])
-    if last_only:
-        query, bias = _last(query, axis=2), _last(bias, axis=0)
+    rows = _weights(tapped, key, op.Gather(bias, tap_positions, axis=2), heads, kv_heads)
     weights = _weights(query, key, bias, heads, kv_heads)
     mixed = _fold(op.MatMul(_fold(weights, heads, kv_heads), value), kv_heads, heads)
     mixed = op.Reshape(op.Transpose(mixed, perm=[0, 2, 1, 3]), ints(0, 0, -1))
-    return mixed, rows, key, value
+    return mixed, _by_row(rows), key, value
 
 
 def _weights(query: Any, key: Any, bias: Any, heads: int, kv_heads: int) -> Any:
     scores = op.MatMul(_fold(query, heads, kv_heads), op.Transpose(key, perm=[0, 1, 3, 2]))
     return op.Softmax(op.Add(_fold(scores, kv_heads, heads), bias), axis=-1)
+
+
+def _by_row(rows: Any) -> Any:
+    """[1, heads, rows, total] to [rows, heads, total]."""
+    return op.Transpose(op.Squeeze(rows, ints(0)), perm=[1, 0, 2])
 
 
 def _fold(x: Any, have: int, want: int) -> Any:
@@ -132,8 +181,4 @@ def _rotate(x: Any, cos: Any, sin: Any) -> Any:
     return op.Concat(turned, op.Add(op.Mul(second, cos), op.Mul(first, sin)), axis=-1)
 
 
-def _last(x: Any, axis: int) -> Any:
-    return op.Slice(x, ints(-1), ints(2**31 - 1), ints(axis))
-
-
-TRANSLATIONS = {torch.ops.vicrop.attention.default: standard_attention}
+TRANSLATIONS = {torch.ops.vicrop.attention.default: translate_attention}

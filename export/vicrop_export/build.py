@@ -1,13 +1,16 @@
 """Builds an engine directory from a checkpoint, in numbered steps.
 
-1 find the checkpoint and refuse early; 2 let transformers compute the truth on a probe; 3 export the graphs;
-4 compare; 5 write the manifest last and put the directory in place. Knows the order, not how a step is done.
+1 find the checkpoint and refuse early; 2 let transformers compute the truth on a probe; 3 export each graph
+with its weights described; 4 compare in float32; 5 write the graphs, their weights one at a time in the
+precision asked for, and compare again; 6 write the manifest last and put the directory in place. Knows the
+order, not how a step is done.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -16,19 +19,24 @@ from vicrop_engine.config import to_json
 from vicrop_engine.errors import SettingError
 from vicrop_engine.layers import LayerChoice
 from vicrop_engine.manifest import EMBEDDINGS, PREPROCESSOR, TOKENIZER, Manifest, hash_file, write_manifest
+from vicrop_export.agreement import measure_agreement
 from vicrop_export.checkpoint import locate, refuse_impossible
+from vicrop_export.checks import check_exported, check_written
+from vicrop_export.described import DescribedTensors
 from vicrop_export.existing import reusable
-from vicrop_export.graphs import export_graphs
-from vicrop_export.parity import check_parity
+from vicrop_export.exported import ExportedGraph, export_described
+from vicrop_export.graph_writer import write_graph
+from vicrop_export.graphs import graph_modules
 from vicrop_export.plan import Plan, make_plan
+from vicrop_export.precision import PRECISIONS
+from vicrop_export.progress import WeightProgress
 from vicrop_export.quiet import quiet
 from vicrop_export.reference import run_reference
-from vicrop_export.staging import clear_leftovers, demand_space, staged, sync_files
-from vicrop_export.tensors import CheckpointTensors
+from vicrop_export.staging import LAST, clear_leftovers, demand_space, scratch, staged
 
-PRECISIONS = ("fp32",)
 TARGETS = ("cpu",)
-DONE_AT = {"vision": 0.15, "decoder_lower": 0.35, "decoder_upper": 0.6}
+LARGEST_COMPARED = 2 << 30  # bytes of float32 weights up to which a build also asks a float32 engine
+EMBEDDINGS_SOURCE = "language_model.embed_tokens.weight"
 Progress = Callable[[str, float], None]
 
 
@@ -52,7 +60,7 @@ def build_engine(
     ParityError and NoSpaceError from it; then nothing is left behind.
     """
     report = progress or (lambda _stage, _share: None)
-    _demand_setting("precision", precision, PRECISIONS)
+    _demand_setting("precision", precision, tuple(PRECISIONS))
     _demand_setting("target", target, TARGETS)
     refuse_impossible(checkpoint)
     output = Path(output)
@@ -64,38 +72,72 @@ def build_engine(
         if kept is not None:
             report("already built", 1.0)
             return kept
-        tensors = CheckpointTensors(plan.checkpoint.directory)
-        demand_space(output, tensors.num_float32_bytes())
+        tensors = DescribedTensors(plan.checkpoint.directory)
+        demand_space(output, num_weight_bytes(tensors, precision))
         with staged(output) as partial:
             manifest = _fill(partial, plan, tensors, report)
     report("done", 1.0)
     return manifest
 
 
-def _fill(directory: Path, plan: Plan, tensors: CheckpointTensors, report: Progress) -> Manifest:
+def _fill(directory: Path, plan: Plan, tensors: DescribedTensors, report: Progress) -> Manifest:
     report("running transformers on a probe", 0.05)
     probe = plan.probe()
-    reference = run_reference(plan.checkpoint.directory, probe)
-    export_graphs(
-        tensors,
-        plan.facts,
-        plan.decoder.num_lower_layers,
-        directory,
-        lambda graph: report(f"exporting {graph}", DONE_AT[graph]),
-    )
-    report("writing embeddings and tokenizer", 0.85)
-    np.save(directory / EMBEDDINGS, tensors.get("language_model.embed_tokens.weight").numpy())
+    reference = run_reference(tensors, probe, first_position=len(probe.prefix))
+    exported = _export(plan, tensors, report)
+    _write_embeddings(directory, tensors, np.float32)
+    report("comparing with transformers", 0.5)
+    float32 = check_exported(exported, directory, plan, tensors, probe, reference)
+    write_graphs(directory, plan, exported, tensors, report)
+    report("comparing what was written", 0.86)
+    parity = check_written(directory, plan, probe, reference)
+    report("hashing", 0.9)
+    files = {path.name: hash_file(path) for path in sorted(directory.iterdir())}
+    manifest = plan.manifest(parity, reference.eos, files, float32)
+    if plan.precision != "fp32" and num_weight_bytes(tensors, "fp32") <= LARGEST_COMPARED:
+        report("comparing answers with float32", 0.92)
+        full = replace(plan, precision="fp32")
+        with scratch(directory) as beside:
+            write_graphs(beside, full, exported, tensors, lambda _stage, _share: None)
+            engines = (directory, manifest), (beside, replace(manifest, precision="fp32"))
+            manifest = replace(manifest, agreement=measure_agreement(*engines))
+    write_manifest(directory, manifest, LAST)
+    return manifest
+
+
+def _export(plan: Plan, tensors: DescribedTensors, report: Progress) -> list[ExportedGraph]:
+    exported = []
+    modules = graph_modules(tensors, plan.facts, plan.decoder.num_lower_layers, plan.target)
+    for index, graph in enumerate(modules):
+        report(f"exporting {graph[0]}", 0.2 + 0.1 * index)
+        exported.append(export_described(*graph))
+    return exported
+
+
+def write_graphs(
+    directory: Path, plan: Plan, exported: list[ExportedGraph], tensors: DescribedTensors, report: Progress
+) -> None:
+    """Write everything but the manifest: graphs with their weights, token table, tokenizer and settings."""
+    precision = PRECISIONS[plan.precision]
+    progress = WeightProgress(report, num_weight_bytes(tensors, plan.precision), 0.6, 0.85)
+    for graph in exported:
+        progress.enter(graph.name)
+        path = directory / f"{graph.name}.onnx"
+        write_graph(graph.model(), graph.described, tensors, precision.layout, path, progress.add)
+    _write_embeddings(directory, tensors, precision.embeddings)
     plan.tokenizer.save(str(directory / TOKENIZER))
     settings = json.dumps(to_json(plan.preprocessing), indent=1, sort_keys=True)
     (directory / PREPROCESSOR).write_text(settings + "\n", encoding="utf-8")
-    report("comparing with transformers", 0.88)
-    parity = check_parity(directory, plan.decoder, probe, reference)
-    report("hashing", 0.95)
-    files = {path.name: hash_file(path) for path in sorted(directory.iterdir())}
-    manifest = plan.manifest(parity, reference.eos, files)
-    sync_files(directory)  # all but the manifest, so that little time lies between it and its place
-    write_manifest(directory, manifest)
-    return manifest
+
+
+def num_weight_bytes(tensors: DescribedTensors, precision: str) -> int:
+    """What all tensors of the checkpoint together take in the engine."""
+    rules = PRECISIONS[precision]
+    return sum(rules.num_bytes(name, tensors.shape(name)) for name in tensors.names())
+
+
+def _write_embeddings(directory: Path, tensors: DescribedTensors, dtype: type[np.floating]) -> None:
+    np.save(directory / EMBEDDINGS, tensors.get(EMBEDDINGS_SOURCE).numpy().astype(dtype, copy=False))
 
 
 def _demand_setting(kind: str, got: str, known: tuple[str, ...]) -> None:

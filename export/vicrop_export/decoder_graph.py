@@ -1,8 +1,9 @@
 """The Llama decoder as two torch modules: the lower layers, and the upper layers with the language head.
 
-Both take the KV cache in and give it back longer, and hand out attention rows after softmax for the token
-positions asked for. Batch is 1. Written from the architecture, so that nothing depends on how transformers
-builds its masks; the build checks the numbers against transformers. Knows nothing of ONNX.
+Both take the KV cache in and give it back with the new tokens, and hand out attention rows after softmax for
+the token positions asked for. Who may look where comes in as a bias, so that suffixes may lie side by side.
+Batch is 1. Written from the architecture; the build checks the numbers against transformers. Knows nothing of
+ONNX.
 """
 
 from __future__ import annotations
@@ -33,16 +34,16 @@ class RotaryAngles(nn.Module):
 
 
 def causal_bias(num_new: int, num_past: int) -> Tensor:
-    """[new, past + new], 0 where new token i may look (keys up to past + i) and -inf elsewhere."""
+    """[1, 1, new, past + new], 0 where new token i may look (keys up to past + i) and -inf elsewhere."""
     queries = torch.arange(num_past, num_past + num_new).unsqueeze(1)
     keys = torch.arange(num_past + num_new).unsqueeze(0)
-    return torch.where(keys <= queries, 0.0, float("-inf"))
+    return torch.where(keys <= queries, 0.0, float("-inf"))[None, None]
 
 
 class DecoderLayer(nn.Module):
-    """One Llama layer; with `last_only` it carries only the last token on."""
+    """One Llama layer; `in_place` is the flavour of its attention."""
 
-    def __init__(self, tensors: CheckpointTensors, index: int, facts: TextFacts, last_only: bool) -> None:
+    def __init__(self, tensors: CheckpointTensors, index: int, facts: TextFacts, in_place: bool) -> None:
         super().__init__()
         prefix = f"language_model.layers.{index}"
         self.query, self.key, self.value, self.output = (
@@ -56,84 +57,121 @@ class DecoderLayer(nn.Module):
             for name in ("gate", "up", "down")
         )
         self.activation = ACTIVATIONS[facts.activation]
-        self.last_only = last_only
+        self.in_place = in_place
 
     def forward(
-        self, hidden: Tensor, rotation: Rotation, bias: Tensor, tap_positions: Tensor, past: KeyValue
+        self,
+        hidden: Tensor,
+        rotation: Rotation,
+        bias: Tensor,
+        tap_positions: Tensor,
+        past: KeyValue,
+        carried: Tensor | None = None,
     ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Hidden states, attention [rows, heads, total] at the taps, and this layer's keys and values."""
+        """Hidden states, attention [rows, heads, total] at the taps, and this layer's keys and values.
+
+        With `carried` [n] only the new tokens at these positions are carried on beyond attention.
+        """
         normed = self.attention_norm(hidden)
         projected = (self.query(normed), self.key(normed), self.value(normed))
-        mixed, rows, key, value = attention(*projected, *past, *rotation, bias, tap_positions, self.last_only)
-        if self.last_only:
-            hidden = hidden[:, -1:]
+        mixed, rows, key, value = attention(*projected, *past, *rotation, bias, tap_positions, self.in_place)
+        if carried is not None:
+            hidden, mixed = hidden.index_select(1, carried), mixed.index_select(1, carried)
         hidden = hidden + self.output(mixed)
         normed = self.mlp_norm(hidden)
         return hidden + self.down(self.activation(self.gate(normed)) * self.up(normed)), rows, key, value
 
 
 class DecoderStack(nn.Module):
-    """Some of the decoder's layers; with `to_head` only the last token leaves them."""
+    """Some of the decoder's layers, one after the other."""
 
-    def __init__(self, tensors: CheckpointTensors, facts: TextFacts, layers: range, *, to_head: bool) -> None:
+    def __init__(self, tensors: CheckpointTensors, facts: TextFacts, layers: range, in_place: bool) -> None:
         super().__init__()
         self.angles = RotaryAngles(facts.head_dim, facts.rope_theta)
-        self.layers = nn.ModuleList(
-            DecoderLayer(tensors, index, facts, last_only=to_head and index == layers[-1]) for index in layers
-        )
+        self.layers = nn.ModuleList(DecoderLayer(tensors, index, facts, in_place) for index in layers)
 
     def forward(
-        self, hidden: Tensor, position_ids: Tensor, tap_positions: Tensor, past: list[KeyValue]
+        self,
+        hidden: Tensor,
+        position_ids: Tensor,
+        tap_positions: Tensor,
+        bias: Tensor,
+        past: list[KeyValue],
+        carried: Tensor | None = None,
     ) -> tuple[Tensor, Tensor, list[Tensor]]:
-        """Hidden states, attention [layers, rows, heads, total], and each layer's keys and values in turn."""
+        """Hidden states, attention [layers, rows, heads, total], and each layer's keys and values in turn.
+
+        With `carried` [n] only these new tokens leave the last layer.
+        """
         rotation = self.angles(position_ids)
-        bias = causal_bias(hidden.shape[1], past[0][0].shape[2])
         rows, present = [], []
         for layer, layer_past in zip(self.layers, past, strict=True):
-            hidden, layer_rows, key, value = layer(hidden, rotation, bias, tap_positions, layer_past)
+            last = carried if layer is self.layers[-1] else None
+            hidden, layer_rows, key, value = layer(hidden, rotation, bias, tap_positions, layer_past, last)
             rows.append(layer_rows)
             present += [key, value]
         return hidden, torch.stack(rows), present
 
 
 class LanguageHead(nn.Module):
-    """Final norm and vocabulary projection of the last token: [1, seq, hidden] to [1, vocab]."""
+    """Final norm and vocabulary projection: [1, seq, hidden] and a token's position [1] to [1, vocab]."""
 
     def __init__(self, tensors: CheckpointTensors, facts: TextFacts) -> None:
         super().__init__()
         self.norm = RmsNorm(tensors.get("language_model.norm.weight"), facts.norm_eps)
         name = "language_model.embed_tokens" if facts.tied_embeddings else "lm_head"
-        self.vocabulary = Projection(tensors.get(f"{name}.weight"))
+        self.vocabulary: Projection = tensors.projection(name, bias=False)
 
-    def forward(self, hidden_states: Tensor) -> Tensor:
-        logits: Tensor = self.vocabulary(self.norm(hidden_states[:, -1]))
+    def forward(self, hidden_states: Tensor, answer_position: Tensor) -> Tensor:
+        chosen = hidden_states.index_select(1, answer_position).squeeze(1)
+        logits: Tensor = self.vocabulary(self.norm(chosen))
         return logits
 
 
 class LowerDecoder(nn.Module):
     """The first `num_layers` layers: embeddings in, hidden states, attention rows and KV out."""
 
-    def __init__(self, tensors: CheckpointTensors, facts: TextFacts, num_layers: int) -> None:
+    def __init__(
+        self, tensors: CheckpointTensors, facts: TextFacts, num_layers: int, *, in_place: bool = True
+    ) -> None:
         super().__init__()
-        self.stack = DecoderStack(tensors, facts, range(num_layers), to_head=False)
+        self.stack = DecoderStack(tensors, facts, range(num_layers), in_place)
 
     def forward(
-        self, inputs_embeds: Tensor, position_ids: Tensor, tap_positions: Tensor, past: list[KeyValue]
+        self,
+        inputs_embeds: Tensor,
+        position_ids: Tensor,
+        tap_positions: Tensor,
+        attention_bias: Tensor,
+        past: list[KeyValue],
     ) -> tuple[Tensor, ...]:
-        hidden, rows, present = self.stack(inputs_embeds, position_ids, tap_positions, past)
+        hidden, rows, present = self.stack(inputs_embeds, position_ids, tap_positions, attention_bias, past)
         return hidden, rows, *present
 
 
 class UpperDecoder(nn.Module):
-    """Layers from `first` on, then the head: hidden states in, logits, attention rows and KV out."""
+    """Layers from `first` on, then the head: hidden states in, logits, attention rows and KV out.
 
-    def __init__(self, tensors: CheckpointTensors, facts: TextFacts, first: int) -> None:
+    The logits are those of the new token at `answer_position` [1].
+    """
+
+    def __init__(
+        self, tensors: CheckpointTensors, facts: TextFacts, first: int, *, in_place: bool = True
+    ) -> None:
         super().__init__()
-        self.stack = DecoderStack(tensors, facts, range(first, facts.num_layers), to_head=True)
+        self.stack = DecoderStack(tensors, facts, range(first, facts.num_layers), in_place)
         self.head = LanguageHead(tensors, facts)
 
     def forward(
-        self, hidden_states: Tensor, position_ids: Tensor, tap_positions: Tensor, past: list[KeyValue]
+        self,
+        hidden_states: Tensor,
+        position_ids: Tensor,
+        tap_positions: Tensor,
+        attention_bias: Tensor,
+        answer_position: Tensor,
+        past: list[KeyValue],
     ) -> tuple[Tensor, ...]:
-        hidden, rows, present = self.stack(hidden_states, position_ids, tap_positions, past)
-        return self.head(hidden), rows, *present
+        hidden, rows, present = self.stack(
+            hidden_states, position_ids, tap_positions, attention_bias, past, answer_position
+        )
+        return self.head(hidden, torch.zeros_like(answer_position)), rows, *present

@@ -1,57 +1,64 @@
-"""The three graphs of an engine: their names, axes and example inputs, and their export.
+"""The three graphs of an engine: their names, modules, axes and example inputs.
 
 The interface is what the runtime feeds and reads; layer indices in names are the model's own. Knows nothing
-of checking the numbers.
+of ONNX files or of checking the numbers.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from pathlib import Path
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from vicrop_export.decoder_graph import LanguageHead, LowerDecoder, UpperDecoder
+from vicrop_engine.errors import CheckpointError
+from vicrop_export.attention_op import HEAD_DIM_MULTIPLE
+from vicrop_export.decoder_graph import LanguageHead, LowerDecoder, UpperDecoder, causal_bias
 from vicrop_export.llava_config import LlavaFacts, TextFacts
-from vicrop_export.onnx_export import GraphInterface, export_graph
+from vicrop_export.onnx_export import GraphInterface
 from vicrop_export.tensors import CheckpointTensors
 from vicrop_export.vision_graph import VisionTower
 
 # Example sizes for tracing: none 0 or 1 and no two alike, so that no axis is taken for fixed or for another.
-SEQ, PAST, TAPS = 7, 5, (2, 4, 6)
-SEQ_AXIS, PAST_AXIS, TOTAL_AXIS, ROWS_AXIS = "seq", "past", "total", "rows"
+SEQ, PAST, CAPACITY, TAPS = 7, 5, 19, (2, 4, 6)
+SEQ_AXIS, PAST_AXIS, TOTAL_AXIS, ROWS_AXIS, CAPACITY_AXIS = "seq", "past", "total", "rows", "capacity"
+IN_PLACE_TARGETS = ("cpu", "cuda")
 
 
-def export_graphs(
-    tensors: CheckpointTensors,
-    facts: LlavaFacts,
-    num_lower_layers: int,
-    directory: Path,
-    started: Callable[[str], None],
-) -> None:
-    """Write `vision.onnx`, `decoder_lower.onnx` and `decoder_upper.onnx`; `started` hears each name."""
-    started("vision")
-    tower = VisionTower(tensors, facts.vision)
-    export_graph(tower, vision_interface(facts), directory / "vision.onnx")
-    started("decoder_lower")
-    lower = LowerDecoder(tensors, facts.text, num_lower_layers)
-    interface = decoder_interface(facts.text, range(num_lower_layers), "inputs_embeds", "hidden_states")
-    export_graph(lower, interface, directory / "decoder_lower.onnx")
-    started("decoder_upper")
-    upper, interface = _upper(tensors, facts.text, num_lower_layers)
-    export_graph(upper, interface, directory / "decoder_upper.onnx")
+def graph_modules(
+    tensors: CheckpointTensors, facts: LlavaFacts, num_lower_layers: int, target: str = "cpu"
+) -> Iterator[tuple[str, nn.Module, GraphInterface]]:
+    """Name, module and interface of `vision`, `decoder_lower` and `decoder_upper`, each made when wanted.
+
+    Raises CheckpointError when the target's attention cannot have these sizes.
+    """
+    in_place = writes_in_place(target, facts.text)
+    yield "vision", VisionTower(tensors, facts.vision), vision_interface(facts)
+    lower = LowerDecoder(tensors, facts.text, num_lower_layers, in_place=in_place)
+    yield "decoder_lower", lower, lower_interface(facts.text, num_lower_layers, in_place)
+    yield "decoder_upper", *_upper(tensors, facts.text, num_lower_layers, in_place)
+
+
+def writes_in_place(target: str, facts: TextFacts) -> bool:
+    """Whether this target's graphs write KV buffers in place. Raises CheckpointError for sizes it lacks."""
+    if target not in IN_PLACE_TARGETS:
+        return False
+    if facts.head_dim % HEAD_DIM_MULTIPLE:
+        raise CheckpointError(
+            f"the language model's head_dim is {facts.head_dim}, wanted a multiple of {HEAD_DIM_MULTIPLE}: "
+            f"target {target!r} has attention for no other; choose another checkpoint"
+        )
+    return True
 
 
 def _upper(
-    tensors: CheckpointTensors, facts: TextFacts, num_lower_layers: int
+    tensors: CheckpointTensors, facts: TextFacts, num_lower_layers: int, in_place: bool
 ) -> tuple[UpperDecoder | LanguageHead, GraphInterface]:
-    layers = range(num_lower_layers, facts.num_layers)
-    if not layers:
+    if num_lower_layers == facts.num_layers:
         return LanguageHead(tensors, facts), head_interface(facts)
-    interface = decoder_interface(facts, layers, "hidden_states", "logits")
-    return UpperDecoder(tensors, facts, num_lower_layers), interface
+    upper = UpperDecoder(tensors, facts, num_lower_layers, in_place=in_place)
+    return upper, upper_interface(facts, num_lower_layers, in_place)
 
 
 def vision_interface(facts: LlavaFacts) -> GraphInterface:
@@ -66,26 +73,50 @@ def vision_interface(facts: LlavaFacts) -> GraphInterface:
     )
 
 
-def decoder_interface(facts: TextFacts, layers: Sequence[int], states: str, result: str) -> GraphInterface:
-    """A decoder graph over `layers`: `states` [1, seq, hidden] in; `result`, attention rows and KV out."""
-    past_shape = (1, facts.num_kv_heads, PAST, facts.head_dim)
+def lower_interface(facts: TextFacts, num_layers: int, in_place: bool) -> GraphInterface:
+    """The first layers: `inputs_embeds` [1, seq, hidden] in; `hidden_states`, attention rows and KV out."""
+    return _decoder_interface(facts, range(num_layers), in_place, "inputs_embeds", "hidden_states")
+
+
+def upper_interface(facts: TextFacts, first: int, in_place: bool) -> GraphInterface:
+    """Layers from `first` on: `hidden_states` [1, seq, hidden] in; `logits`, attention rows and KV out."""
+    layers = range(first, facts.num_layers)
+    return _decoder_interface(facts, layers, in_place, "hidden_states", "logits", answers=True)
+
+
+def _decoder_interface(
+    facts: TextFacts,
+    layers: Sequence[int],
+    in_place: bool,
+    states: str,
+    result: str,
+    *,
+    answers: bool = False,
+) -> GraphInterface:
+    rows, axis = (CAPACITY, CAPACITY_AXIS) if in_place else (PAST, PAST_AXIS)
+    past_shape = (1, facts.num_kv_heads, rows, facts.head_dim)
     past = [(_noise(*past_shape), _noise(*past_shape)) for _ in layers]
     positions = torch.arange(PAST, PAST + SEQ)[None]
+    bias = causal_bias(SEQ, PAST)
+    answer = {"answer_position": torch.tensor([SEQ - 1])} if answers else {}
     present = kv_names("present", layers)
     axes: dict[str, Any] = {
         states: {1: SEQ_AXIS},
         "position_ids": {1: SEQ_AXIS},
         "tap_positions": {0: ROWS_AXIS},
-        "past": [({2: PAST_AXIS}, {2: PAST_AXIS})] * len(layers),
+        "attention_bias": {2: SEQ_AXIS, 3: TOTAL_AXIS},
+        **{name: {} for name in answer},
+        "past": [({2: axis}, {2: axis})] * len(layers),
     }
+    arguments = (_noise(1, SEQ, facts.hidden_size), positions, torch.tensor(TAPS), bias, *answer.values())
     return GraphInterface(
-        arguments=(_noise(1, SEQ, facts.hidden_size), positions, torch.tensor(TAPS), past),
-        inputs=[states, "position_ids", "tap_positions", *kv_names("past_key_values", layers)],
+        arguments=(*arguments, past),
+        inputs=[*(name for name in axes if name != "past"), *kv_names("past_key_values", layers)],
         outputs=[result, "attention", *present],
         axes=axes,
         output_axes={
             "attention": {1: ROWS_AXIS, 3: TOTAL_AXIS},
-            **{name: {2: TOTAL_AXIS} for name in present},
+            **{name: {2: CAPACITY_AXIS if in_place else TOTAL_AXIS} for name in present},
         },
     )
 
@@ -93,10 +124,10 @@ def decoder_interface(facts: TextFacts, layers: Sequence[int], states: str, resu
 def head_interface(facts: TextFacts) -> GraphInterface:
     """The upper graph without layers: `hidden_states` [1, seq, hidden] to `logits` [1, vocab]."""
     return GraphInterface(
-        arguments=(_noise(1, SEQ, facts.hidden_size),),
-        inputs=["hidden_states"],
+        arguments=(_noise(1, SEQ, facts.hidden_size), torch.tensor([SEQ - 1])),
+        inputs=["hidden_states", "answer_position"],
         outputs=["logits"],
-        axes={"hidden_states": {1: SEQ_AXIS}},
+        axes={"hidden_states": {1: SEQ_AXIS}, "answer_position": {}},
         output_axes={},
     )
 

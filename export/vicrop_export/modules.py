@@ -40,12 +40,17 @@ def constant(value: Tensor) -> nn.Parameter:
 
 
 class Projection(nn.Module):
-    """x·W + b for a checkpoint's weight [out, in] and optional bias [out]."""
+    """x·W + b for a checkpoint's weight [out, in] and optional bias [out].
 
-    def __init__(self, weight: Tensor, bias: Tensor | None = None) -> None:
+    With `source`, the checkpoint's name of the weight, `weight` only describes its shape and stays as it is.
+    """
+
+    def __init__(self, weight: Tensor, bias: Tensor | None = None, source: str | None = None) -> None:
         super().__init__()
-        self.weight = constant(weight.t())
+        described = nn.Parameter(weight.t(), requires_grad=False)
+        self.weight = constant(weight.t()) if source is None else described
         self.bias = None if bias is None else constant(bias)
+        self.source = source
 
     def forward(self, x: Tensor) -> Tensor:
         projected: Tensor = project(x, self.weight)

@@ -1,14 +1,13 @@
-"""Exports a torch module as one ONNX file with its weights beside it.
+"""Exports a torch module as one ONNX graph.
 
-Standard operators of opset 18 only. The file holds no traces of the machine it was made on, so that the same
-checkpoint gives the same bytes. Knows nothing of LLaVA.
+The graph holds no traces of the machine it was made on, so that the same checkpoint gives the same bytes.
+Knows nothing of LLaVA, and nothing of files.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import onnx_ir
@@ -22,7 +21,6 @@ from vicrop_export import attention_op, operators
 from vicrop_export.quiet import reason
 
 OPSET = 18
-EXTERNAL_BYTES = 1024
 
 
 @dataclass(frozen=True)
@@ -40,10 +38,10 @@ class GraphInterface:
     output_axes: Mapping[str, Mapping[int, str]]
 
 
-def export_graph(module: nn.Module, interface: GraphInterface, path: Path) -> None:
-    """Write `path` and its weights, `path`.data.
+def export_graph(module: nn.Module, interface: GraphInterface, name: str) -> onnx_ir.Model:
+    """The graph of a module; its weights are what the module holds, which may be descriptions.
 
-    Raises BuildError when torch cannot export the module, OSError when a file cannot be written.
+    Raises BuildError when torch cannot export the module.
     """
     try:
         program = torch.onnx.export(
@@ -59,13 +57,13 @@ def export_graph(module: nn.Module, interface: GraphInterface, path: Path) -> No
             verbose=False,
         )
     except Exception as error:  # torch.onnx wraps any failure in its own types
-        raise BuildError(f"{path.name}: torch could not export the graph: {reason(error)}") from error
+        raise BuildError(f"{name}: torch could not export the graph: {reason(error)}") from error
     if program is None:
-        raise BuildError(f"{path.name}: torch exported no graph")
+        raise BuildError(f"{name}: torch exported no graph")
     model = program.model
     _tidy(model)
     _name_axes(model.graph, interface.output_axes)
-    onnx_ir.save(model, path, external_data=f"{path.name}.data", size_threshold_bytes=EXTERNAL_BYTES)
+    return model
 
 
 def _name_axes(graph: onnx_ir.Graph, axes: Mapping[str, Mapping[int, str]]) -> None:
@@ -86,10 +84,18 @@ def _tidy(model: onnx_ir.Model) -> None:
         passes.RemoveUnusedNodesPass(),
         passes.RemoveUnusedFunctionsPass(),
         passes.RemoveUnusedOpsetsPass(),
+        passes.OutputFixPass(),
+        passes.ClearMetadataAndDocStringPass(),
+    )(model)
+    share(model)
+
+
+def share(model: onnx_ir.Model) -> None:
+    """Keep one of each small constant and of each expression, and give every value a name."""
+    passes: Any = common
+    onnx_ir.passes.Sequential(
         passes.LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0),
         passes.DeduplicateInitializersPass(),
         passes.CommonSubexpressionEliminationPass(),
-        passes.OutputFixPass(),
         passes.NameFixPass(),
-        passes.ClearMetadataAndDocStringPass(),
     )(model)

@@ -1,46 +1,69 @@
 """Runs the exported graphs the way the runtime does and compares them with transformers.
 
 Prefix with no past and no taps, suffix from the prefix's KV cache, then one decoded token: every length the
-runtime uses. Knows the graphs' interface, not how they were made.
+runtime uses. Knows the graphs' interface in both flavours of attention, not how they were made.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnxruntime
 
 from vicrop_engine.config import DecoderGeometry, Parity
 from vicrop_engine.errors import ParityError
-from vicrop_export.graphs import kv_names
+from vicrop_export.decoder_graph import causal_bias
+from vicrop_export.graphs import CAPACITY_AXIS, kv_names
 from vicrop_export.reference import Floats, Probe, Reference
 
 TOLERANCE = 1e-4
+SPARE = 7  # buffers longer than what is written, as the runtime's are
 Cache = dict[str, Floats]
+OpenGraph = Callable[[Path], Any]
 
 
 def relative_l2(got: Floats, wanted: Floats) -> float:
-    """‖got − wanted‖ / ‖wanted‖ in float64; infinite when anything is not finite."""
+    """‖got − wanted‖ / ‖wanted‖ in float64; infinite when the shapes differ or anything is not finite."""
+    if got.shape != wanted.shape:
+        return float("inf")
     difference = np.linalg.norm(got.astype(np.float64) - wanted.astype(np.float64))
     ratio = difference / max(float(np.linalg.norm(wanted.astype(np.float64))), np.finfo(np.float64).tiny)
     return float(ratio) if np.isfinite(ratio) else float("inf")
 
 
-def check_parity(directory: Path, decoder: DecoderGeometry, probe: Probe, reference: Reference) -> Parity:
+def open_whole(path: Path) -> onnxruntime.InferenceSession:
+    """The graph of one file as one session on the CPU provider."""
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3
+    return onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+
+
+def check_parity(
+    directory: Path,
+    decoder: DecoderGeometry,
+    probe: Probe,
+    reference: Reference,
+    *,
+    tolerance: float = TOLERANCE,
+    open_graph: OpenGraph = open_whole,
+) -> Parity:
     """Measure the graphs in `directory` against the reference; `attention` is the worst layer's figure.
 
-    Raises ParityError above 1e-4.
+    `open_graph` makes something with a session's `get_inputs`, `get_outputs` and `run` out of a graph's path,
+    so that a graph larger than memory can be run in pieces. Raises ParityError above `tolerance`.
     """
-    graphs = EngineGraphs(directory, decoder)
+    graphs = EngineGraphs(directory, decoder, len(probe.ids) + SPARE, open_graph)
     embeds = graphs.image_embeds(probe.pixel_values)
     attention, logits = [], []
-    prefix = np.array(graphs.table[probe.prefix])
+    prefix = np.array(graphs.table[probe.prefix], np.float32)
     prefix[np.array(probe.prefix) == probe.image_token] = embeds
     graphs.forward(prefix[None], taps=[])
     for tokens in (probe.suffix, [probe.decoded]):
         last = len(tokens) - 1
-        rows, token_logits = graphs.forward(graphs.table[tokens][None], taps=[0, last])
+        rows, token_logits = graphs.forward(graphs.table[tokens][None].astype(np.float32), taps=[0, last])
         end = graphs.num_cached
         wanted = reference.attention[:, [end - len(tokens), end - 1], :, :end]
         attention.append([relative_l2(got, want) for got, want in zip(rows, wanted, strict=True)])
@@ -50,36 +73,36 @@ def check_parity(directory: Path, decoder: DecoderGeometry, probe: Probe, refere
         attention=float(np.max(attention)),
         logits=relative_l2(np.concatenate(logits), reference.logits),
     )
-    _demand_parity(parity)
+    _demand_parity(parity, tolerance)
     return parity
 
 
-def _demand_parity(parity: Parity) -> None:
+def _demand_parity(parity: Parity, tolerance: float) -> None:
     figures = {"image embeds": parity.image_embeds, "attention": parity.attention, "logits": parity.logits}
     for name, figure in figures.items():
-        if not figure <= TOLERANCE:
+        if not figure <= tolerance:
             raise ParityError(
                 f"the exported graphs' {name} are {figure:.1e} (relative L2) from transformers, wanted at "
-                f"most {TOLERANCE:.0e}; no engine was made: report this with the checkpoint's config.json"
+                f"most {tolerance:.0e}; no engine was made: report this with the checkpoint's config.json"
             )
 
 
 class EngineGraphs:
-    """The three graphs with one KV cache, run on the CPU provider."""
+    """The three graphs with one KV cache, in buffers of `capacity` tokens where attention works in place."""
 
-    def __init__(self, directory: Path, decoder: DecoderGeometry) -> None:
+    def __init__(
+        self, directory: Path, decoder: DecoderGeometry, capacity: int, open_graph: OpenGraph = open_whole
+    ) -> None:
         self.vision, self.lower, self.upper = (
-            _session(directory / f"{name}.onnx") for name in ("vision", "decoder_lower", "decoder_upper")
+            open_graph(directory / f"{name}.onnx") for name in ("vision", "decoder_lower", "decoder_upper")
         )
         self.table: Floats = np.load(directory / "token_embeddings.npy", mmap_mode="r")
         self.num_lower_layers = decoder.num_lower_layers
-        empty = np.zeros((1, decoder.num_kv_heads, 0, decoder.head_dim), np.float32)
-        self.cache: Cache = dict.fromkeys(kv_names("past_key_values", range(decoder.num_layers)), empty)
-
-    @property
-    def num_cached(self) -> int:
-        """Tokens in the KV cache."""
-        return int(self.cache["past_key_values.0.key"].shape[2])
+        self.num_cached = 0
+        in_place = CAPACITY_AXIS in self.lower.get_outputs()[-1].shape
+        shape = (1, decoder.num_kv_heads, capacity if in_place else 0, decoder.head_dim)
+        names = kv_names("past_key_values", range(decoder.num_layers))
+        self.cache: Cache = dict.fromkeys(names, np.full(shape, np.nan, np.float32))
 
     def image_embeds(self, pixel_values: Floats) -> Floats:
         """Embeddings [image_tokens, hidden] of one picture, run beside another one."""
@@ -90,28 +113,24 @@ class EngineGraphs:
     def forward(self, inputs_embeds: Floats, taps: list[int]) -> tuple[Floats, Floats]:
         """Attention [layers, rows, heads, total] and logits [1, vocab]; the cache grows by the new tokens."""
         start, num_new = self.num_cached, inputs_embeds.shape[1]
+        self.num_cached += num_new
         shared = {
             "position_ids": np.arange(start, start + num_new, dtype=np.int64)[None],
             "tap_positions": np.array(taps, np.int64),
+            "attention_bias": causal_bias(num_new, start).numpy(),
+            "answer_position": np.array([num_new - 1]),
         }
-        past = dict(self.cache)
-        lower = self._run(self.lower, {"inputs_embeds": inputs_embeds, **shared, **past})
-        upper = self._run(self.upper, {"hidden_states": lower["hidden_states"], **shared, **past})
+        lower = self._run(self.lower, {"inputs_embeds": inputs_embeds, **shared})
+        upper = self._run(self.upper, {"hidden_states": lower["hidden_states"], **shared})
         rows = [graph["attention"] for graph in (lower, upper) if "attention" in graph]
         return np.concatenate(rows), upper["logits"]
 
-    def _run(self, session: onnxruntime.InferenceSession, feeds: dict[str, np.ndarray]) -> dict[str, Floats]:
-        wanted = {value.name for value in session.get_inputs()}
-        names = [value.name for value in session.get_outputs()]
-        values = session.run(names, {name: value for name, value in feeds.items() if name in wanted})
-        outputs = dict(zip(names, values, strict=True))
+    def _run(self, graph: Any, feeds: dict[str, np.ndarray]) -> dict[str, Floats]:
+        wanted = {value.name for value in graph.get_inputs()}
+        names = [value.name for value in graph.get_outputs()]
+        values = {name: value for name, value in {**feeds, **self.cache}.items() if name in wanted}
+        outputs = dict(zip(names, graph.run(names, values), strict=True))
         for name, value in outputs.items():
             if name.startswith("present."):
                 self.cache[name.replace("present", "past_key_values", 1)] = value
         return outputs
-
-
-def _session(path: Path) -> onnxruntime.InferenceSession:
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 3
-    return onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])

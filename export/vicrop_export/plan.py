@@ -13,6 +13,7 @@ import numpy as np
 from tokenizers import Tokenizer
 
 from vicrop_engine.config import (
+    Agreement,
     CropSettings,
     DecoderGeometry,
     ModelSource,
@@ -103,8 +104,15 @@ class Plan:
             decoded=ids[-1],
         )
 
-    def manifest(self, parity: Parity, eos: tuple[int, ...], files: dict[str, FileEntry]) -> Manifest:
-        """The manifest of the finished engine."""
+    def manifest(
+        self,
+        parity: Parity,
+        eos: tuple[int, ...],
+        files: dict[str, FileEntry],
+        float32: Parity,
+        agreement: Agreement | None = None,
+    ) -> Manifest:
+        """The manifest of the finished engine; `float32` are the graphs' figures on float32 weights."""
         return Manifest(
             schema=SCHEMA_VERSION,
             model=ModelSource(self.name, FAMILY, self.checkpoint.source, self.checkpoint.revision),
@@ -118,6 +126,8 @@ class Plan:
             parity=parity,
             files=files,
             versions=versions(),
+            float32_parity=float32,
+            agreement=agreement,
         )
 
 

@@ -1,6 +1,6 @@
 """What transformers computes for one image and one prompt: the truth a build is checked against.
 
-Loads the checkpoint by transformers' own code, in float32 with eager attention, and keeps only the numbers.
+Runs transformers' own code in float32 with eager attention, a part at a time, and keeps only the numbers.
 """
 
 from __future__ import annotations
@@ -15,6 +15,8 @@ from numpy.typing import NDArray
 
 from vicrop_engine.errors import CheckpointError
 from vicrop_export.quiet import reason
+from vicrop_export.streamed_model import streamed_model
+from vicrop_export.tensors import CheckpointTensors
 from vicrop_export.tokens import stop_tokens
 
 Floats = NDArray[np.float32]
@@ -40,7 +42,8 @@ class Probe:
 class Reference:
     """Transformers' numbers: `attention` [layers, positions, heads, len] and `logits` [2, vocab].
 
-    `attention` has every position; `logits` those after the suffix and after the decoded token.
+    `attention` is zero before the first position asked for; `logits` are those after the suffix and after the
+    decoded token.
     """
 
     image_embeds: Floats
@@ -49,57 +52,54 @@ class Reference:
     eos: tuple[int, ...]
 
 
-def run_reference(directory: Path, probe: Probe) -> Reference:
-    """Run the checkpoint on the probe. Raises CheckpointError when transformers finds it incomplete."""
-    model: Any = _load(directory)
+def run_reference(tensors: CheckpointTensors, probe: Probe, first_position: int = 0) -> Reference:
+    """Run the checkpoint on the probe, keeping attention from `first_position` on.
+
+    Raises CheckpointError when a tensor is missing.
+    """
+    model = streamed_model(tensors)
     ids = torch.tensor([probe.ids])
     pixel_values = torch.from_numpy(probe.pixel_values)
+    attention = _keep_attention(model, len(probe.ids), first_position)
     with torch.no_grad():
         # All hidden states are asked for because transformers takes feature layer 0 for "none".
         features = model.get_image_features(pixel_values=pixel_values, output_hidden_states=True)
         embeds = features.pooler_output[0]
         inputs = model.get_input_embeddings()(ids)
         inputs[ids == probe.image_token] = embeds
-        output = model(inputs_embeds=inputs, output_attentions=True, use_cache=False)
-    attention = torch.cat(output.attentions).transpose(1, 2)
+        output = model(inputs_embeds=inputs, use_cache=False, logits_to_keep=2)
     return Reference(
         image_embeds=embeds.numpy(),
-        attention=attention.numpy(),
-        logits=output.logits[0, -2:].numpy(),
-        eos=stop_tokens(model.generation_config.eos_token_id),
+        attention=attention,
+        logits=output.logits[0].numpy(),
+        eos=stop_tokens(_generation(tensors.directory, model).eos_token_id),
     )
 
 
-def _load(directory: Path) -> Any:
-    from transformers import LlavaForConditionalGeneration
+def _keep_attention(model: Any, length: int, first: int) -> Floats:
+    """An array [layers, positions, heads, len] that running the decoder fills in.
 
+    Positions before `first` are never written to, and so take no memory.
+    """
+    text = model.config.text_config
+    kept = np.zeros((text.num_hidden_layers, length, text.num_attention_heads, length), np.float32)
+
+    def keep(part: Any, _inputs: object, outputs: tuple[Any, ...]) -> None:
+        kept[part.layer_idx, first:] = outputs[1][0, :, first:].transpose(0, 1).numpy()
+
+    for layer in model.model.language_model.layers:
+        layer.self_attn.register_forward_hook(keep)
+    return kept
+
+
+def _generation(directory: Path, model: Any) -> Any:
+    from transformers import GenerationConfig
+
+    if not (directory / "generation_config.json").is_file():
+        return model.generation_config
     try:
-        loaded: Any = LlavaForConditionalGeneration.from_pretrained(
-            directory,
-            dtype=torch.float32,
-            attn_implementation="eager",
-            local_files_only=True,
-            output_loading_info=True,
-            ignore_mismatched_sizes=True,  # so that the report names them instead of an error that does not
-        )
-    except Exception as error:  # transformers raises many types for a damaged checkpoint
+        return GenerationConfig.from_pretrained(directory, local_files_only=True)
+    except Exception as error:  # transformers raises whatever its validators do
         raise CheckpointError(
-            f"{directory}: transformers cannot load the checkpoint ({reason(error)}); fetch it again"
+            f"{directory / 'generation_config.json'} cannot be read ({reason(error)}); fetch it again"
         ) from error
-    model, report = loaded
-    _demand_tensors(directory, sorted(report["missing_keys"]), sorted(report["mismatched_keys"]))
-    return model.eval()
-
-
-def _demand_tensors(directory: Path, missing: list[str], mismatched: list[tuple[str, Any, Any]]) -> None:
-    if missing:
-        raise CheckpointError(
-            f"{directory}: {len(missing)} tensors are missing, the first is {missing[0]!r}; "
-            "wanted a complete LLaVA checkpoint"
-        )
-    if mismatched:
-        name, got, wanted = mismatched[0]
-        raise CheckpointError(
-            f"{directory}: tensor {name!r} is {tuple(got)} and config.json makes it {tuple(wanted)}; "
-            "the files are not from one checkpoint"
-        )

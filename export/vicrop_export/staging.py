@@ -1,8 +1,8 @@
 """Makes a directory in one step: built beside its place under another name, then renamed.
 
-A build that fails or is stopped leaves nothing; one that is killed leaves a directory under the other name,
-which the next build removes. A directory that was there before stays until the new one is whole. Knows
-nothing of what is inside.
+A build that fails or is stopped leaves nothing; one that is killed leaves a directory without a manifest, and
+the next build removes it or, where only the manifest's name was missing, completes it. A directory that was
+there before stays until the new one is whole. Knows nothing else of what is inside.
 """
 
 from __future__ import annotations
@@ -18,9 +18,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from vicrop_engine.errors import EngineDirectoryError, NoSpaceError
+from vicrop_engine.manifest import MANIFEST
 
 FULL_DISK = (errno.ENOSPC, errno.EDQUOT)
 NEARLY_FULL = 1 << 20
+LAST = f"{MANIFEST}.last"  # the manifest's name until everything else is on the disk
 
 
 @contextlib.contextmanager
@@ -55,17 +57,29 @@ def staged(output: Path) -> Iterator[Path]:
 def clear_leftovers(output: Path) -> None:
     """Tidy up after builds of `output` that were killed.
 
-    Unfinished directories go; one that was set aside for its successor comes back if that never took its
-    place. Builds that are still running hold a lock on theirs.
+    Unfinished directories go; one that only lacks its manifest's name gets it; one that was set aside for its
+    successor comes back if that never took its place. Builds that are still running hold a lock on theirs.
     """
     output = Path(os.path.realpath(output))
     for partial in _left(output, "partial"):
         shutil.rmtree(partial, ignore_errors=True)
+    _complete(output)
     for old in _left(output, "replaced"):
         if output.exists():
             shutil.rmtree(old, ignore_errors=True)
         else:
             os.rename(old, output)
+
+
+@contextlib.contextmanager
+def scratch(directory: Path) -> Iterator[Path]:
+    """A directory inside a staged one that is gone when the block ends."""
+    inside = directory / "scratch"
+    inside.mkdir()
+    try:
+        yield inside
+    finally:
+        shutil.rmtree(inside, ignore_errors=True)
 
 
 def demand_space(output: Path, num_bytes: int) -> None:
@@ -164,6 +178,7 @@ def _remove_empty(made: list[Path]) -> None:
 def _replace(output: Path, partial: Path) -> None:
     if not output.exists():
         os.rename(partial, output)
+        _complete(output)
         return
     old = output.with_name(f"{output.name}.replaced-{secrets.token_hex(4)}")
     with _locked(output):
@@ -173,4 +188,11 @@ def _replace(output: Path, partial: Path) -> None:
         except BaseException:
             os.rename(old, output)
             raise
+        _complete(output)
         shutil.rmtree(old, ignore_errors=True)
+
+
+def _complete(output: Path) -> None:
+    """Give the manifest its name: from here on the directory loads."""
+    if (output / LAST).exists():
+        os.replace(output / LAST, output / MANIFEST)

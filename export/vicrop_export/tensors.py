@@ -7,7 +7,7 @@ checkpoints; not what the tensors are for.
 from __future__ import annotations
 
 import json
-import math
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,13 @@ from vicrop_export.quiet import reason
 
 WEIGHTS = "model.safetensors"
 INDEX = "model.safetensors.index.json"
+
+
+@dataclass(frozen=True)
+class _Place:
+    path: Path
+    name: str  # as the file spells it
+    shape: tuple[int, ...]
 
 
 def canonical_name(name: str) -> str:
@@ -38,38 +45,45 @@ def canonical_name(name: str) -> str:
 
 
 class CheckpointTensors:
-    """Reads tensors as float32 by canonical name. Raises CheckpointError."""
+    """Reads tensors by canonical name. Raises CheckpointError.
+
+    A file is mapped into memory for one tensor at a time: what was read and let go takes no memory.
+    """
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory
-        self._files = {path: _open(path) for path in weight_files(directory)}
         self._places = {
-            canonical_name(name): (path, name) for path, file in self._files.items() for name in _names(file)
+            canonical_name(name): _Place(path, name, shape)
+            for path in weight_files(directory)
+            for name, shape in _contents(path).items()
         }
 
     def __contains__(self, name: str) -> bool:
         return name in self._places
 
-    def get(self, name: str) -> Tensor:
-        """One tensor, converted to float32."""
-        if name not in self._places:
-            raise CheckpointError(
-                f"{self.directory}: no tensor {name!r} in its safetensors files; wanted a complete LLaVA "
-                "checkpoint"
-            )
-        path, stored = self._places[name]
-        tensor: Tensor = self._files[path].get_tensor(stored)
+    def names(self) -> list[str]:
+        """The canonical names of all tensors."""
+        return list(self._places)
+
+    def shape(self, name: str) -> tuple[int, ...]:
+        """The shape of one tensor, which is not read."""
+        return self._place(name).shape
+
+    def stored(self, name: str) -> Tensor:
+        """One tensor as the file has it, mapped: keep it no longer than needed."""
+        place = self._place(name)
+        with _open(place.path) as file:
+            tensor: Tensor = file.get_tensor(place.name)
         if not tensor.is_floating_point() or tensor.dtype.itemsize < 2:
             raise CheckpointError(
-                f"{path}: tensor {stored!r} is {tensor.dtype}; quantised checkpoints are not read, "
+                f"{place.path}: tensor {place.name!r} is {tensor.dtype}; quantised checkpoints are not read, "
                 "wanted float32, float16 or bfloat16"
             )
-        return tensor.to(torch.float32)
+        return tensor
 
-    def num_float32_bytes(self) -> int:
-        """What all tensors together take as float32."""
-        shapes = (self._files[path].get_slice(name).get_shape() for path, name in self._places.values())
-        return sum(4 * math.prod(shape) for shape in shapes)
+    def get(self, name: str) -> Tensor:
+        """One tensor, converted to float32."""
+        return self.stored(name).to(torch.float32)
 
     def projection(self, prefix: str, *, bias: bool) -> Projection:
         """The linear layer stored under `prefix`."""
@@ -78,6 +92,14 @@ class CheckpointTensors:
     def layer_norm(self, prefix: str, eps: float) -> LayerNorm:
         """The layer norm stored under `prefix`."""
         return LayerNorm(self.get(f"{prefix}.weight"), self.get(f"{prefix}.bias"), eps)
+
+    def _place(self, name: str) -> _Place:
+        if name not in self._places:
+            raise CheckpointError(
+                f"{self.directory}: no tensor {name!r} in its safetensors files; wanted a complete LLaVA "
+                "checkpoint"
+            )
+        return self._places[name]
 
 
 def weight_files(directory: Path) -> list[Path]:
@@ -109,8 +131,9 @@ def _shards(index: Path) -> list[Path]:
     return paths
 
 
-def _names(file: Any) -> list[str]:
-    return list(file.keys())
+def _contents(path: Path) -> dict[str, tuple[int, ...]]:
+    with _open(path) as file:
+        return {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118
 
 
 def _open(path: Path) -> Any:

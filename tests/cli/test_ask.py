@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tests.cli.conftest import Run
+from tests.cli.conftest import Run, refused
 from vicrop_engine import builder
 from vicrop_engine.models import KnownModel
 
@@ -70,6 +70,19 @@ def test_the_same_question_gives_the_same_answer(run: Run, engine_directory: Pat
     for document in (first, second):
         del document["timings"]
     assert first == second
+
+
+def test_the_number_of_threads_changes_no_answer(run: Run, engine_directory: Path, picture: Path) -> None:
+    answers = []
+    for threads in ("1", "2"):
+        ran = run("ask", engine_directory, picture, QUESTION, "--json", "--threads", threads)
+        assert (ran.status, ran.err) == (0, "")
+        answers.append({**json.loads(ran.out), "timings": None})
+    assert answers[0] == answers[1]
+
+
+def test_threads_below_one_are_refused(run: Run, engine_directory: Path, picture: Path) -> None:
+    refused(run("ask", engine_directory, picture, QUESTION, "--threads", "0"), "threads 0", "from 1 up")
 
 
 def test_people_read_answers_and_box(run: Run, engine_directory: Path, picture: Path) -> None:

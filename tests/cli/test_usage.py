@@ -24,6 +24,7 @@ from tests.cli.conftest import Run, refused
         (("ask", "llava-signs", "p.png", "q", "--box", "1,2,3"), ("--box", "1,2,3", "x0,y0,x1,y1")),
         (("ask", "llava-signs", "p.png", "q", "--overlay", "seen.jpg"), ("seen.jpg", ".png")),
         (("ask", "llava-signs", "p.png", "q", "--overlay", "no/such/seen.png"), ("no/such",)),
+        (("ask", "llava-signs", "p.png", "q", "--threads", "two"), ("--threads", "integer")),
         (("info", "--verify"), ("ENGINE",)),
         (("profile", "llava-signs"), ("profile",)),
     ],
@@ -37,7 +38,7 @@ def test_wrong_usage_is_one_sentence(run: Run, arguments: tuple[str, ...], words
     [
         (("build", "llava-sings"), ("llava-sings", "did you mean 'llava-signs'", "llava-1.5-13b")),
         (("build", "instructblip"), ("instructblip", "known: llava-signs, llava-1.5, llava-1.5-13b")),
-        (("build", "llava-signs", "--precision", "int8"), ("int8", "known: fp32")),
+        (("build", "llava-signs", "--precision", "int2"), ("int2", "known: fp32, fp16, int8, int4")),
         (("build", "llava-signs", "--target", "cuda"), ("cuda", "known: cpu")),
         (("build", "llava-signs", "--checkpoint", "./no-such-checkpoint"), ("no-such-checkpoint",)),
         (("info", "lava-1.5"), ("lava-1.5", "did you mean 'llava-1.5'")),

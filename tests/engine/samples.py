@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
 from vicrop_engine.config import (
     CropSettings,
     DecoderGeometry,
@@ -12,6 +16,7 @@ from vicrop_engine.config import (
     SpecialTokens,
     VisionGeometry,
 )
+from vicrop_engine.kv_cache import Tensor
 from vicrop_engine.manifest import SCHEMA_VERSION, FileEntry, Manifest
 
 PREPROCESSING = Preprocessing(
@@ -38,3 +43,14 @@ MANIFEST = Manifest(
     files={"vision.onnx": FileEntry(3, "00")},
     versions={"torch": "2.13.0"},
 )
+
+
+@dataclass
+class FakeGraph:
+    """A bound graph that computes nothing."""
+
+    buffers: dict[str, Tensor] = field(default_factory=dict)
+
+    def run(self, feeds: Mapping[str, Any]) -> dict[str, Tensor]:
+        """Nothing."""
+        return {}

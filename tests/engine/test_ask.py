@@ -40,13 +40,14 @@ def spent(engine: ViCropEngine, ask: Callable[[], Answer]) -> tuple[Answer, Coun
     return answer, Counters(**{name: after[name] - before[name] for name in after})
 
 
-def same(one: Answer, other: Answer) -> bool:
-    """Equal in everything but the time it took and the tokens it reused."""
+def same(one: Answer, other: Answer, rounding: float = 0.0) -> bool:
+    """Equal in everything but the time it took and the tokens it reused; heatmaps up to `rounding`."""
     bare = [dataclasses.replace(answer, timings={}, tokens=None, heatmap=None) for answer in (one, other)]  # type: ignore[arg-type]
     if (one.heatmap is None) != (other.heatmap is None):
         return False
-    maps_equal = one.heatmap is None or bool((one.heatmap == other.heatmap).all())
-    return bare[0] == bare[1] and maps_equal
+    if one.heatmap is None or other.heatmap is None:
+        return bare[0] == bare[1]
+    return bare[0] == bare[1] and np.allclose(one.heatmap, other.heatmap, rtol=rounding, atol=0)
 
 
 def test_nothing_is_computed_twice(
@@ -89,11 +90,12 @@ def test_the_same_question_again_needs_no_vision_at_all(engine: ViCropEngine, pi
 def test_without_a_cache_everything_is_the_same_but_the_cost(
     engine: ViCropEngine, engine_directory: Path, picture: Image.Image
 ) -> None:
+    """But for the last bits of the general prompt's rows, whose sums skip the question in their pass."""
     bare = ViCropEngine.load(engine_directory, cache_bytes=0, threads=1)
     for question in (QUESTION, OTHER, QUESTION):
         wanted = engine.ask(picture, question, **FEW)
         answer, cost = spent(bare, lambda: bare.ask(picture, question, **FEW))  # noqa: B023
-        assert same(answer, wanted)
+        assert same(answer, wanted, rounding=1e-5)
         assert (cost.vision_images, cost.prefix_prefills, cost.general_prefills) == (2, 1, 1)
 
 

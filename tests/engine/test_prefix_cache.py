@@ -6,7 +6,8 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from vicrop_engine.kv_cache import KVCache
+from tests.engine.samples import FakeGraph
+from vicrop_engine.kv_cache import KVBuffers
 from vicrop_engine.prefix_cache import ByteCache, Prefix, pixel_digest
 
 
@@ -46,9 +47,9 @@ def test_putting_again_replaces() -> None:
 
 def test_a_value_that_grew_unannounced_is_found_out() -> None:
     cache: ByteCache[Prefix] = ByteCache(1000)
-    prefix = Prefix(KVCache({}, {}, 0))
+    prefix = Prefix(KVBuffers(FakeGraph(), FakeGraph(), 0), 0)
     cache.put("a", prefix)
-    prefix.general[1,] = block(400)
+    prefix.general[1] = block(400)
     with pytest.raises(AssertionError, match="0 bytes counted, 400 held"):
         cache.check_integrity()
     cache.put("a", prefix)

@@ -11,7 +11,7 @@ import torch
 
 from tests.checkpoints import CheckpointSpec, write_checkpoint
 from vicrop_export.checkpoint import locate
-from vicrop_export.decoder_graph import LanguageHead, LowerDecoder, UpperDecoder
+from vicrop_export.decoder_graph import LanguageHead, LowerDecoder, UpperDecoder, causal_bias
 from vicrop_export.parity import relative_l2
 from vicrop_export.plan import Plan, make_plan
 from vicrop_export.quiet import quiet
@@ -44,7 +44,7 @@ def plan_of(directory: Path, layers: tuple[int, ...]) -> Plan:
 
 def reference_of(plan: Plan) -> Reference:
     with quiet():
-        return run_reference(plan.checkpoint.directory, plan.probe())
+        return run_reference(CheckpointTensors(plan.checkpoint.directory), plan.probe())
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -62,8 +62,11 @@ def test_modules_agree_with_transformers(kind: str, tmp_path: Path) -> None:
     taps = torch.tensor([0, 5, length - 1])
     none = [(torch.zeros(1, facts.num_kv_heads, 0, facts.head_dim),) * 2] * facts.num_layers
     positions = torch.arange(length)[None]
-    hidden, lower_rows, *_ = LowerDecoder(tensors, facts, 2)(inputs[None], positions, taps, none[:2])
-    logits, upper_rows, *_ = UpperDecoder(tensors, facts, 2)(hidden, positions, taps, none[2:])
+    bias, last = causal_bias(length, 0), torch.tensor([length - 1])
+    lower = LowerDecoder(tensors, facts, 2, in_place=False)
+    upper = UpperDecoder(tensors, facts, 2, in_place=False)
+    hidden, lower_rows, *_ = lower(inputs[None], positions, taps, bias, none[:2])
+    logits, upper_rows, *_ = upper(hidden, positions, taps, bias, last, none[2:])
     rows = torch.cat((lower_rows, upper_rows)).numpy()
     assert rows.shape == (facts.num_layers, 3, facts.num_heads, length)
     assert relative_l2(rows, reference.attention[:, taps.numpy()]) < TOLERANCE
@@ -76,11 +79,12 @@ def test_lower_layers_alone_hold_all_that_the_head_needs(tmp_path: Path) -> None
     tensors, facts = CheckpointTensors(tmp_path), plan.facts.text
     inputs = torch.randn(1, 5, facts.hidden_size, generator=torch.Generator().manual_seed(0))
     none = [(torch.zeros(1, facts.num_kv_heads, 0, facts.head_dim),) * 2] * facts.num_layers
-    positions, taps = torch.arange(5)[None], torch.tensor([4])
-    whole = LowerDecoder(tensors, facts, 3)(inputs, positions, taps, none)
-    split = LowerDecoder(tensors, facts, 2)(inputs, positions, taps, none[:2])
-    logits = UpperDecoder(tensors, facts, 2)(split[0], positions, taps, none[2:])[0]
-    head = LanguageHead(tensors, facts)(whole[0])
+    positions, last, bias = torch.arange(5)[None], torch.tensor([4]), causal_bias(5, 0)
+    whole = LowerDecoder(tensors, facts, 3, in_place=False)(inputs, positions, last, bias, none)
+    split = LowerDecoder(tensors, facts, 2, in_place=False)(inputs, positions, last, bias, none[:2])
+    upper = UpperDecoder(tensors, facts, 2, in_place=False)
+    logits = upper(split[0], positions, last, bias, last, none[2:])[0]
+    head = LanguageHead(tensors, facts)(whole[0], last)
     np.testing.assert_allclose(head.numpy(), logits.numpy(), rtol=1e-5, atol=1e-5)
 
 

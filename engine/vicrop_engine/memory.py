@@ -1,0 +1,60 @@
+"""What asking takes in memory, by arithmetic from an engine's manifest; tests hold it against the real thing.
+
+Weights are counted as their files: ONNX Runtime maps these, and keeps a repacked copy of about the same size
+instead of the pages where a kernel wants one.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from vicrop_engine.config import DecoderGeometry
+from vicrop_engine.manifest import EMBEDDINGS, Manifest
+
+FLOAT = 4
+ROOM = 128  # tokens of a question and an answer beside two pictures
+RUNTIME = 150 << 20  # Python, NumPy and ONNX Runtime before any engine
+LEAST_CACHE = 1 << 30
+VISION_SHARE = 8  # image embeds get one part in this many of the cache, prefixes the rest
+
+
+@dataclass(frozen=True)
+class AskMemory:
+    """Bytes while asking about one picture, and what at most is kept of other pictures by default."""
+
+    weights: int
+    kv_buffers: int
+    working: int
+    cache: int
+
+    @property
+    def peak(self) -> int:
+        """All of it with nothing kept of other pictures."""
+        return RUNTIME + self.weights + self.kv_buffers + self.working
+
+
+def ask_memory(manifest: Manifest) -> AskMemory:
+    """The memory of a rel-att ask with a question of usual length."""
+    tokens = 2 * manifest.vision.image_tokens + ROOM
+    weights = sum(entry.size for name, entry in manifest.files.items() if name != EMBEDDINGS)
+    working = _working_bytes(manifest, tokens)
+    return AskMemory(weights, kv_bytes(manifest.decoder, tokens), working, default_cache_bytes(manifest))
+
+
+def kv_bytes(decoder: DecoderGeometry, num_tokens: int) -> int:
+    """Keys and values of so many tokens in all layers, float32."""
+    return 2 * decoder.num_layers * decoder.num_kv_heads * decoder.head_dim * FLOAT * num_tokens
+
+
+def default_cache_bytes(manifest: Manifest) -> int:
+    """Room for one picture at least, and a gigabyte if that is more."""
+    one = kv_bytes(manifest.decoder, 2 * manifest.vision.image_tokens + 2 * ROOM)
+    return max(LEAST_CACHE, -(-one * VISION_SHARE // (VISION_SHARE - 1)))
+
+
+def _working_bytes(manifest: Manifest, tokens: int) -> int:
+    """The widest moments of a pass over a crop: scores of one layer, and some states of every new token."""
+    decoder, new = manifest.decoder, manifest.vision.image_tokens + ROOM
+    scores = decoder.num_heads * new * tokens
+    states = 12 * decoder.hidden_size * new
+    return FLOAT * (scores + states)

@@ -1,0 +1,62 @@
+"""Where the new tokens of one pass stand and what each may look at: positions and attention bias.
+
+Suffixes of one prefix may go through a pass side by side: each continues the prefix, blind to the others.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import pairwise
+
+import numpy as np
+import numpy.typing as npt
+
+Floats = npt.NDArray[np.float32]
+Ints = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class TokenBlock:
+    """The tokens of a prefix from `done` on, then suffixes of the lengths given, in this order.
+
+    `done` tokens of the prefix are in the KV buffers already.
+    """
+
+    done: int
+    prefix: int
+    suffixes: tuple[int, ...]
+
+    @property
+    def num_new(self) -> int:
+        """Tokens of this pass."""
+        return self.prefix - self.done + sum(self.suffixes)
+
+    @property
+    def total(self) -> int:
+        """Rows in use in the buffers after this pass."""
+        return self.done + self.num_new
+
+    @property
+    def ends(self) -> Ints:
+        """Index of each suffix's last token among the new tokens."""
+        return np.cumsum((self.prefix - self.done, *self.suffixes), dtype=np.int64)[1:] - 1
+
+    @property
+    def position_ids(self) -> Ints:
+        """[1, new]: every suffix goes on where the prefix ends."""
+        parts = [np.arange(self.done, self.prefix)]
+        parts += [np.arange(self.prefix, self.prefix + length) for length in self.suffixes]
+        return np.concatenate(parts).astype(np.int64)[None]
+
+    def bias(self) -> Floats:
+        """[1, 1, new, total]: 0 where a new token may look and -inf elsewhere."""
+        bias = np.zeros((self.num_new, self.total), np.float32)
+        if self.num_new > 1:
+            bias[:, self.done :] = np.triu(np.full((self.num_new, self.num_new), -np.inf, np.float32), 1)
+        for start, stop in self._spans():
+            bias[start:stop, self.prefix : self.done + start] = -np.inf
+        return bias[None, None]
+
+    def _spans(self) -> Iterator[tuple[int, int]]:
+        return pairwise(np.cumsum((self.prefix - self.done, *self.suffixes)).tolist())

@@ -1,0 +1,188 @@
+"""How the weight of a projection is stored and multiplied with: one class per way.
+
+Each turns a float weight [out, in] into the arrays of the file, and a product in the graph into the nodes
+that use them. Which weight gets which is decided in `precision.py`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+import onnx_ir as ir
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from vicrop_engine.errors import CheckpointError
+
+CONTRIB = "com.microsoft"
+Arrays = dict[str, NDArray[Any]]
+Values = Mapping[str, ir.Value]
+
+
+class Layout(Protocol):
+    """One way to store a weight."""
+
+    @property
+    def bits(self) -> float:
+        """Bits one weight takes in the file, scales included."""
+
+    def encode(self, weight: Tensor) -> Arrays:
+        """The arrays of a weight [out, in] by the ending of their names; `""` is the weight itself."""
+
+    def decode(self, arrays: Arrays) -> NDArray[np.float32]:
+        """The weight [in, out] that these arrays stand for."""
+
+    def nodes(self, x: ir.Value, stored: Values, size: tuple[int, int]) -> list[ir.Node]:
+        """Nodes for `x` [..., in] times the stored weight of `size` (in, out); the last gives the product."""
+
+
+@dataclass(frozen=True)
+class Whole:
+    """float32 [in, out], multiplied as it is."""
+
+    bits: float = 32
+
+    def encode(self, weight: Tensor) -> Arrays:
+        return {"": weight.to(torch.float32).t().contiguous().numpy()}
+
+    def decode(self, arrays: Arrays) -> NDArray[np.float32]:
+        return np.asarray(arrays[""], np.float32)
+
+    def nodes(self, x: ir.Value, stored: Values, size: tuple[int, int]) -> list[ir.Node]:
+        return [ir.node("MatMul", [x, stored[""]])]
+
+
+@dataclass(frozen=True)
+class Half:
+    """float16 [in, out], widened to float32 before the product."""
+
+    bits: float = 16
+
+    def encode(self, weight: Tensor) -> Arrays:
+        half = weight.to(torch.float16)
+        _demand_finite(half)
+        return {"": half.t().contiguous().numpy()}
+
+    def decode(self, arrays: Arrays) -> NDArray[np.float32]:
+        return np.asarray(arrays[""], np.float32)
+
+    def nodes(self, x: ir.Value, stored: Values, size: tuple[int, int]) -> list[ir.Node]:
+        widened = ir.node("Cast", [stored[""]], {"to": ir.DataType.FLOAT.value})
+        return [widened, ir.node("MatMul", [x, widened.outputs[0]])]
+
+
+@dataclass(frozen=True)
+class Bytes:
+    """int8 [in, out] with a scale per output; tokens become bytes as they come, each by its largest number.
+
+    The product is one of whole numbers: unsigned tokens around 128 times signed weights.
+    """
+
+    bits: float = 8
+
+    def encode(self, weight: Tensor) -> Arrays:
+        weight = weight.to(torch.float32)
+        scales = weight.abs().amax(1).clamp_min(torch.finfo(torch.float32).tiny) / 127
+        whole = torch.round(weight / scales.unsqueeze(1)).to(torch.int8)
+        return {"": whole.t().contiguous().numpy(), "_scales": scales.numpy()}
+
+    def decode(self, arrays: Arrays) -> NDArray[np.float32]:
+        return np.asarray(arrays[""] * arrays["_scales"], np.float32)
+
+    def nodes(self, x: ir.Value, stored: Values, size: tuple[int, int]) -> list[ir.Node]:
+        made: list[ir.Node] = []
+
+        def add(kind: str, *inputs: ir.Value, **attributes: Any) -> ir.Value:
+            made.append(ir.node(kind, list(inputs), attributes))
+            return made[-1].outputs[0]
+
+        def constant(array: NDArray[Any]) -> ir.Value:
+            return add("Constant", value=ir.tensor(array))
+
+        one, middle = constant(np.array(1, np.float32)), constant(np.array(128, np.uint8))
+        largest = add("ReduceMax", add("Abs", x), constant(np.array([-1])), keepdims=1)
+        scale = add("Max", add("Mul", largest, constant(_SHARE)), constant(_TINY))
+        quantised = add("QuantizeLinear", add("Div", x, scale), one, middle)
+        product = add("MatMulInteger", quantised, stored[""], middle)
+        widened = add("Cast", product, to=ir.DataType.FLOAT.value)
+        add("Mul", add("Mul", widened, scale), stored["_scales"])
+        return made
+
+
+@dataclass(frozen=True)
+class Blocks:
+    """4 or 8 bits with a scale per block of inputs, for MatMulNBits, which rounds tokens per block too."""
+
+    width: int
+    block: int = 128
+
+    @property
+    def bits(self) -> float:
+        return self.width + 32 / self.block
+
+    def encode(self, weight: Tensor) -> Arrays:
+        blocks = _blocks(weight.to(torch.float32), self.block)
+        scales = _scales4(blocks) if self.width == 4 else blocks.abs().amax(-1) / 127
+        scales = torch.where(scales.abs() < torch.finfo(torch.float32).tiny, 1.0, scales)
+        whole = _rounded(blocks, scales, self.width).add_(1 << (self.width - 1)).to(torch.uint8)
+        packed = whole[..., 0::2] | (whole[..., 1::2] << 4) if self.width == 4 else whole
+        return {"_packed": packed.numpy(), "_scales": scales.numpy()}
+
+    def decode(self, arrays: Arrays) -> NDArray[np.float32]:
+        packed, scales = arrays["_packed"], arrays["_scales"]
+        if self.width == 4:
+            packed = np.stack((packed & 15, packed >> 4), axis=-1).reshape(*packed.shape[:2], -1)
+        values = (packed.astype(np.float32) - (1 << (self.width - 1))) * scales[..., None]
+        return np.ascontiguousarray(values.reshape(len(values), -1).T)
+
+    def nodes(self, x: ir.Value, stored: Values, size: tuple[int, int]) -> list[ir.Node]:
+        sizes = {"K": size[0], "N": size[1], "bits": self.width, "block_size": self.block}
+        inputs = [x, stored["_packed"], stored["_scales"]]
+        return [ir.node("MatMulNBits", inputs, {**sizes, "accuracy_level": 4}, domain=CONTRIB)]
+
+
+_SHARE, _TINY = np.array(1 / 127, np.float32), np.array(1e-30, np.float32)
+_SHRINK = (0.92, 0.85)  # of the scale that holds a block's largest weight; a tighter one often costs less
+
+
+def _blocks(weight: Tensor, block: int) -> Tensor:
+    """[out, in] to [out, blocks, block], the last block filled up with zeros."""
+    missing = -weight.shape[1] % block
+    padded = torch.nn.functional.pad(weight, (0, missing)) if missing else weight
+    return padded.reshape(len(weight), -1, block)
+
+
+def _scales4(blocks: Tensor) -> Tensor:
+    """Scales [out, blocks] of whole numbers from -8 to 7, of the least squared error among a few.
+
+    The largest weight of a block becomes -8, the end that reaches further; so scales may be negative.
+    """
+    largest = blocks.gather(-1, blocks.abs().argmax(-1, keepdim=True)).squeeze(-1)
+    best = largest / -8
+    least = _error4(blocks, best)
+    for share in _SHRINK:
+        tried = largest * (share / -8)
+        error = _error4(blocks, tried)
+        best, least = torch.where(error < least, tried, best), torch.minimum(error, least)
+    return best
+
+
+def _error4(blocks: Tensor, scales: Tensor) -> Tensor:
+    scales = torch.where(scales == 0, 1.0, scales)
+    return _rounded(blocks, scales, 4).mul_(scales.unsqueeze(-1)).sub_(blocks).square_().sum(-1)
+
+
+def _rounded(blocks: Tensor, scales: Tensor, width: int) -> Tensor:
+    end = 1 << (width - 1)
+    return (blocks / scales.unsqueeze(-1)).round_().clamp_(-end, end - 1)
+
+
+def _demand_finite(half: Tensor) -> None:
+    if not bool(torch.isfinite(half).all()):
+        raise CheckpointError(
+            "a weight of the checkpoint is beyond float16's largest number, 65504; build with fp32 or int8"
+        )

@@ -1,0 +1,95 @@
+"""Descriptions of weights: right in shape and name, never read, never taken for one another."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+
+from tests.checkpoints import CheckpointSpec, write_checkpoint
+from vicrop_export.checkpoint import locate
+from vicrop_export.described import DescribedTensors, sources
+from vicrop_export.exported import ExportedGraph, export_described
+from vicrop_export.graph_writer import write_graph
+from vicrop_export.graphs import graph_modules
+from vicrop_export.parity import open_whole
+from vicrop_export.plan import Plan, make_plan
+from vicrop_export.precision import PRECISIONS
+from vicrop_export.quiet import quiet
+
+SPEC = CheckpointSpec(seed=3, hidden=32, layers=2, vision_hidden=16, vision_layers=2, image_size=56)
+
+
+@pytest.fixture(scope="module")
+def plan(tmp_path_factory: pytest.TempPathFactory) -> Plan:
+    directory = write_checkpoint(tmp_path_factory.mktemp("checkpoint"), SPEC)
+    with quiet():
+        return make_plan(locate(directory), name="x", layers=(0,), precision="fp32", target="cpu")
+
+
+@pytest.fixture(scope="module")
+def tensors(plan: Plan) -> DescribedTensors:
+    return DescribedTensors(plan.checkpoint.directory)
+
+
+@pytest.fixture(scope="module")
+def upper(plan: Plan, tensors: DescribedTensors) -> ExportedGraph:
+    with quiet():
+        return next(
+            export_described(*graph)
+            for graph in graph_modules(tensors, plan.facts, 1)
+            if graph[0] == "decoder_upper"
+        )
+
+
+def test_a_described_projection_takes_no_memory(tensors: DescribedTensors) -> None:
+    one, other = (tensors.projection(f"language_model.layers.{i}.mlp.up_proj", bias=False) for i in (0, 1))
+    assert one.weight.shape == (32, 64)
+    assert one.weight.untyped_storage().nbytes() == 4
+    assert one.weight[0, 0] != other.weight[0, 0]
+
+
+def test_every_projection_of_a_graph_is_described_once(
+    plan: Plan, tensors: DescribedTensors, upper: ExportedGraph
+) -> None:
+    module = next(m for name, m, _ in graph_modules(tensors, plan.facts, 1) if name == "decoder_upper")
+    assert upper.described == sources(module)
+    assert len(set(upper.described.values())) == 8  # q, k, v, o, gate, up, down and the language head
+    assert "lm_head.weight" in upper.described.values()
+
+
+def test_the_exported_graph_is_small_whatever_the_model(upper: ExportedGraph) -> None:
+    assert upper.proto.ByteSize() < 100_000
+
+
+@pytest.mark.parametrize("precision", PRECISIONS)
+def test_written_weights_are_the_checkpoints_own(
+    precision: str, plan: Plan, tensors: DescribedTensors, upper: ExportedGraph, tmp_path: Path
+) -> None:
+    path, heard = tmp_path / "decoder_upper.onnx", []
+    rules = PRECISIONS[precision]
+    write_graph(
+        upper.model(), upper.described, tensors, rules.layout, path, lambda name, _: heard.append(name)
+    )
+    assert sorted(heard) == sorted(upper.described.values())
+    assert open_whole(path).get_outputs()[0].name == "logits"
+    stored = {item.name: onnx.numpy_helper.to_array(item) for item in onnx.load(path).graph.initializer}
+    for parameter, source in upper.described.items():
+        layout = rules.layout(source)
+        wanted = layout.encode(tensors.get(source))
+        for ending, array in wanted.items():
+            np.testing.assert_array_equal(stored[parameter + ending], array)
+
+
+def test_tied_embeddings_are_the_language_head(tmp_path: Path) -> None:
+    directory = write_checkpoint(tmp_path, replace(SPEC, tie_word_embeddings=True))
+    with quiet():
+        plan = make_plan(locate(directory), name="x", layers=(1,), precision="fp32", target="cpu")
+    name, module, _ = list(graph_modules(DescribedTensors(directory), plan.facts, 2))[-1]
+    assert (name, sources(module)) == (
+        "decoder_upper",
+        {"vocabulary.weight": "language_model.embed_tokens.weight"},
+    )

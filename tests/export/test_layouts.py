@@ -1,0 +1,87 @@
+"""Each way to store a weight: what is stored stands for the weight, and the graph computes with just that."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import onnx_ir as ir
+import onnxruntime
+import pytest
+import torch
+
+from vicrop_engine.errors import CheckpointError
+from vicrop_export.layouts import CONTRIB, Arrays, Blocks, Bytes, Half, Layout, Whole
+
+# Largest relative L2 distance of the stored weight, and of a product with rounded tokens, on normal noise.
+LAYOUTS: dict[str, tuple[Layout, float, float]] = {
+    "fp32": (Whole(), 0.0, 1e-6),
+    "fp16": (Half(), 4e-4, 1e-6),
+    "int8": (Bytes(), 0.012, 0.012),
+    "8 bits in blocks": (Blocks(8), 0.009, 0.012),
+    "4 bits in blocks": (Blocks(4), 0.11, 0.012),
+    "4 bits in small blocks": (Blocks(4, 32), 0.09, 0.012),
+}
+
+
+def product(layout: Layout, arrays: Arrays, x: np.ndarray, num_out: int) -> np.ndarray:
+    """What ONNX Runtime computes with the layout's nodes."""
+    source = ir.Value(name="x", shape=ir.Shape(["rows", x.shape[1]]), type=ir.TensorType(ir.DataType.FLOAT))
+    stored = {
+        ending: ir.Value(name=f"w{ending}", const_value=ir.tensor(array, name=f"w{ending}"))
+        for ending, array in arrays.items()
+    }
+    nodes = layout.nodes(source, stored, (x.shape[1], num_out))
+    result = nodes[-1].outputs[0]
+    result.name, result.type = "y", ir.TensorType(ir.DataType.FLOAT)
+    graph = ir.Graph(
+        [source],
+        [result],
+        nodes=nodes,
+        initializers=list(stored.values()),
+        opset_imports={"": 18, CONTRIB: 1},
+        name="product",
+    )
+    model = ir.to_proto(ir.Model(graph, ir_version=10)).SerializeToString()
+    session = onnxruntime.InferenceSession(model, providers=["CPUExecutionProvider"])
+    return np.asarray(session.run(["y"], {"x": x})[0])
+
+
+def distance(got: np.ndarray, wanted: np.ndarray) -> float:
+    return float(np.linalg.norm(got - wanted) / np.linalg.norm(wanted))
+
+
+@pytest.mark.parametrize("size", [(128, 48), (200, 33), (256, 64)], ids=str)
+@pytest.mark.parametrize("kind", LAYOUTS)
+def test_the_graph_multiplies_with_the_stored_weight(kind: str, size: tuple[int, int]) -> None:
+    layout, of_weight, of_product = LAYOUTS[kind]
+    num_in, num_out = size
+    weight = torch.randn(num_out, num_in, generator=torch.Generator().manual_seed(1))
+    arrays = layout.encode(weight)
+    decoded = layout.decode(arrays)[:num_in]
+    assert decoded.shape == (num_in, num_out)
+    assert distance(decoded, weight.t().numpy()) <= of_weight
+    for rows in (1, 7):
+        x = np.random.default_rng(rows).standard_normal((rows, num_in), np.float32)
+        assert distance(product(layout, arrays, x, num_out), x @ decoded) <= of_product
+
+
+@pytest.mark.parametrize("kind", LAYOUTS)
+def test_half_precision_checkpoints_and_zeros_are_stored_exactly_where_they_can_be(kind: str) -> None:
+    layout = LAYOUTS[kind][0]
+    arrays = layout.encode(torch.zeros(32, 128, dtype=torch.bfloat16))
+    assert not layout.decode(arrays).any()
+    assert all(np.isfinite(array.astype(np.float64)).all() for array in arrays.values())
+
+
+def test_the_bits_a_layout_says_are_those_it_takes() -> None:
+    weight = torch.randn(64, 256)
+    for layout, _, _ in LAYOUTS.values():
+        stored = sum(array.nbytes for array in layout.encode(weight).values())
+        scales_per_output = 4 * 64 if isinstance(layout, Bytes) else 0
+        assert stored - scales_per_output == layout.bits * weight.numel() / 8
+
+
+def test_a_weight_beyond_float16_is_refused_with_the_way_out(tmp_path: Path) -> None:
+    with pytest.raises(CheckpointError, match="65504; build with fp32 or int8"):
+        Half().encode(torch.full((2, 2), 1e5))
