@@ -144,10 +144,12 @@ def llava_config(spec: CheckpointSpec, tokenizer: Tokenizer) -> LlavaConfig:
         tie_word_embeddings=spec.tie_word_embeddings,
     )
     layers = spec.feature_layer if isinstance(spec.feature_layer, int) else list(spec.feature_layer)
+    image_token = tokenizer.token_to_id("<image>")
+    assert image_token is not None, "the tokenizer was made with it"
     return LlavaConfig(
         vision_config=vision,
         text_config=text,
-        image_token_index=tokenizer.token_to_id("<image>"),
+        image_token_index=image_token,
         vision_feature_layer=layers,
         vision_feature_select_strategy=spec.strategy,
         tie_word_embeddings=spec.tie_word_embeddings,
@@ -175,7 +177,8 @@ def _random_tensor(name: str, shape: torch.Size, generator: torch.Generator) -> 
     if "embed" in name and "patch" not in name:
         return noise
     gain = 1.5 if "q_proj" in name or "k_proj" in name else 1.0
-    return gain * noise / shape[1:].numel() ** 0.5
+    scaled: torch.Tensor = gain * noise / shape[1:].numel() ** 0.5
+    return scaled
 
 
 def _config_document(config: LlavaConfig, spec: CheckpointSpec) -> dict[str, Any]:
@@ -226,7 +229,7 @@ def _write_weights(directory: Path, state: dict[str, torch.Tensor], spec: Checkp
     if spec.shards == 1:
         save_file(named, directory / "model.safetensors", metadata={"format": "pt"})
         return
-    weight_map = {}
+    weight_map: dict[str, str] = {}
     for index in range(spec.shards):
         file = f"model-{index + 1:05d}-of-{spec.shards:05d}.safetensors"
         part = {name: named[name] for name in sorted(named)[index :: spec.shards]}

@@ -21,7 +21,8 @@ TIED = {"lm_head.weight": "language_model.embed_tokens.weight"}
 def streamed_model(tensors: CheckpointTensors) -> Any:
     """The checkpoint as transformers' LlavaForConditionalGeneration, in float32 with eager attention.
 
-    Raises CheckpointError when transformers refuses the configuration or a tensor is missing.
+    Raises CheckpointError when transformers refuses the configuration, or when a tensor is missing or of
+    another shape.
     """
     from transformers import LlavaConfig, LlavaForConditionalGeneration
 
@@ -37,9 +38,9 @@ def streamed_model(tensors: CheckpointTensors) -> Any:
         ) from error
     _fill_buffers(model)
     tied = bool(config.tie_word_embeddings)
+    _demand_tensors(model, tied, tensors)
     for path, part in model.named_modules():
         names = {key: stored_name(f"{path}.{key}", tied) for key, _ in part.named_parameters(recurse=False)}
-        _demand_shapes(part, names, tensors)
         if names:
             _stream(part, names, tensors)
     return model.eval()
@@ -66,13 +67,20 @@ def _stream(part: nn.Module, names: dict[str, str], tensors: CheckpointTensors) 
     part.register_forward_hook(let_go)
 
 
-def _demand_shapes(part: nn.Module, names: dict[str, str], tensors: CheckpointTensors) -> None:
-    for key, name in names.items():
-        wanted = tuple(part.get_parameter(key).shape)
-        if tensors.shape(name) != wanted:
+def _demand_tensors(model: nn.Module, tied: bool, tensors: CheckpointTensors) -> None:
+    """Before any of it runs: a checkpoint of the wrong files is told in seconds, not at its last layer."""
+    wanted = {stored_name(path, tied): tuple(value.shape) for path, value in model.named_parameters()}
+    missing = [name for name in wanted if name not in tensors]
+    if missing:
+        raise CheckpointError(
+            f"{tensors.directory}: {len(missing)} tensors are missing, the first is {missing[0]!r}; "
+            "wanted a complete LLaVA checkpoint"
+        )
+    for name, shape in wanted.items():
+        if tensors.shape(name) != shape:
             raise CheckpointError(
-                f"{tensors.directory}: tensor {name!r} has the shape {tensors.shape(name)}, and config.json "
-                f"asks for {wanted}; the files are not from one checkpoint"
+                f"{tensors.directory}: tensor {name!r} is {tensors.shape(name)} and config.json makes it "
+                f"{shape}; the files are not from one checkpoint"
             )
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -44,9 +45,10 @@ class PublishedFlow:
     """One checkpoint directory, answered as the published code answers."""
 
     def __init__(self, checkpoint: Path) -> None:
-        self.model = LlavaForConditionalGeneration.from_pretrained(
+        model: Any = LlavaForConditionalGeneration.from_pretrained(
             checkpoint, dtype=torch.float32, attn_implementation="eager"
-        ).eval()
+        )
+        self.model = model.eval()
         self.processor = load_processor(checkpoint)
 
     def ask(
@@ -68,7 +70,7 @@ class PublishedFlow:
         """Greedy new token ids, without the end token."""
         inputs = self.inputs(prompt, images)
         ids = self.model.generate(**inputs, max_new_tokens=max_new_tokens, do_sample=False)
-        new = ids[0, inputs["input_ids"].shape[1] :].tolist()
+        new: list[int] = ids[0, inputs["input_ids"].shape[1] :].tolist()
         end = self.model.generation_config.eos_token_id
         return new[:-1] if new and new[-1] == end else new
 
@@ -84,7 +86,8 @@ class PublishedFlow:
 
     def inputs(self, prompt: str, images: list[Image.Image]) -> BatchFeature:
         """The processor's tensors for one prompt and its images."""
-        return self.processor(text=prompt, images=images, return_tensors="pt")
+        made: BatchFeature = self.processor(text=prompt, images=images, return_tensors="pt")
+        return made
 
     def text(self, tokens: list[int]) -> str:
         """The tokens as an answer."""
@@ -100,7 +103,7 @@ def load_processor(checkpoint: Path) -> LlavaProcessor:
         document = json.loads((checkpoint / "preprocessor_config.json").read_text(encoding="utf-8"))
     pads = document["image_processor_type"].startswith("Llava")
     kind = LlavaImageProcessorPil if pads else CLIPImageProcessorPil
-    return LlavaProcessor(
+    return LlavaProcessor(  # type: ignore[no-untyped-call]
         image_processor=kind.from_dict(document),
         tokenizer=AutoTokenizer.from_pretrained(checkpoint),
         patch_size=settings["patch_size"],
