@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import onnx_ir as ir
+from onnx_ir.passes.common import RemoveUnusedOpsetsPass
 
 from vicrop_engine.errors import BuildError
 from vicrop_export.external_data import ExternalData
@@ -41,6 +42,7 @@ def write_graph(
             elif value.const_value is not None:
                 value.const_value = data.add(name, value.const_value.numpy())
     share(model)
+    RemoveUnusedOpsetsPass()(model)
     ir.save(model, path)
 
 

@@ -1,10 +1,11 @@
-"""Small checkpoints to spoil, and the ways to spoil them."""
+"""Small checkpoints to spoil, the ways to spoil them, and builds that skip the slow step."""
 
 from __future__ import annotations
 
 import json
 import shutil
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,13 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from tests.checkpoints import CheckpointSpec, write_checkpoint, write_json
+from tests.engines import STRETCH_168, built
+from vicrop_export import build
+from vicrop_export.described import DescribedTensors
+from vicrop_export.exported import ExportedGraph, export_described
+from vicrop_export.graphs import graph_modules
+from vicrop_export.llava_config import read_facts
+from vicrop_export.quiet import quiet
 
 SMALL = CheckpointSpec(hidden=32, layers=2, vision_hidden=16, vision_layers=2, image_size=56)
 Tensors = dict[str, torch.Tensor]
@@ -27,6 +35,22 @@ def _pristine(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def checkpoint(_pristine: Path, tmp_path: Path) -> Path:
     """A whole small checkpoint of this test's own, in one safetensors file."""
     return Path(shutil.copytree(_pristine, tmp_path / "checkpoint"))
+
+
+@cache
+def exported(target: str = "cpu") -> dict[str, ExportedGraph]:
+    """The graphs of STRETCH_168 cut where its engine is cut, exported once for all tests."""
+    made = built(STRETCH_168)
+    tensors, facts = DescribedTensors(made.checkpoint), read_facts(made.checkpoint)
+    modules = graph_modules(tensors, facts, made.manifest.decoder.num_lower_layers, target)
+    with quiet():
+        return {graph[0]: export_described(*graph) for graph in modules}
+
+
+@pytest.fixture
+def quick_export(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Builds of STRETCH_168 with its usual cut need not export; all else of a build is real."""
+    monkeypatch.setattr(build, "export_described", lambda name, *_: exported()[name])
 
 
 def edit_json(path: Path, change: Callable[[dict[str, Any]], object]) -> None:

@@ -8,22 +8,28 @@ from collections.abc import Callable
 from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from tokenizers import Tokenizer
 
 from tests.engines import STRETCH_168, Built, built
 from tests.export.conftest import SMALL
 from vicrop_engine.config import Preprocessing, parse
 from vicrop_engine.errors import CheckpointError, LayerError, NoSpaceError, ParityError, SettingError
-from vicrop_engine.manifest import REQUIRED, hash_file, read_manifest, verify_files
-from vicrop_export import build, parity, staging
+from vicrop_engine.manifest import GRAPHS, REQUIRED, hash_file, read_manifest, verify_files
+from vicrop_export import agreement, build, parity, staging
 from vicrop_export.build import build_engine
 from vicrop_export.checkpoint import locate
+from vicrop_export.described import DescribedTensors
+from vicrop_export.exported import ExportedGraph
+from vicrop_export.graph_writer import write_graph
 from vicrop_export.parity import check_parity, relative_l2
 from vicrop_export.plan import Plan, make_plan
+from vicrop_export.precision import PRECISIONS
 from vicrop_export.processor import read_preprocessing
 from vicrop_export.quiet import quiet
 from vicrop_export.reference import Reference, run_reference
@@ -51,19 +57,21 @@ def plan(made: Built) -> Plan:
 def reference(plan: Plan) -> Reference:
     """What transformers makes of the probe."""
     with quiet():
-        return run_reference(plan.checkpoint.directory, plan.probe())
+        return run_reference(CheckpointTensors(plan.checkpoint.directory), plan.probe())
 
 
 def test_the_figures_are_of_float32_and_not_of_a_thing_with_itself(made: Built) -> None:
-    figures = made.manifest.parity
-    for figure in (figures.image_embeds, figures.attention, figures.logits):
-        assert 0 < figure < LIMIT / 10
+    for figures in (made.manifest.parity, made.manifest.float32_parity):
+        assert figures is not None
+        for figure in (figures.image_embeds, figures.attention, figures.logits):
+            assert 0 < figure < LIMIT / 10
 
 
 def test_the_manifest_is_the_plan_and_the_files(made: Built, plan: Plan) -> None:
     manifest = read_manifest(made.engine)
     assert manifest == made.manifest
-    assert manifest == plan.manifest(manifest.parity, (2,), manifest.files)
+    assert manifest.float32_parity is not None
+    assert manifest == plan.manifest(manifest.parity, (2,), manifest.files, manifest.float32_parity)
     assert manifest.versions["vicrop-engine"] == version("vicrop-engine")
     assert set(manifest.files) == {path.name for path in made.engine.iterdir()} - {"manifest.json"}
     assert set(REQUIRED) < set(manifest.files)
@@ -129,24 +137,43 @@ def test_relative_l2_is_what_it_says() -> None:
         assert relative_l2(np.array([3.0, bad], np.float32), wanted) == np.inf
 
 
-def test_wrong_graphs_become_no_engine(made: Built, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """One entry of one weight is moved in the export only; the engine that was there stays."""
-    output = Path(shutil.copytree(made.engine, tmp_path / "deep" / "engine"))
-    before = {path.name: hash_file(path) for path in output.iterdir()}
-    get = CheckpointTensors.get
-    seen = []
+class Wrong(DescribedTensors):
+    """The checkpoint with one entry of one weight moved."""
 
-    def wrong(tensors: CheckpointTensors, name: str) -> Any:
-        tensor = get(tensors, name)
+    def stored(self, name: str) -> torch.Tensor:
+        tensor = super().stored(name)
         if name == "language_model.layers.3.mlp.down_proj.weight":
-            seen.append(name)
+            tensor = tensor.clone()
             tensor[0, 0] += 0.5
         return tensor
 
-    monkeypatch.setattr(CheckpointTensors, "get", wrong)
+
+@pytest.mark.usefixtures("quick_export")
+@pytest.mark.parametrize("step", ["comparing with transformers", "comparing what was written"])
+def test_wrong_graphs_become_no_engine(
+    step: str, made: Built, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Wrong before or only once they are files: each comparison finds it, and the old engine stays."""
+    output = Path(shutil.copytree(made.engine, tmp_path / "deep" / "engine"))
+    before = {path.name: hash_file(path) for path in output.iterdir()}
+    wrong = Wrong(made.checkpoint)
+    on_checkpoint = ExportedGraph.on_checkpoint
+    if step == "comparing with transformers":
+        monkeypatch.setattr(ExportedGraph, "on_checkpoint", lambda graph, _: on_checkpoint(graph, wrong))
+    else:
+        monkeypatch.setattr(
+            build, "write_graph", lambda model, names, _, *rest: write_graph(model, names, wrong, *rest)
+        )
+    stages: list[str] = []
     with pytest.raises(ParityError, match="the exported graphs' logits are") as caught:
-        build_engine(made.checkpoint, output, name="llava-signs", force=True)
-    assert seen
+        build_engine(
+            made.checkpoint,
+            output,
+            name="llava-signs",
+            force=True,
+            progress=lambda stage, _: stages.append(stage),
+        )
+    assert stages[-1] == step
     assert caught.value.exit_code == 1
     assert {path.name: hash_file(path) for path in output.iterdir()} == before
     assert list(output.parent.iterdir()) == [output]
@@ -159,7 +186,7 @@ def no_export(monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(*_: Any) -> None:
         pytest.fail("no graph was to be exported")
 
-    monkeypatch.setattr(build, "export_graphs", fail)
+    monkeypatch.setattr(build, "export_described", fail)
 
 
 @pytest.mark.usefixtures("no_export")
@@ -167,9 +194,9 @@ def no_export(monkeypatch: pytest.MonkeyPatch) -> None:
     ("settings", "error", "words"),
     [
         (
-            {"precision": "int4"},
+            {"precision": "int3"},
             SettingError,
-            "precision 'int4' cannot be built by this version; wanted fp32",
+            "precision 'int3' cannot be built by this version; wanted fp32, fp16, int8, int4",
         ),
         ({"target": "cuda"}, SettingError, "target 'cuda' cannot be built by this version; wanted cpu"),
         ({"layers": 4}, LayerError, "count from 0 to 3"),
@@ -208,31 +235,51 @@ def test_a_checkpoint_that_transformers_cannot_load_leaves_nothing(checkpoint: P
     assert list(tmp_path.iterdir()) == [checkpoint]
 
 
-def test_progress_rises_and_ends(made: Built, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def copy(
-        _tensors: Any, _facts: Any, _lower: int, directory: Path, started: Callable[[str], None]
-    ) -> None:
-        for name in ("vision", "decoder_lower", "decoder_upper"):
-            started(name)
-            for path in made.engine.glob(f"{name}.onnx*"):
-                shutil.copy(path, directory)
-
-    monkeypatch.setattr(build, "export_graphs", copy)
+@pytest.mark.usefixtures("quick_export")
+@pytest.mark.parametrize("precision", PRECISIONS)
+def test_progress_rises_and_ends(
+    precision: str, made: Built, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(agreement, "MOST", 1)  # question is enough here
     told: list[tuple[str, float]] = []
     build_engine(
         made.checkpoint,
         tmp_path / "engine",
         name="llava-signs",
+        precision=precision,
         progress=lambda stage, share: told.append((stage, share)),
     )
     shares = [share for _, share in told]
     assert shares == sorted(set(shares))
     assert (shares[0], shares[-1]) == (0.0, 1.0)
-    assert [stage for stage, _ in told if stage.startswith("exporting")] == [
-        "exporting vision",
-        "exporting decoder_lower",
-        "exporting decoder_upper",
+    stages = [stage.split(":")[0].split(",")[0] for stage, _ in told]
+    assert list(dict.fromkeys(stages)) == [
+        "reading the checkpoint",
+        "running transformers on a probe",
+        *(f"exporting {graph}" for graph in GRAPHS),
+        "comparing with transformers",
+        *(f"writing {graph}" for graph in GRAPHS),
+        "comparing what was written",
+        "hashing",
+        *([] if precision == "fp32" else ["comparing answers with float32"]),
+        "done",
     ]
+
+
+@pytest.mark.parametrize("precision", PRECISIONS)
+def test_the_space_asked_for_is_what_the_weights_take(
+    precision: str, made: Built, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Refused by one byte, whatever the precision."""
+    tensors = CheckpointTensors(made.checkpoint)
+    needed = build.num_weight_bytes(tensors, precision)
+    if precision == "fp32":
+        assert needed == 4 * sum(tensors.get(name).numel() for name in tensors.names())
+    monkeypatch.setattr(staging.shutil, "disk_usage", lambda _: SimpleNamespace(free=needed - 1))
+    with pytest.raises(NoSpaceError):
+        build_engine(made.checkpoint, tmp_path / "engine", name="x", precision=precision)
+    monkeypatch.setattr(staging.shutil, "disk_usage", lambda _: SimpleNamespace(free=needed))
+    staging.demand_space(tmp_path / "engine", needed)
 
 
 def test_the_limit_is_the_published_one() -> None:

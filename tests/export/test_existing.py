@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -37,21 +36,11 @@ def no_work(made: Built, monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(*_: Any) -> None:
         pytest.fail("nothing was to be built")
 
-    for name in ("run_reference", "export_graphs", "check_parity", "demand_space"):
+    for name in (
+        *("demand_space", "run_reference", "export_described", "check_exported"),
+        *("write_graphs", "check_written", "measure_agreement"),
+    ):
         monkeypatch.setattr(build, name, fail)
-
-
-@pytest.fixture
-def quick_graphs(made: Built, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Graphs are copied from an engine built before; all else of a build is real, the comparison included."""
-
-    def copy(
-        _tensors: Any, _facts: Any, _lower: int, directory: Path, _started: Callable[[str], None]
-    ) -> None:
-        for path in made.engine.glob("*.onnx*"):
-            shutil.copy(path, directory)
-
-    monkeypatch.setattr(build, "export_graphs", copy)
 
 
 def build_again(output: Path, *, name: str = "llava-signs", **settings: Any) -> Manifest:
@@ -160,7 +149,7 @@ def test_a_missing_file_is_told(engine: Path) -> None:
         build_again(engine)
 
 
-@pytest.mark.usefixtures("quick_graphs")
+@pytest.mark.usefixtures("quick_export")
 @pytest.mark.parametrize("spoil", ["another", "damaged", "no manifest", "whole"])
 def test_force_replaces_any_engine(spoil: str, engine: Path, tmp_path: Path) -> None:
     if spoil == "another":
@@ -178,7 +167,7 @@ def test_force_replaces_any_engine(spoil: str, engine: Path, tmp_path: Path) -> 
     assert list(tmp_path.iterdir()) == [engine]
 
 
-@pytest.mark.usefixtures("quick_graphs")
+@pytest.mark.usefixtures("quick_export")
 def test_an_empty_directory_is_filled(tmp_path: Path) -> None:
     (tmp_path / "engine").mkdir()
     assert build_again(tmp_path / "engine") == read_manifest(tmp_path / "engine")

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+import tempfile
+from collections.abc import Callable, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -10,17 +11,21 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import onnx
-import onnxruntime
 import pytest
 import torch
 
 from tests.engines import STRETCH_168, built
+from tests.export.conftest import exported
 from vicrop_engine.manifest import GRAPHS
-from vicrop_export.decoder_graph import LanguageHead, LowerDecoder, UpperDecoder
+from vicrop_export.decoder_graph import LanguageHead, LowerDecoder, UpperDecoder, causal_bias
+from vicrop_export.described import DescribedTensors
+from vicrop_export.exported import export_described
+from vicrop_export.graph_writer import write_graph
 from vicrop_export.graphs import head_interface
 from vicrop_export.llava_config import LlavaFacts, read_facts
-from vicrop_export.onnx_export import OPSET, export_graph
-from vicrop_export.parity import relative_l2
+from vicrop_export.onnx_export import OPSET
+from vicrop_export.parity import open_whole, relative_l2
+from vicrop_export.precision import PRECISIONS
 from vicrop_export.quiet import quiet
 from vicrop_export.tensors import CheckpointTensors
 from vicrop_export.vision_graph import VisionTower
@@ -28,7 +33,10 @@ from vicrop_export.vision_graph import VisionTower
 Arrays = dict[str, npt.NDArray[Any]]
 # The same float32 sums in another order move these figures by up to 2e-6.
 TOLERANCE = 1e-5
-LENGTHS = {"seq", "past", "total"}
+LENGTHS = {"seq", "past", "total", "capacity"}
+SPARE = 5  # rows of a buffer beyond those in use
+FLAVOURS = ("in place", "standard")
+FUSED = {"GroupQueryAttention", "RotaryEmbedding", "FusedMatMul"}
 CUTS = {"decoder_lower": (0, 2), "decoder_upper": (2, 4)}
 # Tokens in the cache, new tokens, and the positions whose attention is read.
 PASSES: dict[str, tuple[int, int, list[int]]] = {
@@ -55,19 +63,37 @@ def facts() -> LlavaFacts:
 
 
 @cache
-def modules() -> dict[str, torch.nn.Module]:
+def modules(flavour: str) -> dict[str, torch.nn.Module]:
     """The torch modules the graphs were made from."""
+    in_place = flavour == "in place"
     return {
         "vision": VisionTower(tensors(), facts().vision),
-        "decoder_lower": LowerDecoder(tensors(), facts().text, 2),
-        "decoder_upper": UpperDecoder(tensors(), facts().text, 2),
+        "decoder_lower": LowerDecoder(tensors(), facts().text, 2, in_place=in_place),
+        "decoder_upper": UpperDecoder(tensors(), facts().text, 2, in_place=in_place),
     }
 
 
 @cache
-def session(name: str, directory: Path | None = None) -> Any:
-    path = (directory or built(STRETCH_168).engine) / f"{name}.onnx"
-    return onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+def _folder() -> tempfile.TemporaryDirectory[str]:
+    return tempfile.TemporaryDirectory(prefix="vicrop-graphs-")
+
+
+@cache
+def directory(flavour: str) -> Path:
+    """The engine, or the same graphs as a target gets them whose buffers are not written in place."""
+    if flavour == "in place":
+        return built(STRETCH_168).engine
+    for name, graph in exported("any").items():
+        path = Path(_folder().name) / f"{name}.onnx"
+        write_graph(
+            graph.model(), graph.described, tensors(), PRECISIONS["fp32"].layout, path, lambda *_: None
+        )
+    return Path(_folder().name)
+
+
+@cache
+def session(name: str, flavour: str) -> Any:
+    return open_whole(directory(flavour) / f"{name}.onnx")
 
 
 def axes_of(values: Sequence[Any]) -> dict[str, list[int | str]]:
@@ -82,88 +108,106 @@ def key_values(stem: str, layers: Sequence[int]) -> list[str]:
     return [f"{stem}.{layer}.{part}" for layer in layers for part in ("key", "value")]
 
 
+@pytest.mark.parametrize("flavour", FLAVOURS)
 @pytest.mark.parametrize("name", CUTS)
-def test_names_and_axes_of_the_decoders(name: str) -> None:
+def test_names_and_axes_of_the_decoders(name: str, flavour: str) -> None:
     decoder = built(STRETCH_168).manifest.decoder
     assert (decoder.num_lower_layers, decoder.num_layers) == (2, 4)
     layers = range(*CUTS[name])
     lower = name == "decoder_lower"
-    cached: list[int | str] = [1, decoder.num_kv_heads, "past", decoder.head_dim]
-    grown: list[int | str] = [1, decoder.num_kv_heads, "total", decoder.head_dim]
+    come, go = ("capacity", "capacity") if flavour == "in place" else ("past", "total")
+    cached: list[int | str] = [1, decoder.num_kv_heads, come, decoder.head_dim]
+    grown: list[int | str] = [1, decoder.num_kv_heads, go, decoder.head_dim]
     hidden: list[int | str] = [1, "seq", decoder.hidden_size]
-    assert axes_of(session(name).get_inputs()) == {
+    graph = session(name, flavour)
+    assert axes_of(graph.get_inputs()) == {
         "inputs_embeds" if lower else "hidden_states": hidden,
         "position_ids": [1, "seq"],
         "tap_positions": ["rows"],
+        "attention_bias": [1, 1, "seq", "total"],
+        **({} if lower else {"answer_position": [1]}),
         **dict.fromkeys(key_values("past_key_values", layers), cached),
     }
-    assert axes_of(session(name).get_outputs()) == {
+    assert axes_of(graph.get_outputs()) == {
         **({"hidden_states": hidden} if lower else {"logits": [1, decoder.vocab_size]}),
         "attention": [len(layers), "rows", decoder.num_heads, "total"],
         **dict.fromkeys(key_values("present", layers), grown),
     }
-    kinds = {value.name: value.type for value in session(name).get_inputs()}
-    assert {kinds.pop("position_ids"), kinds.pop("tap_positions")} == {"tensor(int64)"}
+    kinds = {value.name: value.type for value in graph.get_inputs()}
+    whole = {"position_ids", "tap_positions"} | (set() if lower else {"answer_position"})
+    assert {kinds.pop(value) for value in whole} == {"tensor(int64)"}
     assert set(kinds.values()) == {"tensor(float)"}
 
 
 def test_names_and_axes_of_the_tower() -> None:
     vision, decoder = built(STRETCH_168).manifest.vision, built(STRETCH_168).manifest.decoder
-    side = vision.image_size
-    assert axes_of(session("vision").get_inputs()) == {"pixel_values": ["images", 3, side, side]}
-    assert axes_of(session("vision").get_outputs()) == {
+    side, graph = vision.image_size, session("vision", "in place")
+    assert axes_of(graph.get_inputs()) == {"pixel_values": ["images", 3, side, side]}
+    assert axes_of(graph.get_outputs()) == {
         "image_embeds": ["images", vision.image_tokens, decoder.hidden_size]
     }
 
 
+@pytest.mark.parametrize("flavour", FLAVOURS)
 @pytest.mark.parametrize("name", GRAPHS)
-def test_no_output_is_quadratic_in_a_length(name: str) -> None:
+def test_no_output_is_quadratic_in_a_length(name: str, flavour: str) -> None:
     """Attention leaves a graph only in the rows that were asked for."""
-    for output, shape in axes_of(session(name).get_outputs()).items():
+    for output, shape in axes_of(session(name, flavour).get_outputs()).items():
         assert len(LENGTHS & set(shape)) <= 1, output
     if name in CUTS:
         past, new = 6, 11
-        for output, value in run(name, *feeds(name, past, new, [10])).items():
-            assert sum(size in (past, new, past + new) for size in value.shape) <= 1, output
+        lengths = (past, new, past + new, past + new + SPARE)
+        arrays, _ = feeds(name, flavour, past, new, [10])
+        for output, value in run(name, flavour, arrays).items():
+            assert sum(size in lengths for size in value.shape) <= 1, output
 
 
-def feeds(name: str, past: int, new: int, taps: list[int]) -> tuple[Arrays, tuple[Any, ...]]:
-    """The same random inputs for the graph and for the module."""
+def feeds(name: str, flavour: str, past: int, new: int, taps: list[int]) -> tuple[Arrays, tuple[Any, ...]]:
+    """The same random inputs for the graph and for the module; in buffers what lies beyond is far off."""
     text, layers = facts().text, range(*CUTS[name])
-    states = noise(1, new, text.hidden_size)
-    positions = np.arange(past, past + new)[None]
+    in_place = flavour == "in place"
+    rows = past + new + SPARE if in_place else past
     # Noise is seeded by its shape: a size more for each, to have no two alike.
     cached = [
-        noise(2 + index, text.num_kv_heads, past, text.head_dim)[:1] for index in range(2 * len(layers))
+        noise(2 + index, text.num_kv_heads, rows, text.head_dim)[:1] for index in range(2 * len(layers))
     ]
+    for buffer in cached:
+        buffer[:, :, past:] = 1e6
     arrays: Arrays = {
-        "inputs_embeds" if name == "decoder_lower" else "hidden_states": states,
-        "position_ids": positions,
+        "inputs_embeds" if name == "decoder_lower" else "hidden_states": noise(1, new, text.hidden_size),
+        "position_ids": np.arange(past, past + new)[None],
         "tap_positions": np.array(taps, np.int64),
-        **dict(zip(key_values("past_key_values", layers), cached, strict=True)),
+        "attention_bias": causal_bias(new, past).numpy(),
+        **({} if name == "decoder_lower" else {"answer_position": np.array([new - 1])}),
     }
-    pasts = iter(torch.from_numpy(value) for value in cached)
+    arguments = [torch.from_numpy(value) for value in arrays.values()]
+    pasts = iter(torch.from_numpy(value.copy()) for value in cached)
     pairs = list(zip(pasts, pasts, strict=True))
-    arguments = (torch.from_numpy(states), torch.from_numpy(positions), torch.tensor(taps, dtype=torch.int64))
+    arrays |= dict(zip(key_values("past_key_values", layers), cached, strict=True))
     return arrays, (*arguments, pairs)
 
 
-def run(name: str, arrays: Arrays, _: tuple[Any, ...]) -> Arrays:
-    names = [value.name for value in session(name).get_outputs()]
-    return dict(zip(names, session(name).run(names, arrays), strict=True))
+def run(name: str, flavour: str, arrays: Arrays) -> Arrays:
+    graph = session(name, flavour)
+    names = [value.name for value in graph.get_outputs()]
+    return dict(zip(names, graph.run(names, arrays), strict=True))
 
 
+@pytest.mark.parametrize("flavour", FLAVOURS)
 @pytest.mark.parametrize("case", PASSES)
 @pytest.mark.parametrize("name", CUTS)
-def test_decoders_agree_with_the_modules_at_every_length(name: str, case: str) -> None:
+def test_decoders_agree_with_the_modules_at_every_length(name: str, case: str, flavour: str) -> None:
     past, new, taps = PASSES[case]
-    arrays, arguments = feeds(name, past, new, taps)
-    got = run(name, arrays, arguments)
-    wanted = dict(zip(got, modules()[name](*arguments), strict=True))
+    arrays, arguments = feeds(name, flavour, past, new, taps)
+    got = run(name, flavour, arrays)
+    wanted = dict(zip(got, modules(flavour)[name](*arguments), strict=True))
     for output, value in got.items():
-        assert value.shape == tuple(wanted[output].shape), output
+        truth = wanted[output].numpy()
+        assert value.shape == truth.shape, output
+        if output.startswith("present."):
+            value, truth = value[:, :, : past + new], truth[:, :, : past + new]
         if value.size:
-            assert relative_l2(value, wanted[output].numpy()) < TOLERANCE, output
+            assert relative_l2(value, truth) < TOLERANCE, output
     attention = got["attention"]
     assert attention.shape == (2, len(taps), facts().text.num_heads, past + new)
     np.testing.assert_allclose(attention.sum(axis=-1), 1.0, rtol=1e-5)
@@ -172,22 +216,33 @@ def test_decoders_agree_with_the_modules_at_every_length(name: str, case: str) -
         assert (attention[:, row, :, past + tap + 1 :] == 0).all()
 
 
-def test_the_cache_out_begins_with_the_cache_in() -> None:
-    arrays, arguments = feeds("decoder_lower", 7, 5, [])
-    got = run("decoder_lower", arrays, arguments)
+@pytest.mark.parametrize("answer", [0, 3, 11])
+def test_logits_are_those_of_the_token_asked_for(answer: int) -> None:
+    """Any token of a pass may be the one that is answered from."""
+    arrays, arguments = feeds("decoder_upper", "in place", 6, 12, [])
+    arrays["answer_position"] = np.array([answer])
+    arguments[4][0] = answer
+    wanted = modules("in place")["decoder_upper"](*arguments)[0].numpy()
+    assert relative_l2(run("decoder_upper", "in place", arrays)["logits"], wanted) < TOLERANCE
+
+
+@pytest.mark.parametrize("flavour", FLAVOURS)
+def test_the_cache_out_begins_with_the_cache_in(flavour: str) -> None:
+    arrays, _ = feeds("decoder_lower", flavour, 7, 5, [])
+    got = run("decoder_lower", flavour, arrays)
     for name, value in arrays.items():
         if name.startswith("past_key_values."):
             grown = got[name.replace("past_key_values", "present")]
-            np.testing.assert_array_equal(grown[:, :, :7], value)
-            assert grown.shape[2] == 12
+            np.testing.assert_array_equal(grown[:, :, :7], value[:, :, :7])
+            assert grown.shape[2] == (12 + SPARE if flavour == "in place" else 12)
 
 
 @pytest.mark.parametrize("num_images", [1, 2, 3])
 def test_the_tower_agrees_with_the_module_for_any_number_of_images(num_images: int) -> None:
     side = facts().vision.image_size
     pixels = noise(num_images, 3, side, side)
-    (got,) = session("vision").run(None, {"pixel_values": pixels})
-    wanted = modules()["vision"](torch.from_numpy(pixels)).numpy()
+    (got,) = session("vision", "in place").run(None, {"pixel_values": pixels})
+    wanted = modules("in place")["vision"](torch.from_numpy(pixels)).numpy()
     assert got.shape == wanted.shape
     for one, other in zip(got, wanted, strict=True):
         assert relative_l2(one, other) < TOLERANCE
@@ -195,30 +250,40 @@ def test_the_tower_agrees_with_the_module_for_any_number_of_images(num_images: i
 
 def test_a_head_without_layers(tmp_path: Path) -> None:
     """What the upper graph is when the highest layer is a heatmap layer."""
-    head = LanguageHead(tensors(), facts().text)
+    text, path = facts().text, tmp_path / "decoder_upper.onnx"
+    described = LanguageHead(DescribedTensors(built(STRETCH_168).checkpoint), text)
     with quiet():
-        export_graph(head, head_interface(facts().text), tmp_path / "decoder_upper.onnx")
-    graph = session("decoder_upper", tmp_path)
-    text = facts().text
-    assert axes_of(graph.get_inputs()) == {"hidden_states": [1, "seq", text.hidden_size]}
+        made = export_described("decoder_upper", described, head_interface(text))
+    write_graph(made.model(), made.described, tensors(), PRECISIONS["fp32"].layout, path, lambda *_: None)
+    graph, head = open_whole(path), LanguageHead(tensors(), text)
+    assert axes_of(graph.get_inputs()) == {
+        "hidden_states": [1, "seq", text.hidden_size],
+        "answer_position": [1],
+    }
     assert axes_of(graph.get_outputs()) == {"logits": [1, text.vocab_size]}
-    for length in (1, 2, 17):
+    for length, answer in ((1, 0), (2, 1), (17, 16), (17, 4)):
         states = noise(1, length, text.hidden_size)
-        (got,) = graph.run(None, {"hidden_states": states})
-        assert relative_l2(got, head(torch.from_numpy(states)).numpy()) < TOLERANCE
+        (got,) = graph.run(None, {"hidden_states": states, "answer_position": np.array([answer])})
+        wanted = head(torch.from_numpy(states), torch.tensor([answer])).numpy()
+        assert relative_l2(got, wanted) < TOLERANCE
 
 
-def models() -> Iterator[tuple[str, onnx.ModelProto]]:
-    for name in GRAPHS:
-        yield name, onnx.load(built(STRETCH_168).engine / f"{name}.onnx", load_external_data=False)
-
-
-def test_graphs_are_standard_operators_of_one_opset() -> None:
-    for name, model in models():
-        onnx.checker.check_model(str(built(STRETCH_168).engine / f"{name}.onnx"), full_check=True)
-        assert {entry.domain: entry.version for entry in model.opset_import} == {"": OPSET}
-        assert {node.domain for node in model.graph.node} == {""}
-        assert not model.functions
+@pytest.mark.parametrize("flavour", FLAVOURS)
+@pytest.mark.parametrize("name", GRAPHS)
+def test_graphs_are_standard_operators_of_one_opset_but_for_the_fused_ones(name: str, flavour: str) -> None:
+    """Only decoders that write in place have others, and only these."""
+    path = directory(flavour) / f"{name}.onnx"
+    onnx.checker.check_model(str(path), full_check=True)
+    model = onnx.load(path, load_external_data=False)
+    fused = name in CUTS and flavour == "in place"
+    assert {entry.domain: entry.version for entry in model.opset_import} == {
+        "": OPSET,
+        **({"com.microsoft": 1} if fused else {}),
+    }
+    own = {node.op_type for node in model.graph.node if node.domain == "com.microsoft"}
+    assert own == (FUSED if fused else set())
+    assert {node.domain for node in model.graph.node} <= {"", "com.microsoft"}
+    assert not model.functions
 
 
 def test_each_weight_is_stored_once() -> None:
@@ -231,7 +296,7 @@ def test_each_weight_is_stored_once() -> None:
         ),
     }
     for graph, belongs in needed.items():
-        wanted = sum(4 * tensors().get(name).numel() for name in tensors()._places if belongs(name))
+        wanted = sum(4 * tensors().get(name).numel() for name in tensors().names() if belongs(name))
         model = onnx.load(built(STRETCH_168).engine / f"{graph}.onnx", load_external_data=True)
         stored = sum(onnx.numpy_helper.to_array(value).nbytes for value in model.graph.initializer)
         assert abs(stored - wanted) < 1000, graph
