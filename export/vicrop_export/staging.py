@@ -193,6 +193,10 @@ def _replace(output: Path, partial: Path) -> None:
 
 
 def _complete(output: Path) -> None:
-    """Give the manifest its name: from here on the directory loads."""
-    if (output / LAST).exists():
+    """Give the manifest its name: from here on the directory loads. One that has a manifest keeps it."""
+    if (output / MANIFEST).exists():
+        return
+    with contextlib.suppress(
+        FileNotFoundError, NotADirectoryError
+    ):  # another build was quicker, or no engine
         os.replace(output / LAST, output / MANIFEST)

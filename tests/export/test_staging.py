@@ -13,7 +13,8 @@ from typing import Any
 import pytest
 
 from vicrop_engine.errors import EngineDirectoryError, NoSpaceError
-from vicrop_export.staging import clear_leftovers, demand_space, staged
+from vicrop_engine.manifest import MANIFEST
+from vicrop_export.staging import LAST, clear_leftovers, demand_space, staged
 
 
 def tree(directory: Path) -> dict[str, str]:
@@ -239,6 +240,76 @@ def test_an_engine_set_aside_by_a_killed_build_comes_back(old: Path, tmp_path: P
     shutil.move(old, tmp_path / "engine.replaced-0123abcd")
     clear_leftovers(old)
     assert tree(tmp_path) == {"engine": "", "engine/old.txt": "old"}
+
+
+def test_the_manifest_gets_its_name_after_the_directory(
+    old: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whether or not there was one before, and whether or not another build starts in between."""
+    done: list[str] = []
+
+    def noting(function: Callable[[Path, Path], None]) -> Callable[[Path, Path], None]:
+        def call(source: Path, target: Path) -> None:
+            done.append(target.name.split("-")[0])
+            assert not (source / MANIFEST).exists()
+            function(source, target)
+            if source.name == partial.name:
+                assert not (target / MANIFEST).exists()
+                clear_leftovers(target)
+                assert (target / MANIFEST).read_text() == "new"
+
+        return call
+
+    for name in ("rename", "replace"):
+        monkeypatch.setattr(os, name, noting(getattr(os, name)))
+    for output in (old, tmp_path / "new"):
+        with staged(output) as partial:
+            (partial / LAST).write_text("new")
+        assert tree(output) == {MANIFEST: "new"}
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["engine", "new"]
+    assert done == [
+        *("engine.replaced", "engine", MANIFEST),
+        *("new", MANIFEST),
+    ]
+
+
+@pytest.mark.parametrize("aside", [False, True])
+def test_an_engine_whose_manifest_lacks_its_name_is_completed(aside: bool, old: Path, tmp_path: Path) -> None:
+    """Killed between the two renames: it was whole by then, and what it replaces has had its day."""
+    if aside:
+        shutil.copytree(old, tmp_path / "engine.replaced-0123abcd")
+    (old / LAST).write_text("{}")
+    clear_leftovers(old)
+    assert tree(tmp_path) == {"engine": "", "engine/old.txt": "old", f"engine/{MANIFEST}": "{}"}
+
+
+def test_another_build_may_be_quicker_to_complete_it(old: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (old / LAST).write_text("{}")
+    replace = os.replace
+
+    def come_second(source: Path, target: Path) -> None:
+        replace(source, target)
+        replace(source, target)
+
+    monkeypatch.setattr(os, "replace", come_second)
+    clear_leftovers(old)
+    assert tree(old) == {"old.txt": "old", MANIFEST: "{}"}
+
+
+def test_a_manifest_that_is_there_is_kept(old: Path) -> None:
+    """No build leaves both, so the other file is somebody's own."""
+    for name in (MANIFEST, LAST):
+        (old / name).write_text(name)
+    before = tree(old)
+    clear_leftovers(old)
+    assert tree(old) == before
+
+
+def test_a_partial_directory_is_never_completed(tmp_path: Path) -> None:
+    (tmp_path / "engine.partial-0123abcd").mkdir()
+    (tmp_path / "engine.partial-0123abcd" / LAST).write_text("{}")
+    clear_leftovers(tmp_path / "engine")
+    assert tree(tmp_path) == {}
 
 
 def test_nothing_to_clear(tmp_path: Path) -> None:
