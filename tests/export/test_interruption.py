@@ -13,9 +13,11 @@ from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
+import onnx
 import pytest
 
 from tests.engines import STRETCH_168, Built, built
+from tests.export.conftest import exported
 from vicrop_engine import ViCropEngine
 from vicrop_engine.errors import EngineDirectoryError
 from vicrop_engine.manifest import read_manifest, write_manifest
@@ -23,13 +25,17 @@ from vicrop_export.build import build_engine
 from vicrop_export.staging import LAST
 
 # A build that says where it is and, at one place, waits to be killed. Places are the stages it reports, and
-# where a manifest comes near a name that loads.
+# where a manifest comes near a name that loads. A build that waits is given its graphs, exported before.
 BUILD = """
 import sys, time
-from vicrop_export import agreement, staging
-from vicrop_export.build import build_engine
+import onnx
+from vicrop_export import agreement, build, staging
+from vicrop_export.exported import ExportedGraph
 
-checkpoint, output, precision, end = sys.argv[1:]
+checkpoint, output, graphs, precision, end = sys.argv[1:]
+
+def exported(name, *_):
+    return ExportedGraph(name, onnx.load(f"{graphs}/{name}", load_external_data=False))
 
 def reach(place, _share=None):
     print(place, flush=True)
@@ -48,7 +54,9 @@ def before(module, name, place):
 before(agreement, "open_model", lambda path, *_: "asking float32" if path.name == "scratch" else "asking")
 before(staging, "sync_files", lambda _: "flushing")
 before(staging, "_complete", lambda path: "completing" if (path / staging.LAST).exists() else "")
-build_engine(checkpoint, output, name="llava-signs", precision=precision, force=True, progress=reach)
+if end:
+    build.export_described = exported
+build.build_engine(checkpoint, output, name="llava-signs", precision=precision, force=True, progress=reach)
 """
 
 
@@ -60,7 +68,11 @@ def made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Built:
 
 @contextmanager
 def building(checkpoint: Path, output: Path, precision: str, end: str) -> Iterator[subprocess.Popen[str]]:
-    command = [sys.executable, "-c", BUILD, str(checkpoint), str(output), precision, end]
+    graphs = output.parents[1] / "graphs"
+    graphs.mkdir(exist_ok=True)
+    for name, graph in exported().items():
+        onnx.save(graph.proto, graphs / name, format="protobuf")
+    command = [sys.executable, "-c", BUILD, str(checkpoint), str(output), str(graphs), precision, end]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
     try:
         yield process
