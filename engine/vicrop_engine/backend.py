@@ -168,6 +168,7 @@ def _options(runtime: Any, threads: int) -> Any:
     options = runtime.SessionOptions()
     options.intra_op_num_threads = threads
     options.log_severity_level = 3
+    options.enable_cpu_mem_arena = False  # it keeps the widest pass's memory, rounded up to powers of two
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     return options
 

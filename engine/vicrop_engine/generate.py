@@ -8,11 +8,12 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from vicrop_engine.backend import Graphs
+from vicrop_engine.backend import Graph, Graphs
 from vicrop_engine.config import DecoderGeometry, SpecialTokens
 from vicrop_engine.counters import Tally
 from vicrop_engine.kv_cache import KVBuffers, KVCache
@@ -113,7 +114,7 @@ class Decoder:
         embeds = self._embed([id for suffix in suffixes for id in suffix], images)
         block = TokenBlock(prefix.length - _length(prefix.embeds), prefix.length, lengths)
         cache = prefix.buffers.write(block.done, block.total, prefix.length + lengths[0])
-        hidden, lower_rows = self._lower(cache, _joined(prefix.embeds, embeds), block, bool(layers))
+        hidden, lower_rows = self._lower(cache, _joined(prefix.embeds, embeds), _Feeds(block, bool(layers)))
         if prefix.embeds is not None:
             prefix.hidden = hidden[:, : prefix.length] if self._num_upper else None
             prefix.embeds = None
@@ -121,7 +122,7 @@ class Decoder:
             return Pass(cache, None, (lower_rows, None))
         hidden = hidden[:, block.prefix - block.done :][:, : sum(lengths[:num_upper])]
         block = TokenBlock(prefix.length - _length(prefix.hidden), prefix.length, lengths[:num_upper])
-        logits, upper_rows = self._upper(cache, _joined(prefix.hidden, hidden), block, above)
+        logits, upper_rows = self._upper(cache, _joined(prefix.hidden, hidden), _Feeds(block, above))
         prefix.hidden = None
         return Pass(cache, logits, (lower_rows, upper_rows))
 
@@ -139,10 +140,10 @@ class Decoder:
             if token in self._tokens.eos or len(ids) == max_new_tokens:
                 return Generation(tuple(ids), tuple(probabilities))
             self._tally.add(decode_steps=1)
-            block = TokenBlock(cache.length, cache.length, (1,))
+            feeds = _Feeds(TokenBlock(cache.length, cache.length, (1,)))
             cache = cache.grown(1)
-            hidden, _ = self._lower(cache, self._embed([token]), block, False)
-            logits, _ = self._upper(cache, hidden, block, False)
+            hidden, _ = self._lower(cache, self._embed([token]), feeds)
+            logits, _ = self._upper(cache, hidden, feeds)
 
     def _buffers(self, capacity: int) -> KVBuffers:
         return KVBuffers(self._graphs.lower.bound(capacity), self._graphs.upper.bound(capacity), capacity)
@@ -155,31 +156,33 @@ class Decoder:
             embeds[index == self._tokens.image] = np.concatenate(images)
         return embeds[None]
 
-    def _lower(
-        self, cache: KVCache, embeds: Floats, block: TokenBlock, tap: bool
-    ) -> tuple[Floats, Floats | None]:
-        """Hidden states [1, new, hidden], and with `tap` attention rows."""
-        self._tally.add(lower_passes=1, lower_tokens=block.num_new)
-        outputs = cache.buffers.lower.run({"inputs_embeds": embeds, **_feeds(block, tap)})
-        return outputs["hidden_states"].numpy(), outputs["attention"].numpy() if tap else None
+    def _lower(self, cache: KVCache, embeds: Floats, feeds: _Feeds) -> tuple[Floats, Floats | None]:
+        """Hidden states [1, new, hidden], and with a tap attention rows."""
+        self._tally.add(lower_passes=1, lower_tokens=feeds.num_new)
+        outputs = cache.buffers.lower.run({"inputs_embeds": embeds, **feeds.tensors})
+        return outputs["hidden_states"].numpy(), outputs["attention"].numpy() if feeds.tap else None
 
-    def _upper(
-        self, cache: KVCache, hidden: Floats, block: TokenBlock, tap: bool
-    ) -> tuple[Floats, Floats | None]:
-        """Logits [vocab] after the first suffix, and with `tap` attention rows of the upper layers."""
-        self._tally.add(upper_passes=1, upper_tokens=block.num_new)
-        outputs = cache.buffers.upper.run({"hidden_states": hidden, **_feeds(block, tap)})
-        rows = outputs["attention"].numpy() if tap and self._num_upper else None
+    def _upper(self, cache: KVCache, hidden: Floats, feeds: _Feeds) -> tuple[Floats, Floats | None]:
+        """Logits [vocab] after the first suffix, and with a tap attention rows of the upper layers."""
+        self._tally.add(upper_passes=1, upper_tokens=feeds.num_new)
+        outputs = cache.buffers.upper.run({"hidden_states": hidden, **feeds.tensors})
+        rows = outputs["attention"].numpy() if feeds.tap and self._num_upper else None
         return outputs["logits"].numpy().reshape(-1), rows
 
 
-def _feeds(block: TokenBlock, tap: bool) -> dict[str, npt.NDArray[np.int64] | Floats]:
-    return {
-        "position_ids": block.position_ids,
-        "tap_positions": block.ends if tap else NO_TAPS,
-        "attention_bias": block.bias(),
-        "answer_position": block.ends[:1],
-    }
+class _Feeds:
+    """What both graphs are fed beside states: made once, for a decode step is short."""
+
+    def __init__(self, block: TokenBlock, tap: bool = False) -> None:
+        ends = block.ends
+        arrays: dict[str, npt.NDArray[Any]] = {
+            "position_ids": block.position_ids,
+            "tap_positions": ends if tap else NO_TAPS,
+            "attention_bias": block.bias(),
+            "answer_position": ends[:1],
+        }
+        self.tensors = {name: Graph.tensor(array) for name, array in arrays.items()}
+        self.num_new, self.tap = block.num_new, tap
 
 
 def _length(waiting: Floats | None) -> int:

@@ -53,8 +53,8 @@ def default_cache_bytes(manifest: Manifest) -> int:
 
 
 def _working_bytes(manifest: Manifest, tokens: int) -> int:
-    """The widest moments of a pass over a crop: scores of one layer, and some states of every new token."""
+    """The widest moments of a pass over a crop: one layer's scores twice, and states of every new token."""
     decoder, new = manifest.decoder, manifest.vision.image_tokens + ROOM
     scores = decoder.num_heads * new * tokens
     states = 12 * decoder.hidden_size * new
-    return FLOAT * (scores + states)
+    return FLOAT * (2 * scores + states)

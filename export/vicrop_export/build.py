@@ -27,6 +27,7 @@ from vicrop_export.existing import reusable
 from vicrop_export.exported import ExportedGraph, export_described
 from vicrop_export.graph_writer import write_graph
 from vicrop_export.graphs import graph_modules
+from vicrop_export.layouts import Layout
 from vicrop_export.plan import Plan, make_plan
 from vicrop_export.precision import PRECISIONS
 from vicrop_export.progress import WeightProgress
@@ -73,7 +74,7 @@ def build_engine(
             report("already built", 1.0)
             return kept
         tensors = DescribedTensors(plan.checkpoint.directory)
-        demand_space(output, num_weight_bytes(tensors, precision))
+        demand_space(output, num_weight_bytes(tensors, plan))
         with staged(output) as partial:
             manifest = _fill(partial, plan, tensors, report)
     report("done", 1.0)
@@ -94,9 +95,9 @@ def _fill(directory: Path, plan: Plan, tensors: DescribedTensors, report: Progre
     report("hashing", 0.9)
     files = {path.name: hash_file(path) for path in sorted(directory.iterdir())}
     manifest = plan.manifest(parity, reference.eos, files, float32)
-    if plan.precision != "fp32" and num_weight_bytes(tensors, "fp32") <= LARGEST_COMPARED:
+    full = replace(plan, precision="fp32")
+    if plan.precision != "fp32" and num_weight_bytes(tensors, full) <= LARGEST_COMPARED:
         report("comparing answers with float32", 0.92)
-        full = replace(plan, precision="fp32")
         with scratch(directory) as beside:
             write_graphs(beside, full, exported, tensors, lambda _stage, _share: None)
             engines = (directory, manifest), (beside, replace(manifest, precision="fp32"))
@@ -119,21 +120,25 @@ def write_graphs(
 ) -> None:
     """Write everything but the manifest: graphs with their weights, token table, tokenizer and settings."""
     precision = PRECISIONS[plan.precision]
-    progress = WeightProgress(report, num_weight_bytes(tensors, plan.precision), 0.6, 0.85)
+    progress = WeightProgress(report, num_weight_bytes(tensors, plan), 0.6, 0.85)
+
+    def layout_of(source: str) -> Layout:
+        return precision.layout(source, plan.decoder.num_lower_layers)
+
     for graph in exported:
         progress.enter(graph.name)
         path = directory / f"{graph.name}.onnx"
-        write_graph(graph.model(), graph.described, tensors, precision.layout, path, progress.add)
+        write_graph(graph.model(), graph.described, tensors, layout_of, path, progress.add)
     _write_embeddings(directory, tensors, precision.embeddings)
     plan.tokenizer.save(str(directory / TOKENIZER))
     settings = json.dumps(to_json(plan.preprocessing), indent=1, sort_keys=True)
     (directory / PREPROCESSOR).write_text(settings + "\n", encoding="utf-8")
 
 
-def num_weight_bytes(tensors: DescribedTensors, precision: str) -> int:
+def num_weight_bytes(tensors: DescribedTensors, plan: Plan) -> int:
     """What all tensors of the checkpoint together take in the engine."""
-    rules = PRECISIONS[precision]
-    return sum(rules.num_bytes(name, tensors.shape(name)) for name in tensors.names())
+    rules, lower = PRECISIONS[plan.precision], plan.decoder.num_lower_layers
+    return sum(rules.num_bytes(name, tensors.shape(name), lower) for name in tensors.names())
 
 
 def _write_embeddings(directory: Path, tensors: DescribedTensors, dtype: type[np.floating]) -> None:

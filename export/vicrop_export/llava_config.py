@@ -15,6 +15,7 @@ from vicrop_export.modules import ACTIVATIONS
 from vicrop_export.quiet import reason
 
 CONFIG = "config.json"
+TEXT_MODELS = ("llama", "mistral")
 
 
 @dataclass(frozen=True)
@@ -127,7 +128,8 @@ def _vision_facts(config: Any) -> VisionFacts:
 
 def _text_facts(config: Any) -> TextFacts:
     text = config.text_config
-    _demand(text.model_type == "llama", "text_config.model_type", text.model_type, "'llama'")
+    kind = text.model_type
+    _demand(kind in TEXT_MODELS, "text_config.model_type", kind, " or ".join(map(repr, TEXT_MODELS)))
     return TextFacts(
         hidden_size=text.hidden_size,
         num_layers=text.num_hidden_layers,
@@ -135,14 +137,20 @@ def _text_facts(config: Any) -> TextFacts:
         num_kv_heads=text.num_key_value_heads,
         head_dim=text.head_dim,
         vocab_size=text.vocab_size,
-        context_length=text.max_position_embeddings,
+        context_length=_context_length(text),
         activation=_activation("text_config.hidden_act", text.hidden_act),
         norm_eps=text.rms_norm_eps,
         rope_theta=_rope_theta(text.rope_parameters or {}),
-        attention_bias=text.attention_bias,
-        mlp_bias=text.mlp_bias,
+        attention_bias=getattr(text, "attention_bias", False),
+        mlp_bias=getattr(text, "mlp_bias", False),
         tied_embeddings=bool(config.tie_word_embeddings),
     )
+
+
+def _context_length(text: Any) -> int:
+    """Positions there are; no more than a sliding window holds, so that every token sees all before it."""
+    window = getattr(text, "sliding_window", None)
+    return int(min(text.max_position_embeddings, window or text.max_position_embeddings))
 
 
 def _rope_theta(rope: dict[str, Any]) -> float:
@@ -171,5 +179,5 @@ def _demand(fulfilled: bool, key: str, got: object, wanted: str) -> None:
     if not fulfilled:
         raise CheckpointError(
             f"{CONFIG}: {key} is {got!r}, wanted {wanted}; only checkpoints of LLaVA-1.5's architecture "
-            "(CLIP tower, Llama decoder) can be built"
+            "(CLIP tower, Llama or Mistral decoder) can be built"
         )

@@ -6,6 +6,7 @@ The reasons and the measurements are in docs/precision.md. Knows names of tensor
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -13,6 +14,7 @@ import numpy as np
 
 from vicrop_export.layouts import Blocks, Bytes, Half, Layout, Whole
 
+_QUERY_OR_KEY = re.compile(r"layers\.(\d+)\.self_attn\.[qk]_proj\.")
 VISION = ("vision_tower.", "multi_modal_projector.")
 EMBEDDINGS = "language_model.embed_tokens.weight"
 HEAD = ("lm_head.", EMBEDDINGS)
@@ -22,33 +24,38 @@ HEAD = ("lm_head.", EMBEDDINGS)
 class Precision:
     """Layouts of the projections of vision tower and projector, decoder layers and language head.
 
+    `looking` is for queries and keys up to the highest heatmap layer, which decide where the crop is.
     `embeddings` is the type of the token table. Norms, biases and positions stay float32.
     """
 
     vision: Layout
     decoder: Layout
+    looking: Layout
     head: Layout
     embeddings: type[np.floating]
 
-    def layout(self, source: str) -> Layout:
+    def layout(self, source: str, num_lower_layers: int) -> Layout:
         """The layout of the projection with this name in the checkpoint."""
         if source.startswith(VISION):
             return self.vision
-        return self.head if source.startswith(HEAD) else self.decoder
+        if source.startswith(HEAD):
+            return self.head
+        found = _QUERY_OR_KEY.search(source)
+        return self.looking if found and int(found[1]) < num_lower_layers else self.decoder
 
-    def num_bytes(self, name: str, shape: Sequence[int]) -> int:
+    def num_bytes(self, name: str, shape: Sequence[int], num_lower_layers: int) -> int:
         """What the checkpoint's tensor `name` takes in an engine."""
         count = math.prod(shape)
         if name == EMBEDDINGS:
             return count * np.dtype(self.embeddings).itemsize
         if len(shape) != 2 or "position" in name:
             return 4 * count
-        return math.ceil(count * self.layout(name).bits / 8)
+        return math.ceil(count * self.layout(name, num_lower_layers).bits / 8)
 
 
 PRECISIONS = {
-    "fp32": Precision(Whole(), Whole(), Whole(), np.float32),
-    "fp16": Precision(Half(), Half(), Half(), np.float16),
-    "int8": Precision(Bytes(), Bytes(), Blocks(8), np.float16),
-    "int4": Precision(Bytes(), Blocks(4), Blocks(8), np.float16),
+    "fp32": Precision(Whole(), Whole(), Whole(), Whole(), np.float32),
+    "fp16": Precision(Half(), Half(), Half(), Half(), np.float16),
+    "int8": Precision(Bytes(), Bytes(), Bytes(), Blocks(8), np.float16),
+    "int4": Precision(Bytes(), Blocks(4), Blocks(8), Blocks(8), np.float16),
 }

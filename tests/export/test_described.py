@@ -15,6 +15,7 @@ from vicrop_export.described import DescribedTensors, sources
 from vicrop_export.exported import ExportedGraph, export_described
 from vicrop_export.graph_writer import write_graph
 from vicrop_export.graphs import graph_modules
+from vicrop_export.layouts import Layout
 from vicrop_export.parity import open_whole
 from vicrop_export.plan import Plan, make_plan
 from vicrop_export.precision import PRECISIONS
@@ -71,14 +72,16 @@ def test_written_weights_are_the_checkpoints_own(
 ) -> None:
     path, heard = tmp_path / "decoder_upper.onnx", []
     rules = PRECISIONS[precision]
-    write_graph(
-        upper.model(), upper.described, tensors, rules.layout, path, lambda name, _: heard.append(name)
-    )
+
+    def layout_of(source: str) -> Layout:
+        return rules.layout(source, num_lower_layers=1)
+
+    write_graph(upper.model(), upper.described, tensors, layout_of, path, lambda name, _: heard.append(name))
     assert sorted(heard) == sorted(upper.described.values())
     assert open_whole(path).get_outputs()[0].name == "logits"
     stored = {item.name: onnx.numpy_helper.to_array(item) for item in onnx.load(path).graph.initializer}
     for parameter, source in upper.described.items():
-        layout = rules.layout(source)
+        layout = layout_of(source)
         wanted = layout.encode(tensors.get(source))
         for ending, array in wanted.items():
             np.testing.assert_array_equal(stored[parameter + ending], array)

@@ -1,0 +1,83 @@
+"""Engines in low precision: they answer, say how far from float32 they are, and hold what their name says."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+
+from tests.engines import STRETCH_168, built
+from vicrop_engine import ViCropEngine
+from vicrop_engine.manifest import EMBEDDINGS, Manifest
+from vicrop_export.agreement import builtin_questions, intersection_over_union
+from vicrop_export.build import build_engine
+
+FACTS = {
+    "fp16": ({"MatMul", "Cast"}, 0.99, 0.02),
+    "int8": ({"MatMulInteger", "MatMulNBits"}, 0.5, 0.5),
+    "int4": ({"MatMulInteger", "MatMulNBits"}, 0.0, 2.0),
+}
+
+
+@pytest.fixture(scope="module", params=FACTS)
+def low(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[str, Path, Manifest]:
+    directory = tmp_path_factory.mktemp(request.param) / "engine"
+    manifest = build_engine(
+        built(STRETCH_168).checkpoint, directory, name="llava-signs", precision=request.param
+    )
+    return request.param, directory, manifest
+
+
+def test_the_manifest_says_what_was_compared(low: tuple[str, Path, Manifest]) -> None:
+    precision, directory, manifest = low
+    agreement = manifest.agreement
+    assert agreement is not None
+    assert "201 questions about the built-in pictures" in agreement.compared
+    assert agreement.answers >= FACTS[precision][1]
+    assert agreement.heatmaps <= FACTS[precision][2]
+    assert manifest.float32_parity == built(STRETCH_168).manifest.float32_parity
+    assert not [
+        path.name for path in directory.iterdir() if path.name not in {*manifest.files, "manifest.json"}
+    ]
+
+
+def test_weights_take_the_bits_they_should(low: tuple[str, Path, Manifest]) -> None:
+    precision, directory, manifest = low
+    full = built(STRETCH_168).manifest
+    data = "decoder_lower.onnx.data"
+    assert manifest.files[data].size < full.files[data].size
+    assert np.load(directory / EMBEDDINGS).dtype == np.float16
+    kinds = {
+        node.op_type
+        for node in onnx.load(directory / "decoder_upper.onnx", load_external_data=False).graph.node
+    }
+    assert kinds & FACTS[precision][0]
+
+
+def test_it_answers_through_the_runtime(low: tuple[str, Path, Manifest]) -> None:
+    _, directory, _ = low
+    picture, question = next(builtin_questions())
+    answer = ViCropEngine.load(directory).ask(picture, question, max_new_tokens=2)
+    assert answer.crop_box is not None
+    assert answer.engine.precision == low[0]
+
+
+def test_builtin_pictures_are_there_and_each_has_questions() -> None:
+    asked = list(builtin_questions())
+    assert len({path for path, _ in asked}) == 48
+    assert all(path.is_file() and question.endswith("?") for path, question in asked)
+
+
+def box(*edges: int) -> tuple[int, int, int, int]:
+    x0, y0, x1, y1 = edges
+    return x0, y0, x1, y1
+
+
+def test_intersection_over_union() -> None:
+    assert intersection_over_union(box(0, 0, 2, 2), box(0, 0, 2, 2)) == 1
+    assert intersection_over_union(box(0, 0, 2, 2), box(2, 0, 4, 2)) == 0
+    assert intersection_over_union(box(0, 0, 2, 2), box(1, 0, 3, 2)) == pytest.approx(1 / 3)
