@@ -29,8 +29,9 @@ def main() -> None:
     parser.add_argument("checkpoint", type=Path)
     options = parser.parse_args()
     model = find_model(DEMO_MODEL)
-    shutil.rmtree(model.checkpoint, ignore_errors=True)
-    shutil.copytree(options.checkpoint, model.checkpoint)
+    if not (model.checkpoint.exists() and options.checkpoint.samefile(model.checkpoint)):
+        shutil.rmtree(model.checkpoint, ignore_errors=True)
+        shutil.copytree(options.checkpoint, model.checkpoint)
     build_model(model, model.shipped_engine, force=True)
     print(write_demo(model.home, ViCropEngine.load(model.shipped_engine)))
 
