@@ -21,12 +21,14 @@ import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any, TypeVar
 
 ROOT = Path(__file__).resolve().parent.parent
 PREFILL, STEPS, WARM = 600, 40, 3
 BUILDER = "onnxruntime_genai.models.builder"
 INT4 = ("--extra_options", "block_size=128", "accuracy_level=4")
 Rates = dict[str, float]
+State = TypeVar("State")
 
 
 def main() -> None:
@@ -58,13 +60,14 @@ def run_ours(engine_directory: Path, threads: int) -> Rates:
     import dataclasses
 
     from vicrop_engine import ViCropEngine
+    from vicrop_engine.generate import Pass
 
     engine = ViCropEngine.load(engine_directory, threads=threads, cache_bytes=0)
     decoder = engine._model.decoder
     decoder._tokens = dataclasses.replace(decoder._tokens, eos=())  # decode to the end, whatever comes
     ids = [5 + index % 200 for index in range(PREFILL)]
 
-    def prefill() -> object:
+    def prefill() -> Pass:
         return decoder.read(decoder.begin(ids[:300], (), PREFILL + STEPS + 1), [ids[300:]])
 
     return _rates(prefill, lambda start: decoder.decode(start, STEPS + 1))
@@ -86,20 +89,20 @@ def run_theirs(model_directory: Path, threads: int) -> Rates:
     )
     ids = [5 + index % 200 for index in range(PREFILL)]
 
-    def prefill() -> object:
+    def prefill() -> Any:
         generator = genai.Generator(model, parameters)
         generator.append_tokens(ids)
         generator.generate_next_token()
         return generator
 
-    def decode(generator: object) -> None:
+    def decode(generator: Any) -> None:
         for _ in range(STEPS):
-            generator.generate_next_token()  # type: ignore[attr-defined]
+            generator.generate_next_token()
 
     return _rates(prefill, decode)
 
 
-def _rates(prefill: Callable[[], object], decode: Callable[[object], object]) -> Rates:
+def _rates(prefill: Callable[[], State], decode: Callable[[State], object]) -> Rates:
     measured: dict[str, list[float]] = {}
     for _ in range(WARM + 2):
         start, cpu = time.perf_counter(), time.process_time()
@@ -142,11 +145,13 @@ def _build(directory: Path, precision: str, genai: str) -> tuple[Path, Path]:
 
 def _write_language_model(checkpoint: Path, output: Path) -> None:
     """The checkpoint's decoder alone, as transformers saves it."""
-    from transformers import AutoTokenizer, LlavaForConditionalGeneration
+    from transformers import AutoTokenizer, LlamaConfig, LlavaForConditionalGeneration
     from transformers.models.llama import LlamaForCausalLM
 
     llava = LlavaForConditionalGeneration.from_pretrained(checkpoint)
-    model = LlamaForCausalLM(llava.config.text_config)
+    text = llava.config.text_config
+    assert isinstance(text, LlamaConfig), "the mid-size checkpoint is a Llama"
+    model = LlamaForCausalLM(text)
     model.model.load_state_dict(llava.model.language_model.state_dict())
     model.lm_head.load_state_dict(llava.lm_head.state_dict())
     model.save_pretrained(output)

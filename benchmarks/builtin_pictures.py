@@ -7,12 +7,16 @@ package so that a build needs neither this folder nor the world.
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 
-from signs_eval import draw_cases, question_for
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))
+
+from benchmarks.signs_eval import draw_cases, question_for  # noqa: E402
 
 SEED, PICTURES, INPUT_SIDE, QUALITY = 20260, 48, 168, 75
-FOLDER = Path(__file__).resolve().parent.parent / "export" / "vicrop_export" / "pictures"
+FOLDER = ROOT / "export" / "vicrop_export" / "pictures"
 
 
 def main() -> None:

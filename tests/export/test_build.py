@@ -272,7 +272,8 @@ def test_the_space_asked_for_is_what_the_weights_take(
 ) -> None:
     """Refused by one byte, whatever the precision."""
     tensors = CheckpointTensors(made.checkpoint)
-    needed = build.num_weight_bytes(tensors, precision)
+    plan = make_plan(locate(made.checkpoint), name="x", layers=None, precision=precision, target="cpu")
+    needed = build.num_weight_bytes(tensors, plan)
     if precision == "fp32":
         assert needed == 4 * sum(tensors.get(name).numel() for name in tensors.names())
     monkeypatch.setattr(staging.shutil, "disk_usage", lambda _: SimpleNamespace(free=needed - 1))

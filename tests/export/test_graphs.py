@@ -22,10 +22,10 @@ from vicrop_export.described import DescribedTensors
 from vicrop_export.exported import export_described
 from vicrop_export.graph_writer import write_graph
 from vicrop_export.graphs import head_interface
+from vicrop_export.layouts import Whole
 from vicrop_export.llava_config import LlavaFacts, read_facts
 from vicrop_export.onnx_export import OPSET
 from vicrop_export.parity import open_whole, relative_l2
-from vicrop_export.precision import PRECISIONS
 from vicrop_export.quiet import quiet
 from vicrop_export.tensors import CheckpointTensors
 from vicrop_export.vision_graph import VisionTower
@@ -73,6 +73,10 @@ def modules(flavour: str) -> dict[str, torch.nn.Module]:
     }
 
 
+def whole(_source: str) -> Whole:
+    return Whole()
+
+
 @cache
 def _folder() -> tempfile.TemporaryDirectory[str]:
     return tempfile.TemporaryDirectory(prefix="vicrop-graphs-")
@@ -85,9 +89,7 @@ def directory(flavour: str) -> Path:
         return built(STRETCH_168).engine
     for name, graph in exported("any").items():
         path = Path(_folder().name) / f"{name}.onnx"
-        write_graph(
-            graph.model(), graph.described, tensors(), PRECISIONS["fp32"].layout, path, lambda *_: None
-        )
+        write_graph(graph.model(), graph.described, tensors(), whole, path, lambda *_: None)
     return Path(_folder().name)
 
 
@@ -254,7 +256,7 @@ def test_a_head_without_layers(tmp_path: Path) -> None:
     described = LanguageHead(DescribedTensors(built(STRETCH_168).checkpoint), text)
     with quiet():
         made = export_described("decoder_upper", described, head_interface(text))
-    write_graph(made.model(), made.described, tensors(), PRECISIONS["fp32"].layout, path, lambda *_: None)
+    write_graph(made.model(), made.described, tensors(), whole, path, lambda *_: None)
     graph, head = open_whole(path), LanguageHead(tensors(), text)
     assert axes_of(graph.get_inputs()) == {
         "hidden_states": [1, "seq", text.hidden_size],

@@ -19,11 +19,7 @@ REFUSED: dict[str, tuple[str | None, dict[str, Any], str]] = {
     "another model": (None, {"model_type": "llama"}, "model_type is 'llama', wanted 'llava'"),
     "its successor": (None, {"model_type": "llava_next"}, "model_type is 'llava_next', wanted 'llava'"),
     "no model": (None, {"model_type": None}, "model_type is None, wanted 'llava'"),
-    "sliding windows": (
-        "text",
-        {"model_type": "mistral", "sliding_window": 64},
-        "is 'mistral', wanted 'llama'",
-    ),
+    "another decoder": ("text", {"model_type": "qwen2"}, "is 'qwen2', wanted 'llama' or 'mistral'"),
     "another tower": (
         "vision",
         {"model_type": "siglip_vision_model"},
