@@ -29,7 +29,7 @@ from vicrop_export.graph_writer import write_graph
 from vicrop_export.graphs import graph_modules
 from vicrop_export.layouts import Layout
 from vicrop_export.plan import Plan, make_plan
-from vicrop_export.precision import PRECISIONS
+from vicrop_export.precision import PRECISIONS, Precision
 from vicrop_export.progress import WeightProgress
 from vicrop_export.quiet import quiet
 from vicrop_export.reference import run_reference
@@ -119,7 +119,7 @@ def write_graphs(
     directory: Path, plan: Plan, exported: list[ExportedGraph], tensors: DescribedTensors, report: Progress
 ) -> None:
     """Write everything but the manifest: graphs with their weights, token table, tokenizer and settings."""
-    precision = PRECISIONS[plan.precision]
+    precision = fitted_precision(tensors, plan)
     progress = WeightProgress(report, num_weight_bytes(tensors, plan), 0.6, 0.85)
 
     def layout_of(source: str) -> Layout:
@@ -135,9 +135,15 @@ def write_graphs(
     (directory / PREPROCESSOR).write_text(settings + "\n", encoding="utf-8")
 
 
+def fitted_precision(tensors: DescribedTensors, plan: Plan) -> Precision:
+    """The layouts of the plan's precision for a model of this size."""
+    shapes = {name: tensors.shape(name) for name in tensors.names()}
+    return PRECISIONS[plan.precision].fitted(shapes, plan.decoder.num_lower_layers)
+
+
 def num_weight_bytes(tensors: DescribedTensors, plan: Plan) -> int:
     """What all tensors of the checkpoint together take in the engine."""
-    rules, lower = PRECISIONS[plan.precision], plan.decoder.num_lower_layers
+    rules, lower = fitted_precision(tensors, plan), plan.decoder.num_lower_layers
     return sum(rules.num_bytes(name, tensors.shape(name), lower) for name in tensors.names())
 
 

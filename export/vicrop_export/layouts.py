@@ -19,6 +19,7 @@ from torch import Tensor
 from vicrop_engine.errors import CheckpointError
 
 CONTRIB = "com.microsoft"
+FINER = 254  # steps of a second byte in one step of the first, so that half a step either way is a byte
 Arrays = dict[str, NDArray[Any]]
 Values = Mapping[str, ir.Value]
 
@@ -79,38 +80,61 @@ class Half:
 class Bytes:
     """int8 [in, out] with a scale per output; tokens become bytes as they come, each by its largest number.
 
-    The product is one of whole numbers: unsigned tokens around 128 times signed weights.
+    The products are of whole numbers: unsigned tokens around 128 times signed weights. Tokens, and weights
+    too, may have a second byte for what the first one rounds away, in 254ths of its step.
     """
 
-    bits: float = 8
+    fine_tokens: bool = False
+    fine_weights: bool = False
+
+    def __post_init__(self) -> None:
+        if self.fine_weights and not self.fine_tokens:
+            raise ValueError("weights of two bytes are for tokens of two bytes; ask for fine_tokens as well")
+
+    @property
+    def bits(self) -> float:
+        return 16 if self.fine_weights else 8
 
     def encode(self, weight: Tensor) -> Arrays:
         weight = weight.to(torch.float32)
         scales = weight.abs().amax(1).clamp_min(torch.finfo(torch.float32).tiny) / 127
-        whole = torch.round(weight / scales.unsqueeze(1)).to(torch.int8)
-        return {"": whole.t().contiguous().numpy(), "_scales": scales.numpy()}
+        steps = weight / scales.unsqueeze(1)
+        whole = steps.round()
+        arrays = {"": _turned(whole), "_scales": scales.numpy()}
+        if self.fine_weights:
+            arrays["_rest"] = _turned(((steps - whole) * FINER).round())
+        return arrays
 
     def decode(self, arrays: Arrays) -> NDArray[np.float32]:
-        return np.asarray(arrays[""] * arrays["_scales"], np.float32)
+        steps = arrays[""].astype(np.float32)
+        if self.fine_weights:
+            steps += arrays["_rest"] / np.float32(FINER)
+        return np.asarray(steps * arrays["_scales"], np.float32)
 
     def nodes(self, x: ir.Value, stored: Values, size: tuple[int, int]) -> list[ir.Node]:
-        made: list[ir.Node] = []
+        made = _Nodes()
+        one, middle = made.constant(1, np.float32), made.constant(128, np.uint8)
+        finer = made.constant(1 / FINER, np.float32)
 
-        def add(kind: str, *inputs: ir.Value, **attributes: Any) -> ir.Value:
-            made.append(ir.node(kind, list(inputs), attributes))
-            return made[-1].outputs[0]
+        def products(tokens: ir.Value, weight: str) -> ir.Value:
+            inputs = (tokens, stored[weight], one, stored["_scales"], middle)
+            return made.add("MatMulIntegerToFloat", *inputs, domain=CONTRIB)
 
-        def constant(array: NDArray[Any]) -> ir.Value:
-            return add("Constant", value=ir.tensor(array))
-
-        one, middle = constant(np.array(1, np.float32)), constant(np.array(128, np.uint8))
-        largest = add("ReduceMax", add("Abs", x), constant(np.array([-1])), keepdims=1)
-        scale = add("Max", add("Mul", largest, constant(_SHARE)), constant(_TINY))
-        quantised = add("QuantizeLinear", add("Div", x, scale), one, middle)
-        product = add("MatMulInteger", quantised, stored[""], middle)
-        widened = add("Cast", product, to=ir.DataType.FLOAT.value)
-        add("Mul", add("Mul", widened, scale), stored["_scales"])
-        return made
+        largest = made.add("ReduceMax", made.add("Abs", x), made.constant([-1], np.int64), keepdims=1)
+        scale = made.add("Mul", largest, made.constant(1 / 127, np.float32))
+        scale = made.add("Max", scale, made.constant(1e-30, np.float32))
+        steps = made.add("Div", x, scale)
+        whole = made.add("QuantizeLinear", steps, one, middle)
+        if not self.fine_tokens:
+            made.add("Mul", products(whole, ""), scale)
+            return made.nodes
+        rest = made.add("Sub", steps, made.add("Round", steps))
+        rest = made.add("QuantizeLinear", rest, finer, middle)
+        total, rest = made.split(products(made.add("Concat", whole, rest, axis=-2), ""), axis=-2)
+        if self.fine_weights:
+            rest = made.add("Add", rest, products(whole, "_rest"))
+        made.add("Mul", made.add("Add", total, made.add("Mul", rest, finer)), scale)
+        return made.nodes
 
 
 @dataclass(frozen=True)
@@ -145,8 +169,31 @@ class Blocks:
         return [ir.node("MatMulNBits", inputs, {**sizes, "accuracy_level": 4}, domain=CONTRIB)]
 
 
-_SHARE, _TINY = np.array(1 / 127, np.float32), np.array(1e-30, np.float32)
 _SHRINK = (0.92, 0.85)  # of the scale that holds a block's largest weight; a tighter one often costs less
+
+
+class _Nodes:
+    """Nodes in the order they were added."""
+
+    def __init__(self) -> None:
+        self.nodes: list[ir.Node] = []
+
+    def add(self, kind: str, *inputs: ir.Value, domain: str = "", **attributes: Any) -> ir.Value:
+        self.nodes.append(ir.node(kind, list(inputs), attributes, domain=domain))
+        return self.nodes[-1].outputs[0]
+
+    def constant(self, value: object, dtype: type[np.generic]) -> ir.Value:
+        return self.add("Constant", value=ir.tensor(np.array(value, dtype)))
+
+    def split(self, x: ir.Value, axis: int) -> tuple[ir.Value, ir.Value]:
+        self.nodes.append(ir.node("Split", [x], {"axis": axis, "num_outputs": 2}, num_outputs=2))
+        first, second = self.nodes[-1].outputs
+        return first, second
+
+
+def _turned(whole: Tensor) -> NDArray[np.int8]:
+    """Whole numbers [out, in] as int8 [in, out]."""
+    return np.asarray(whole.to(torch.int8).t().contiguous().numpy())
 
 
 def _blocks(weight: Tensor, block: int) -> Tensor:

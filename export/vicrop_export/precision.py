@@ -7,41 +7,52 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from vicrop_export.layouts import Blocks, Bytes, Half, Layout, Whole
 
-_QUERY_OR_KEY = re.compile(r"layers\.(\d+)\.self_attn\.[qk]_proj\.")
+_PROJECTION = re.compile(r"layers\.(\d+)\.(?:self_attn|mlp)\.(\w+)_proj\.")
 VISION = ("vision_tower.", "multi_modal_projector.")
 EMBEDDINGS = "language_model.embed_tokens.weight"
 HEAD = ("lm_head.", EMBEDDINGS)
+SPARE = 256 << 20  # bytes that keeping the layers below the heatmap in more bits may cost an engine
 
 
 @dataclass(frozen=True)
 class Precision:
     """Layouts of the projections of vision tower and projector, decoder layers and language head.
 
-    `looking` is for queries and keys up to the highest heatmap layer, which decide where the crop is.
-    `embeddings` is the type of the token table. Norms, biases and positions stay float32.
+    Where the crop is depends on the decoder up to the highest heatmap layer: `looking` is for the queries
+    and keys up to there, `below` for the other projections of the layers before it. `frugal` takes the place
+    of `below` where `below` costs more than SPARE bytes beyond it. `embeddings` is the type of the token
+    table. Norms, biases and positions stay float32.
     """
 
     vision: Layout
-    decoder: Layout
     looking: Layout
+    below: Layout
+    decoder: Layout
     head: Layout
     embeddings: type[np.floating]
+    frugal: Layout | None = None
+
+    def fitted(self, shapes: Mapping[str, Sequence[int]], num_lower_layers: int) -> Precision:
+        """These layouts for a model of these tensors, by their names in the checkpoint."""
+        if self.frugal is None:
+            return self
+        below = sum(
+            math.prod(shape) for name, shape in shapes.items() if _part(name, num_lower_layers) == "below"
+        )
+        dear = below * (self.below.bits - self.frugal.bits) / 8 > SPARE
+        return replace(self, below=self.frugal) if dear else self
 
     def layout(self, source: str, num_lower_layers: int) -> Layout:
         """The layout of the projection with this name in the checkpoint."""
-        if source.startswith(VISION):
-            return self.vision
-        if source.startswith(HEAD):
-            return self.head
-        found = _QUERY_OR_KEY.search(source)
-        return self.looking if found and int(found[1]) < num_lower_layers else self.decoder
+        layout: Layout = getattr(self, _part(source, num_lower_layers))
+        return layout
 
     def num_bytes(self, name: str, shape: Sequence[int], num_lower_layers: int) -> int:
         """What the checkpoint's tensor `name` takes in an engine."""
@@ -53,9 +64,24 @@ class Precision:
         return math.ceil(count * self.layout(name, num_lower_layers).bits / 8)
 
 
+def _part(source: str, num_lower_layers: int) -> str:
+    """The field of Precision that holds the layout of this projection."""
+    if source.startswith(VISION):
+        return "vision"
+    if source.startswith(HEAD):
+        return "head"
+    found = _PROJECTION.search(source)
+    layer, kind = (int(found[1]), found[2]) if found else (num_lower_layers, "")
+    if kind in ("q", "k") and layer < num_lower_layers:
+        return "looking"
+    return "below" if layer < num_lower_layers - 1 else "decoder"
+
+
+_WHOLE, _HALF = Whole(), Half()
+_FINE, _FINEST = Bytes(fine_tokens=True), Bytes(fine_tokens=True, fine_weights=True)
 PRECISIONS = {
-    "fp32": Precision(Whole(), Whole(), Whole(), Whole(), np.float32),
-    "fp16": Precision(Half(), Half(), Half(), Half(), np.float16),
-    "int8": Precision(Bytes(), Bytes(), Bytes(), Blocks(8), np.float16),
-    "int4": Precision(Bytes(), Blocks(4), Blocks(8), Blocks(8), np.float16),
+    "fp32": Precision(_WHOLE, _WHOLE, _WHOLE, _WHOLE, _WHOLE, np.float32),
+    "fp16": Precision(_HALF, _HALF, _HALF, _HALF, _HALF, np.float16),
+    "int8": Precision(_FINEST, _FINEST, _FINE, Bytes(), Blocks(8), np.float16),
+    "int4": Precision(_FINE, _FINE, _FINE, Blocks(4), Blocks(8), np.float16, frugal=Blocks(4)),
 }

@@ -16,8 +16,10 @@ from vicrop_engine.errors import RunError
 QUESTION = "What is written on the red sign?"
 HOLDS = """
 import sys
+from PIL import Image
 from vicrop_engine import ViCropEngine
 engine = ViCropEngine.load(sys.argv[1], share_weights=True)
+engine.ask(Image.new("RGB", (900, 500)), "What?", max_new_tokens=2)
 print("open", flush=True)
 sys.stdin.read()
 """
@@ -57,8 +59,9 @@ def test_a_second_process_shares_the_pages(engine_directory: Path, home: Path, p
         answer = engine.ask(picture, QUESTION, max_new_tokens=4)
         for name in ("decoder_lower", "decoder_upper", "vision"):
             pages = mapped(directory / f"{name}.onnx.data")
-            assert pages["Shared_Clean"] > 0, name
-            assert pages["Private_Dirty"] == 0, name
+            # A page is "dirty" for as long as the file just written is on its way to the disk.
+            assert pages["Shared_Clean"] + pages["Shared_Dirty"] > 0, name
+            assert pages["Anonymous"] == 0, name
         assert shared_directories(home) == [directory]
         assert sorted(path.name for path in directory.iterdir()) == before
         other.communicate("")

@@ -18,6 +18,8 @@ LAYOUTS: dict[str, tuple[Layout, float, float]] = {
     "fp32": (Whole(), 0.0, 1e-6),
     "fp16": (Half(), 4e-4, 1e-6),
     "int8": (Bytes(), 0.012, 0.012),
+    "int8, tokens of two bytes": (Bytes(fine_tokens=True), 0.012, 5e-5),
+    "int8, both of two bytes": (Bytes(fine_tokens=True, fine_weights=True), 5e-5, 8e-5),
     "8 bits in blocks": (Blocks(8), 0.009, 0.012),
     "4 bits in blocks": (Blocks(4), 0.11, 0.012),
     "4 bits in small blocks": (Blocks(4, 32), 0.09, 0.012),
@@ -80,6 +82,11 @@ def test_the_bits_a_layout_says_are_those_it_takes() -> None:
         stored = sum(array.nbytes for array in layout.encode(weight).values())
         scales_per_output = 4 * 64 if isinstance(layout, Bytes) else 0
         assert stored - scales_per_output == layout.bits * weight.numel() / 8
+
+
+def test_fine_weights_are_for_fine_tokens() -> None:
+    with pytest.raises(ValueError, match="ask for fine_tokens as well"):
+        Bytes(fine_weights=True)
 
 
 def test_a_weight_beyond_float16_is_refused_with_the_way_out(tmp_path: Path) -> None:

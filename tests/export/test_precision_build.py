@@ -16,8 +16,8 @@ from vicrop_export.build import build_engine
 
 FACTS = {
     "fp16": ({"MatMul", "Cast"}, 0.99, 0.02),
-    "int8": ({"MatMulInteger", "MatMulNBits"}, 0.5, 0.5),
-    "int4": ({"MatMulInteger", "MatMulNBits"}, 0.0, 2.0),
+    "int8": ({"MatMulIntegerToFloat", "MatMulNBits"}, 0.5, 0.5),
+    "int4": ({"MatMulIntegerToFloat", "MatMulNBits"}, 0.0, 2.0),
 }
 
 
