@@ -147,7 +147,7 @@ def ask(
     picture = open_picture(image)
     for notice in picture.notices:
         output.notice(notice)
-    from vicrop_engine.localizers import check_method
+    from vicrop_engine.localizers.methods import check_method
     from vicrop_engine.models import resolve
     from vicrop_engine.vicrop import ViCropEngine
 

@@ -9,7 +9,9 @@ from typing import Any
 from vicrop_engine.errors import BoxError, QuestionError, SettingError, nearest
 from vicrop_engine.image import Box
 from vicrop_engine.layers import LayerChoice, parse_layers
-from vicrop_engine.localizers import GivenBox, Localizer, RelativeAttention, check_method
+from vicrop_engine.localizers.given_box import GivenBox
+from vicrop_engine.localizers.localizer import Localizer
+from vicrop_engine.localizers.methods import NONE, Looking, check_method, localizer_for
 from vicrop_engine.model import Model
 from vicrop_engine.prompts import Prompt
 from vicrop_engine.reading import Prompted
@@ -94,7 +96,7 @@ def _check_settings(settings: Settings) -> None:
     count = settings.max_new_tokens
     if not isinstance(count, int) or isinstance(count, bool) or count < 1:
         raise SettingError(f"got max_new_tokens {count!r}, wanted a whole number from 1 up")
-    if settings.box is not None and settings.method == "none":
+    if settings.box is not None and settings.method == NONE:
         raise SettingError("got a box and method 'none', which makes no crop; leave one of them out")
 
 
@@ -105,9 +107,7 @@ def _localizer(model: Model, settings: Settings, box: Box | None) -> Localizer |
         layers = parse_layers(settings.layers, manifest.decoder.num_layers)
     if box is not None:
         return GivenBox(box)
-    if settings.method == "none":
-        return None
-    return RelativeAttention(layers, always=settings.compat is not None)
+    return localizer_for(settings.method, Looking(layers, settings.compat is not None))
 
 
 def _box(value: Any) -> Box:

@@ -16,7 +16,7 @@ from vicrop_engine.geometry import placed_grid, whole_grid
 from vicrop_engine.image import ImageInput, Picture, open_picture
 from vicrop_engine.layers import LayerChoice
 from vicrop_engine.loading import checked_manifest
-from vicrop_engine.localizers import Localization
+from vicrop_engine.localizers.localizer import Localization
 from vicrop_engine.manifest import Manifest
 from vicrop_engine.model import Model, open_model
 from vicrop_engine.models import resolve

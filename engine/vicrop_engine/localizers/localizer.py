@@ -1,0 +1,30 @@
+"""What every way of finding the crop window is: a reading in, a box and perhaps a heatmap out."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+from vicrop_engine.crop import Heatmap
+from vicrop_engine.image import Box
+from vicrop_engine.reading import Reading
+
+
+@dataclass(frozen=True)
+class Localization:
+    """Where to look: a box in picture pixels, the method that found it, and its heatmap if it made one."""
+
+    method: str
+    box: Box
+    heatmap: Heatmap | None = None
+    layers: tuple[int, ...] = ()
+
+
+class Localizer(Protocol):
+    """One way of finding the crop window."""
+
+    def layers_read(self, size: tuple[int, int], window: int) -> tuple[int, ...]:
+        """The layers whose attention it needs for a picture of `size` (width, height); often none."""
+
+    def locate(self, reading: Reading) -> Localization:
+        """The window for this reading."""
