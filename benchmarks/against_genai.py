@@ -131,7 +131,7 @@ def _build(directory: Path, precision: str, genai: str) -> tuple[Path, Path]:
     if not (checkpoint / "model.safetensors").exists():
         write_checkpoint(checkpoint, MID_SIZE)
     if not engine.exists():
-        build_engine(checkpoint, engine, name="llava-signs", precision=precision)
+        build_engine(checkpoint, engine, name="llava-signs", layers=0, precision=precision)
     language, theirs = directory / "language-model", directory / f"genai-{precision}"
     if not (language / "config.json").exists():
         _write_language_model(checkpoint, language)

@@ -114,7 +114,6 @@ class Bytes:
     def nodes(self, x: ir.Value, stored: Values, size: tuple[int, int]) -> list[ir.Node]:
         made = _Nodes()
         one, middle = made.constant(1, np.float32), made.constant(128, np.uint8)
-        finer = made.constant(1 / FINER, np.float32)
 
         def products(tokens: ir.Value, weight: str) -> ir.Value:
             inputs = (tokens, stored[weight], one, stored["_scales"], middle)
@@ -128,6 +127,7 @@ class Bytes:
         if not self.fine_tokens:
             made.add("Mul", products(whole, ""), scale)
             return made.nodes
+        finer = made.constant(1 / FINER, np.float32)
         rest = made.add("Sub", steps, made.add("Round", steps))
         rest = made.add("QuantizeLinear", rest, finer, middle)
         total, rest = made.split(products(made.add("Concat", whole, rest, axis=-2), ""), axis=-2)
