@@ -57,9 +57,10 @@ def default_cache_bytes(manifest: Manifest) -> int:
 def _working_bytes(manifest: Manifest, tokens: int) -> int:
     """The widest moments of a pass over a crop: one layer's scores twice, and every new token's states.
 
-    30 times as wide as the hidden size: an MLP's three products and what is added to them.
+    120 times as wide as the hidden size: an MLP's three products with tokens of two bytes, and as much again
+    as the allocator keeps in pieces (measured with int8 at the size of LLaVA-1.5-7B: 114).
     """
     decoder, new = manifest.decoder, manifest.vision.image_tokens + ROOM
     scores = decoder.num_heads * new * tokens
-    states = 30 * decoder.hidden_size * new
+    states = 120 * decoder.hidden_size * new
     return FLOAT * (2 * scores + states)
