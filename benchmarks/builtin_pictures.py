@@ -1,7 +1,7 @@
-"""Draw the pictures that `build` compares precisions on: `python benchmarks/builtin_pictures.py`.
+"""Draw the built-in pictures of signs, for comparing precisions and layers: `python builtin_pictures.py`.
 
-Scenes of the signs world from a seed of their own, with a question for every sign, written into the build
-package so that a build needs neither this folder nor the world.
+Scenes of the signs world from a seed of their own, with a question, its answer and its box for every sign,
+written into the package so that neither this folder nor the world is needed.
 """
 
 from __future__ import annotations
@@ -14,21 +14,25 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
 from benchmarks.signs_eval import draw_cases, question_for  # noqa: E402
+from vicrop_engine.examples import EXAMPLES  # noqa: E402
 
 SEED, PICTURES, INPUT_SIDE, QUALITY = 20260, 48, 168, 75
-FOLDER = ROOT / "export" / "vicrop_export" / "pictures"
+FOLDER = ROOT / "engine" / "vicrop_engine" / "signs"
 
 
 def main() -> None:
-    """Replace the folder's pictures and their questions."""
+    """Replace the folder's pictures and their list."""
     FOLDER.mkdir(exist_ok=True)
-    questions: dict[str, list[str]] = {}
+    examples = []
     for number, case in enumerate(draw_cases(SEED, PICTURES, INPUT_SIDE)):
         name = f"signs-{number:02d}.webp"
         case.picture.save(FOLDER / name, quality=QUALITY, method=6)
-        asked = [question_for(case.scene, sign) for sign in case.scene.signs]
-        questions[name] = list(dict.fromkeys([case.question, *asked]))
-    (FOLDER / "questions.json").write_text(json.dumps(questions, indent=1) + "\n", encoding="utf-8")
+        others = [sign for sign in case.scene.signs if sign is not case.sign]
+        for sign in (case.sign, *others):
+            box = [round(side) for side in sign.box]
+            question = question_for(case.scene, sign)
+            examples.append({"image": name, "question": question, "answer": sign.text, "box": box})
+    (FOLDER / EXAMPLES).write_text("[\n" + ",\n".join(map(json.dumps, examples)) + "\n]\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

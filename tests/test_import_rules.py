@@ -42,7 +42,17 @@ ONLY_IN = {
 LAYERS = (
     {"errors"},
     {"config", "geometry", "image", "layers", "timing", "counters", "overlay_text", "token_block"},
-    {"manifest", "preprocessing", "prompts", "crop", "kv_cache", "prefix_cache", "memory", "overlay"},
+    {
+        "manifest",
+        "examples",
+        "preprocessing",
+        "prompts",
+        "crop",
+        "kv_cache",
+        "prefix_cache",
+        "memory",
+        "overlay",
+    },
     {"models", "builder", "loading", "result", "shared_weights"},
     {"backend"},
     {"generate", "vision", "info"},

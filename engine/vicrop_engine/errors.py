@@ -58,6 +58,10 @@ class ConfigError(BadInputError):
     """A JSON document with unknown, missing or mistyped keys."""
 
 
+class ExamplesError(BadInputError):
+    """A list of examples that cannot be read, or whose pictures are missing."""
+
+
 class CheckpointError(BadInputError):
     """A checkpoint directory that cannot be read or is of another architecture."""
 

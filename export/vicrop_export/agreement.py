@@ -5,22 +5,18 @@ Asks both engines the same questions through the runtime itself. Knows answers, 
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterator
 from dataclasses import dataclass
-from itertools import islice
 from pathlib import Path
 
 import numpy as np
 
 from vicrop_engine import ViCropEngine
 from vicrop_engine.config import Agreement
+from vicrop_engine.examples import signs
 from vicrop_engine.manifest import MANIFEST, Manifest
 from vicrop_engine.model import open_model
 from vicrop_engine.result import Answer
 
-PICTURES = Path(__file__).parent / "pictures"
-QUESTIONS = "questions.json"
 MAX_NEW_TOKENS = 5
 MOST, FEW = 1000, 6
 SMALL_MODEL = 1 << 23  # layers times hidden size squared, up to which every question is asked
@@ -41,8 +37,8 @@ def measure_agreement(low: tuple[Path, Manifest], full: tuple[Path, Manifest]) -
     """Ask an engine and its float32 twin the built-in questions; neither has a manifest yet."""
     engines = [_open(*low), _open(*full)]
     found = []
-    for picture, question in islice(builtin_questions(), num_questions(low[1])):
-        answers = [engine.ask(picture, question, max_new_tokens=MAX_NEW_TOKENS) for engine in engines]
+    for picture, example in signs()[: num_questions(low[1])]:
+        answers = [engine.ask(picture, example.question, max_new_tokens=MAX_NEW_TOKENS) for engine in engines]
         found.append(compare(*answers))
     return Agreement(
         compared=f"with float32 on {len(found)} questions about the built-in pictures",
@@ -65,14 +61,6 @@ def _open(directory: Path, manifest: Manifest) -> ViCropEngine:
         return ViCropEngine(open_model(directory, manifest, None, CACHE_BYTES))
     finally:
         (directory / MANIFEST).unlink()
-
-
-def builtin_questions() -> Iterator[tuple[Path, str]]:
-    """Picture and question, a picture's questions after one another so that its prefix is reused."""
-    questions: dict[str, list[str]] = json.loads((PICTURES / QUESTIONS).read_text(encoding="utf-8"))
-    for name, asked in questions.items():
-        for question in asked:
-            yield PICTURES / name, question
 
 
 def compare(got: Answer, wanted: Answer) -> Compared:

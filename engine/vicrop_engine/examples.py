@@ -1,0 +1,55 @@
+"""Questions with known answers and places: the built-in pictures of signs, or a list of the user's own."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+from vicrop_engine.config import parse
+from vicrop_engine.errors import ExamplesError
+
+SIGNS = Path(__file__).parent / "signs"
+EXAMPLES = "examples.json"
+
+
+@dataclass(frozen=True)
+class Example:
+    """A question about a picture, the box (x0, y0, x1, y1 in its pixels) of what it is about, and its answer.
+
+    A relative `image` is one beside the list it stands in.
+    """
+
+    image: str
+    question: str
+    box: tuple[int, int, int, int]
+    answer: str | None = None
+
+
+def read_examples(path: Path) -> list[tuple[Path, Example]]:
+    """The pictures and examples of a JSON list of objects with the keys of Example.
+
+    Raises ExamplesError when the list cannot be read, is empty or names no picture that is there.
+    """
+    try:
+        document = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ExamplesError(f"{path} cannot be read as JSON ({error}); wanted {_WANTED}") from error
+    if not isinstance(document, list) or not document:
+        raise ExamplesError(f"{path} holds no list of examples; wanted {_WANTED}")
+    examples = []
+    for number, item in enumerate(document):
+        example = parse(Example, item, f"{path}, example {number}")
+        image = path.parent / example.image
+        if not image.is_file():
+            raise ExamplesError(f"{path}, example {number}: there is no picture {image}; mend its path")
+        examples.append((image, example))
+    return examples
+
+
+def signs() -> list[tuple[Path, Example]]:
+    """The built-in examples: signs with a digit, every sign of a picture asked for, one after the other."""
+    return read_examples(SIGNS / EXAMPLES)
+
+
+_WANTED = 'a list of objects with "image", "question" and "box", and with "answer" if it is known'
