@@ -1,6 +1,8 @@
 """Accuracy of an engine on freshly drawn pictures of the signs world: the tables of the paper in miniature.
 
     python benchmarks/signs_eval.py --pictures 600          # no crop, true crop, rel-att, random crop; seed 1
+    python benchmarks/signs_eval.py --methods rel-att grad-att pure-grad --pictures 600
+    python benchmarks/signs_eval.py --large --high-res off on --pictures 300   # with and without tiles
     python benchmarks/signs_eval.py --layers --pictures 150 # which layer points best, on seed 2
 
 Each picture asks for the text of one sign: a third of the pictures for one that is unreadable at the model's
@@ -15,6 +17,7 @@ import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -33,7 +36,7 @@ SIZES = ("small", "medium", "readable")
 SMALL, READABLE = 4.0, 8.0  # text height in pixels at the model's input
 AREAS = (("area < 0.005", 0.0, 0.005), ("0.005 to 0.05", 0.005, 0.05), ("area >= 0.05", 0.05, 1.0))
 TEST_SEED, VALIDATION_SEED = 1, 2
-FLOWS = ("no crop", "true crop", "rel-att", "random crop")
+LARGE_SIDES, LARGE_TEXT = (2400.0, 4000.0), (0.7, 12.0)  # of --large: pixels, and text at the model's input
 Box = tuple[int, int, int, int]
 
 
@@ -77,16 +80,17 @@ def wilson(hits: int, count: int, z: float = 1.96) -> tuple[float, float]:
     share = hits / count
     centre = (share + z * z / (2 * count)) / (1 + z * z / count)
     half = z / (1 + z * z / count) * (share * (1 - share) / count + z * z / (4 * count * count)) ** 0.5
-    return centre - half, centre + half
+    return max(0.0, centre - half), min(1.0, centre + half)
 
 
-def draw_cases(seed: int, count: int, input_side: int) -> Iterable[Case]:
+def draw_cases(seed: int, count: int, input_side: int, *, large: bool = False) -> Iterable[Case]:
     """Draw `count` cases, the three sizes in turn; the same for the same seed."""
+    kind: dict[str, Any] = {"longest_side": LARGE_SIDES, "text_range": LARGE_TEXT} if large else {}
     for number in range(count):
         rng = np.random.default_rng((seed, number))
         wanted = SIZES[number % len(SIZES)]
         while True:
-            scene = make_scene(rng, input_side)
+            scene = make_scene(rng, input_side, **kind)
             signs = [sign for sign in scene.signs if size_of(scene, sign, input_side) == wanted]
             if signs and len(scene.signs) > 1:
                 break
@@ -131,7 +135,22 @@ def holds(box: Sequence[int], sign: Sign) -> bool:
     return box[0] <= sign.x < box[2] and box[1] <= sign.y < box[3]
 
 
-def evaluate(engine: ViCropEngine, cases: Iterable[Case], seed: int, compat: str | None) -> Tally:
+@dataclass(frozen=True)
+class Flow:
+    """A method, with or without the prepass in tiles."""
+
+    method: str
+    high_res: bool
+
+    @property
+    def name(self) -> str:
+        """As it stands in the table."""
+        return f"{self.method}, in tiles" if self.high_res else self.method
+
+
+def evaluate(
+    engine: ViCropEngine, cases: Iterable[Case], seed: int, flows: Sequence[Flow], compat: str | None
+) -> Tally:
     """Ask every case in every flow; also count where the windows lie and whether questions matter at all."""
     window = engine.manifest.crop.window
     tally = Tally()
@@ -139,18 +158,27 @@ def evaluate(engine: ViCropEngine, cases: Iterable[Case], seed: int, compat: str
         rng = np.random.default_rng((seed, number, 1))
         groups = ("all", case.size, area_group(case))
         pixels = np.asarray(case.picture)
-        found = engine.ask(pixels, case.question, method="rel-att", compat=compat)
-        assert found.crop_box is not None, "rel-att always finds a window"
-        elsewhere = random_box(rng, case.scene, found.crop_box)
-        answers = {
-            "no crop": found.answer_without_crop,
-            "rel-att": found.answer,
-            "true crop": ask_with(engine, case, true_box(case, window), compat),
-            "random crop": ask_with(engine, case, elsewhere, compat),
-        }
-        for flow, answer in answers.items():
-            tally.add(flow, groups, answer == case.sign.text)
-        tally.add("window holds the sign", groups, holds(found.crop_box, case.sign))
+        tally.add(
+            "no crop", groups, engine.ask(pixels, case.question, method="none").answer == case.sign.text
+        )
+        like = true_box(case, window)
+        for flow in flows:
+            high_res = "on" if flow.high_res else "off"
+            found = engine.ask(
+                pixels,
+                case.question,
+                method=flow.method,
+                high_res=high_res,
+                compat=compat,
+                first_answer=False,
+            )
+            assert found.crop_box is not None, f"{flow.name} always finds a window"
+            tally.add(flow.name, groups, found.answer == case.sign.text)
+            tally.add(f"window of {flow.name} holds the sign", groups, holds(found.crop_box, case.sign))
+            like = found.crop_box if flow == flows[0] else like
+        elsewhere = random_box(rng, case.scene, like)
+        for name, box in (("true crop", true_box(case, window)), ("random crop", elsewhere)):
+            tally.add(name, groups, ask_with(engine, case, box, compat) == case.sign.text)
         tally.add("random window holds it", groups, holds(elsewhere, case.sign))
         if len({sign.text for sign in case.scene.signs}) > 1:
             tally.add("blind", ("all",), is_blind(engine, pixels, case.scene))
@@ -188,12 +216,14 @@ def sweep_layers(engine: ViCropEngine, cases: Sequence[Case], num_layers: int, c
     return table
 
 
-def accuracy_table(tally: Tally) -> Table:
+def accuracy_table(tally: Tally, flows: Sequence[Flow]) -> Table:
     """Rows: flows; columns: sizes at the model's input, the paper's areas, and all."""
     groups = [*SIZES, *(name for name, _, _ in AREAS), "all"]
     table = Table("% right (95 % interval)", *groups)
-    for flow in (*FLOWS, "window holds the sign", "random window holds it"):
-        table.add_row(flow, *(tally.cell(flow, group) for group in groups))
+    named = [flow.name for flow in flows]
+    held = [f"window of {name} holds the sign" for name in named]
+    for row in ("no crop", "random crop", *named, "true crop", *held, "random window holds it"):
+        table.add_row(row, *(tally.cell(row, group) for group in groups))
     table.add_row("one answer for all signs", *("" for _ in groups[:-1]), tally.cell("blind", "all"))
     return table
 
@@ -207,6 +237,11 @@ def main() -> None:
     parser.add_argument("--pictures", type=int, default=600)
     parser.add_argument("--seed", type=int, help=f"default {TEST_SEED}, with --layers {VALIDATION_SEED}")
     parser.add_argument("--layers", action="store_true", help="compare heatmap layers instead")
+    parser.add_argument("--methods", nargs="+", default=["rel-att"], help="rel-att, grad-att, pure-grad …")
+    parser.add_argument("--large", action="store_true", help="pictures of 2400 to 4000 pixels")
+    parser.add_argument(
+        "--high-res", nargs="+", choices=["off", "on"], default=["off"], help="look in tiles as well"
+    )
     parser.add_argument("--compat", choices=["mllms-know"], help="the published code's own geometry")
     parser.add_argument("--save", type=Path, help="write the raw hits as JSON")
     options = parser.parse_args()
@@ -216,13 +251,14 @@ def main() -> None:
     engine = ViCropEngine.load(options.engine)
     manifest = engine.manifest
     progress, wide = Console(stderr=True), Console(width=170)
-    cases = draw_cases(seed, options.pictures, manifest.vision.image_size)
+    cases = draw_cases(seed, options.pictures, manifest.vision.image_size, large=options.large)
     if options.layers:
         wide.print(sweep_layers(engine, list(cases), manifest.decoder.num_layers, progress))
         return
     shown = track(cases, description="asking", total=options.pictures, console=progress)
-    tally = evaluate(engine, shown, seed, options.compat)
-    wide.print(accuracy_table(tally))
+    flows = [Flow(method, mode == "on") for method in options.methods for mode in options.high_res]
+    tally = evaluate(engine, shown, seed, flows, options.compat)
+    wide.print(accuracy_table(tally, flows))
     if options.save:
         raw = {f"{flow} / {group}": values for (flow, group), values in tally.hits.items()}
         options.save.write_text(json.dumps(raw) + "\n")

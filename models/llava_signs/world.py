@@ -87,6 +87,7 @@ def make_scene(
     num_signs: tuple[int, int] = (2, 6),
     text_range: tuple[float, float] = (2.2, 24.0),
     repeat_colours: bool = False,
+    longest_side: tuple[float, float] = (760.0, 1600.0),
 ) -> Scene:
     """Draw a scene.
 
@@ -96,8 +97,9 @@ def make_scene(
         num_signs: fewest and most signs.
         text_range: smallest and largest text height at the model's input, drawn log-uniformly.
         repeat_colours: draw each colour and shape once, instead of each colour once.
+        longest_side: shortest and longest of the picture's longer side in pixels, drawn log-uniformly.
     """
-    longest = math.exp(rng.uniform(math.log(760), math.log(1600)))
+    longest = math.exp(rng.uniform(math.log(longest_side[0]), math.log(longest_side[1])))
     aspect = math.exp(rng.uniform(-0.45, 0.45))
     width, height = round(longest * min(1.0, aspect)), round(longest * min(1.0, 1 / aspect))
     combinations = rng.permutation(len(COLOURS) * len(SHAPES))
