@@ -7,6 +7,8 @@ checkpoints; not what the tensors are for.
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -84,6 +86,14 @@ class CheckpointTensors:
     def get(self, name: str) -> Tensor:
         """One tensor, converted to float32."""
         return self.stored(name).to(torch.float32)
+
+    @contextmanager
+    def naming(self, name: str, way_out: str) -> Iterator[None]:
+        """Turn an OverflowError about this tensor into a CheckpointError that names it and what to do."""
+        try:
+            yield
+        except OverflowError as error:
+            raise CheckpointError(f"{self.directory}: tensor {name!r} {error}; {way_out}") from error
 
     def projection(self, prefix: str, *, bias: bool) -> Projection:
         """The linear layer stored under `prefix`."""
