@@ -50,7 +50,7 @@ LAYERS = (
     {"localizers", "request"},
     {"vicrop"},
     {"demo", "cli_output"},
-    {"cli_errors"},
+    {"cli_build", "cli_errors"},
     {"cli"},
 )
 
@@ -152,9 +152,10 @@ def test_extras_bring_what_they_should_and_no_more() -> None:
     assert requirements("cpu") == {"onnxruntime"}
     assert "onnxruntime-gpu" in requirements("gpu")
     assert heavy <= requirements("build")
+    assert requirements("optimum") == {"optimum"}
     for extra in (None, "cpu", "gpu", "tensorrt", "serve"):
         assert not heavy & requirements(extra), extra
-    for extra in (None, "build", "serve", "tensorrt", "dev"):
+    for extra in (None, "build", "serve", "tensorrt", "optimum", "dev"):
         assert not {"onnxruntime", "onnxruntime-gpu"} & requirements(extra), extra
 
 
