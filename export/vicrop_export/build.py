@@ -1,9 +1,9 @@
 """Builds an engine directory from a checkpoint, in numbered steps.
 
-1 find the checkpoint and refuse early; 2 let transformers compute the truth on a probe; 3 export each graph
-with its weights described; 4 compare in float32; 5 write the graphs, their weights one at a time in the
-precision asked for, and compare again; 6 write the manifest last and put the directory in place. Knows the
-order, not how a step is done.
+1 find the checkpoint, refuse early, and fetch weights that are not here; 2 let transformers compute the
+truth on a probe; 3 export each graph with its weights described; 4 compare in float32; 5 write the graphs,
+their weights one at a time in the precision asked for, and compare again; 6 write the manifest last and put
+the directory in place. Knows the order, not how a step is done.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from vicrop_engine.errors import SettingError
 from vicrop_engine.layers import LayerChoice
 from vicrop_engine.manifest import EMBEDDINGS, PREPROCESSOR, TOKENIZER, Manifest, hash_file, write_manifest
 from vicrop_export.agreement import measure_agreement
-from vicrop_export.checkpoint import locate, refuse_impossible
+from vicrop_export.checkpoint import fetch_weights, locate, refuse_impossible
 from vicrop_export.checks import check_exported, check_written
 from vicrop_export.described import DescribedTensors
 from vicrop_export.existing import reusable
@@ -30,13 +30,14 @@ from vicrop_export.graphs import graph_modules
 from vicrop_export.layouts import Layout, to_half
 from vicrop_export.plan import Plan, make_plan
 from vicrop_export.precision import PRECISIONS, Precision
-from vicrop_export.progress import WeightProgress
+from vicrop_export.progress import FetchProgress, WeightProgress
 from vicrop_export.quiet import quiet
 from vicrop_export.reference import run_reference
 from vicrop_export.staging import LAST, clear_leftovers, demand_space, scratch, staged
 
 TARGETS = ("cpu",)
 LARGEST_COMPARED = 2 << 30  # bytes of float32 weights up to which a build also asks a float32 engine
+FETCHED = 0.5  # the share of a build that fetching its weights takes, where it does
 EMBEDDINGS_SOURCE = "language_model.embed_tokens.weight"
 Progress = Callable[[str, float], None]
 
@@ -73,6 +74,9 @@ def build_engine(
         if kept is not None:
             report("already built", 1.0)
             return kept
+        fetching = FetchProgress(report, FETCHED)
+        fetch_weights(plan.checkpoint, fetching)
+        report = fetching.rest()
         tensors = DescribedTensors(plan.checkpoint.directory)
         demand_space(output, num_build_bytes(tensors, plan))
         with staged(output) as partial:

@@ -2,6 +2,9 @@
 
 optimum finds this file by its place and imports it at every start, so nothing heavy is imported before the
 command runs. Knows options; how an engine is built is not its business.
+
+Where optimum is not installed, `optimum` is still a namespace that can be found, and transformers'
+is_optimum_available says True; its GPTQ loader, which asks, then fails with the ModuleNotFoundError instead.
 """
 
 from __future__ import annotations
