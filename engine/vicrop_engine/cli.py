@@ -8,7 +8,6 @@ is imported inside it, so that `--help` and errors are quick.
 from __future__ import annotations
 
 import sys
-import traceback
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -17,15 +16,13 @@ import typer
 
 from vicrop_engine import cli_output as output
 from vicrop_engine.cli_errors import explain
-from vicrop_engine.errors import SettingError, one_of
+from vicrop_engine.errors import SettingError
 
 if TYPE_CHECKING:
     from PIL import Image
 
     from vicrop_engine.result import Answer
 
-PRECISIONS = ("fp32", "fp16", "int8", "int4")
-TARGETS = ("cpu",)
 INTERRUPTED = 130  # what typer makes of Ctrl-C
 
 app = typer.Typer(
@@ -83,27 +80,19 @@ def build(
     debug: DebugOption = False,
 ) -> None:
     """Turn a checkpoint into an engine directory, checked against transformers on the way."""
+    from vicrop_engine.cli_build import build_and_print
     from vicrop_engine.models import cached_engine, find_model
 
     known = find_model(model)
-    _one_of("precision", precision, PRECISIONS)
-    _one_of("target", target, TARGETS)
-    from vicrop_engine.builder import build_model
-    from vicrop_engine.info import engine_facts, engine_info
-
-    directory = out or cached_engine(known.name)
-    with output.progress_bar(f"building {known.name}") as progress:
-        build_model(
-            known,
-            directory,
-            checkpoint=checkpoint,
-            layers=layers,
-            precision=precision,
-            target=target,
-            force=force,
-            progress=progress,
-        )
-    output.print_facts(engine_facts(engine_info(directory, verify=False)))
+    build_and_print(
+        known,
+        out or cached_engine(known.name),
+        checkpoint=checkpoint,
+        layers=layers,
+        precision=precision,
+        target=target,
+        force=force,
+    )
 
 
 @app.command()
@@ -243,14 +232,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             raise KeyboardInterrupt
         return status if isinstance(status, int) else 0
     except (Exception, KeyboardInterrupt) as error:
-        if "--debug" in arguments:
-            traceback.print_exc()
-        return explain(error)
-
-
-def _one_of(kind: str, value: str, known: tuple[str, ...]) -> None:
-    if value not in known:
-        raise SettingError(one_of(kind, value, known))
+        return explain(error, debug="--debug" in arguments)
 
 
 def _write_overlay(path: Path, image: Image.Image, question: str, answer: Answer) -> None:

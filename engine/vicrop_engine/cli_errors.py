@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import traceback
 
 import typer
 
@@ -11,8 +12,10 @@ from vicrop_engine import cli_output as output
 from vicrop_engine.errors import ViCropError
 
 
-def explain(error: BaseException) -> int:
-    """Say what went wrong on standard error; returns the exit status."""
+def explain(error: BaseException, *, debug: bool = False) -> int:
+    """Say what went wrong on standard error, with `debug` after a traceback; returns the exit status."""
+    if debug:
+        traceback.print_exception(error)
     status = 1
     if isinstance(error, ViCropError):
         message, status = str(error), error.exit_code

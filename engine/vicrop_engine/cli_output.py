@@ -52,7 +52,10 @@ def send_log_to_stderr() -> None:
 
 @contextmanager
 def progress_bar(title: str) -> Iterator[Progress]:
-    """A bar on standard error that appears with the first report; off a terminal it is one line a stage."""
+    """A bar on standard error that appears with the first report.
+
+    Off a terminal it is one line a stage, and one more for every twentieth of the work within it.
+    """
     if not sys.stderr.isatty():
         yield _stage_lines()
         return
@@ -66,11 +69,12 @@ def progress_bar(title: str) -> Iterator[Progress]:
 
 
 def _stage_lines() -> Progress:
-    seen = []
+    seen = set()
 
     def report(stage: str, share: float) -> None:
-        if stage not in seen:
-            seen.append(stage)
+        said = stage.partition(",")[0], int(share * 20)
+        if said not in seen:
+            seen.add(said)
             notice(f"{share:4.0%}  {stage}")
 
     return report

@@ -49,6 +49,7 @@ class KnownModel:
         return self.home / "engine"
 
 
+DEFAULT = "llava-1.5"  # what a checkpoint is built as that is no known model's own
 MODELS = (
     KnownModel("llava-signs", "llava_signs", layers=(3,), embedded=True),
     KnownModel("llava-1.5", "llava-hf/llava-1.5-7b-hf"),
@@ -62,6 +63,23 @@ def find_model(name: str) -> KnownModel:
         if model.name == name:
             return model
     raise UnknownModelError(one_of("model", name, [model.name for model in MODELS]))
+
+
+def model_of(checkpoint: str) -> tuple[KnownModel, str | None]:
+    """The model a checkpoint is built as, and the checkpoint, None where it is the model's own.
+
+    A known model goes by its name, its Hub id or its shipped directory; anything else is a checkpoint of
+    LLaVA-1.5's architecture.
+    """
+    directory = Path(checkpoint)
+    for model in MODELS:
+        if directory.is_dir():
+            own = model.embedded and directory.resolve() == model.checkpoint.resolve()
+        else:
+            own = checkpoint == model.name or (checkpoint == model.source and not model.embedded)
+        if own:
+            return model, None
+    return find_model(DEFAULT), checkpoint
 
 
 def cache_directory() -> Path:

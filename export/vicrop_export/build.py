@@ -1,9 +1,9 @@
 """Builds an engine directory from a checkpoint, in numbered steps.
 
-1 find the checkpoint and refuse early; 2 let transformers compute the truth on a probe; 3 export each graph
-with its weights described; 4 compare in float32; 5 write the graphs, their weights one at a time in the
-precision asked for, and compare again; 6 write the manifest last and put the directory in place. Knows the
-order, not how a step is done.
+1 find the checkpoint, refuse early, and fetch weights that are not here; 2 let transformers compute the
+truth on a probe; 3 export each graph with its weights described; 4 compare in float32; 5 write the graphs,
+their weights one at a time in the precision asked for, and compare again; 6 write the manifest last and put
+the directory in place. Knows the order, not how a step is done.
 """
 
 from __future__ import annotations
@@ -20,23 +20,24 @@ from vicrop_engine.errors import SettingError
 from vicrop_engine.layers import LayerChoice
 from vicrop_engine.manifest import EMBEDDINGS, PREPROCESSOR, TOKENIZER, Manifest, hash_file, write_manifest
 from vicrop_export.agreement import measure_agreement
-from vicrop_export.checkpoint import locate, refuse_impossible
+from vicrop_export.checkpoint import fetch_weights, locate, refuse_impossible
 from vicrop_export.checks import check_exported, check_written
 from vicrop_export.described import DescribedTensors
 from vicrop_export.existing import reusable
 from vicrop_export.exported import ExportedGraph, export_described
 from vicrop_export.graph_writer import write_graph
 from vicrop_export.graphs import graph_modules
-from vicrop_export.layouts import Layout
+from vicrop_export.layouts import Layout, to_half
 from vicrop_export.plan import Plan, make_plan
 from vicrop_export.precision import PRECISIONS, Precision
-from vicrop_export.progress import WeightProgress
+from vicrop_export.progress import FetchProgress, WeightProgress
 from vicrop_export.quiet import quiet
 from vicrop_export.reference import run_reference
 from vicrop_export.staging import LAST, clear_leftovers, demand_space, scratch, staged
 
 TARGETS = ("cpu",)
 LARGEST_COMPARED = 2 << 30  # bytes of float32 weights up to which a build also asks a float32 engine
+FETCHED = 0.5  # the share of a build that fetching its weights takes, where it does
 EMBEDDINGS_SOURCE = "language_model.embed_tokens.weight"
 Progress = Callable[[str, float], None]
 
@@ -73,8 +74,11 @@ def build_engine(
         if kept is not None:
             report("already built", 1.0)
             return kept
+        fetching = FetchProgress(report, FETCHED)
+        fetch_weights(plan.checkpoint, fetching)
+        report = fetching.rest()
         tensors = DescribedTensors(plan.checkpoint.directory)
-        demand_space(output, num_weight_bytes(tensors, plan))
+        demand_space(output, num_build_bytes(tensors, plan))
         with staged(output) as partial:
             manifest = _fill(partial, plan, tensors, report)
     report("done", 1.0)
@@ -95,11 +99,11 @@ def _fill(directory: Path, plan: Plan, tensors: DescribedTensors, report: Progre
     report("hashing", 0.9)
     files = {path.name: hash_file(path) for path in sorted(directory.iterdir())}
     manifest = plan.manifest(parity, reference.eos, files, float32)
-    full = replace(plan, precision="fp32")
-    if plan.precision != "fp32" and num_weight_bytes(tensors, full) <= LARGEST_COMPARED:
+    twin = float32_twin(tensors, plan)
+    if twin is not None:
         report("comparing answers with float32", 0.92)
         with scratch(directory) as beside:
-            write_graphs(beside, full, exported, tensors, lambda _stage, _share: None)
+            write_graphs(beside, twin, exported, tensors, lambda _stage, _share: None)
             engines = (directory, manifest), (beside, replace(manifest, precision="fp32"))
             manifest = replace(manifest, agreement=measure_agreement(*engines))
     write_manifest(directory, manifest, LAST)
@@ -108,7 +112,7 @@ def _fill(directory: Path, plan: Plan, tensors: DescribedTensors, report: Progre
 
 def _export(plan: Plan, tensors: DescribedTensors, report: Progress) -> list[ExportedGraph]:
     exported = []
-    modules = graph_modules(tensors, plan.facts, plan.decoder.num_lower_layers, plan.target)
+    modules = graph_modules(tensors, plan.facts, plan.decoder.num_lower_layers, in_place=plan.in_place)
     for index, graph in enumerate(modules):
         report(f"exporting {graph[0]}", 0.2 + 0.1 * index)
         exported.append(export_described(*graph))
@@ -147,8 +151,26 @@ def num_weight_bytes(tensors: DescribedTensors, plan: Plan) -> int:
     return sum(rules.num_bytes(name, tensors.shape(name), lower) for name in tensors.names())
 
 
+def num_build_bytes(tensors: DescribedTensors, plan: Plan) -> int:
+    """What a build of the plan has on the disk at most: the engine, and the one it is compared with."""
+    twin = float32_twin(tensors, plan)
+    return num_weight_bytes(tensors, plan) + (num_weight_bytes(tensors, twin) if twin else 0)
+
+
+def float32_twin(tensors: DescribedTensors, plan: Plan) -> Plan | None:
+    """The plan of the float32 engine whose answers the build compares; None where none is built."""
+    twin = replace(plan, precision="fp32")
+    if plan.precision == "fp32" or num_weight_bytes(tensors, twin) > LARGEST_COMPARED:
+        return None
+    return twin
+
+
 def _write_embeddings(directory: Path, tensors: DescribedTensors, dtype: type[np.floating]) -> None:
-    np.save(directory / EMBEDDINGS, tensors.get(EMBEDDINGS_SOURCE).numpy().astype(dtype, copy=False))
+    table = tensors.get(EMBEDDINGS_SOURCE)
+    if dtype is np.float16:
+        with tensors.naming(EMBEDDINGS_SOURCE, "build with fp32"):
+            table = to_half(table)
+    np.save(directory / EMBEDDINGS, table.numpy())
 
 
 def _demand_setting(kind: str, got: str, known: tuple[str, ...]) -> None:

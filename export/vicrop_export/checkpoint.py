@@ -6,13 +6,15 @@ Knows file names and hashes; reads no model.
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 
-from vicrop_engine.errors import BuildError, CheckpointError
+from vicrop_engine.errors import CheckpointError
 from vicrop_engine.manifest import hash_file
-from vicrop_export.quiet import reason
-from vicrop_export.tensors import weight_files
+from vicrop_export.hub import fetch, list_files
+from vicrop_export.progress import FetchProgress
+from vicrop_export.tensors import INDEX, WEIGHTS, demand_weights, file_names, weight_files, weight_names
 
 SMALL_FILES = (
     "config.json",
@@ -25,7 +27,6 @@ SMALL_FILES = (
     "processor_config.json",
 )
 PROCESSOR_FILES = ("preprocessor_config.json", "processor_config.json")
-HUB_PATTERNS = ["*.json", "*.safetensors"]
 
 
 @dataclass(frozen=True)
@@ -33,19 +34,21 @@ class Checkpoint:
     """A checkpoint's files on this machine, and how a manifest names it.
 
     `source` is the hub id, or the last part of a local path; `revision` the hub's commit, or a hash over the
-    files.
+    files. `weights` are those files of the hub that hold them, fetched or not; a directory names none.
     """
 
     directory: Path
     source: str
     revision: str
+    weights: tuple[str, ...] = ()
 
 
 def refuse_impossible(checkpoint: Path | str) -> None:
     """Raise CheckpointError for what is no checkpoint directory and cannot be a hub id; reads no weights."""
     directory = Path(checkpoint)
     if directory.is_dir():
-        _demand_files(directory)
+        _demand_files(file_names(directory), directory)
+        weight_files(directory)
         return
     if directory.exists():
         raise CheckpointError(f"{checkpoint} is a file; wanted the directory of a LLaVA checkpoint")
@@ -57,12 +60,25 @@ def refuse_impossible(checkpoint: Path | str) -> None:
 
 
 def locate(checkpoint: Path | str) -> Checkpoint:
-    """Find a local directory or fetch a hub repository. Raises CheckpointError or BuildError."""
+    """Find a local directory, or a hub repository, of which everything but the weights is fetched.
+
+    Raises CheckpointError and BuildError.
+    """
     refuse_impossible(checkpoint)
     directory = Path(checkpoint)
     if directory.is_dir():
         return Checkpoint(directory, directory.resolve().name, fingerprint(directory))
-    return _fetch(str(checkpoint))
+    return _locate_on_hub(str(checkpoint))
+
+
+def fetch_weights(checkpoint: Checkpoint, progress: FetchProgress) -> None:
+    """Fetch the weights of a hub repository; those of a directory are there.
+
+    Raises CheckpointError, BuildError and NoSpaceError.
+    """
+    if checkpoint.weights:
+        fetch(checkpoint.source, checkpoint.weights, revision=checkpoint.revision, progress=progress)
+        weight_files(checkpoint.directory)
 
 
 def fingerprint(directory: Path) -> str:
@@ -74,16 +90,17 @@ def fingerprint(directory: Path) -> str:
     return f"sha256:{total.hexdigest()}"
 
 
-def _demand_files(directory: Path) -> None:
-    weight_files(directory)
-    if not (directory / "tokenizer.json").is_file():
+def _demand_files(names: Collection[str], place: Path | str) -> None:
+    """Raise CheckpointError for what a checkpoint of these files, found at `place`, lacks."""
+    demand_weights(names, place)
+    if "tokenizer.json" not in names:
         raise CheckpointError(
-            f"{directory}: no tokenizer.json; make one with transformers: "
+            f"{place}: no tokenizer.json; make one with transformers: "
             "AutoTokenizer.from_pretrained(DIR).save_pretrained(DIR)"
         )
-    if not any((directory / name).is_file() for name in PROCESSOR_FILES):
+    if not any(name in names for name in PROCESSOR_FILES):
         raise CheckpointError(
-            f"{directory}: no {' and no '.join(PROCESSOR_FILES)}; copy the image processor's file from where "
+            f"{place}: no {' and no '.join(PROCESSOR_FILES)}; copy the image processor's file from where "
             "the checkpoint was published"
         )
 
@@ -93,18 +110,11 @@ def _looks_like_hub_id(name: str) -> bool:
     return len(parts) == 2 and all(part and not part.startswith((".", "~")) for part in parts)
 
 
-def _fetch(hub_id: str) -> Checkpoint:
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
-
-    try:
-        directory = Path(snapshot_download(hub_id, allow_patterns=HUB_PATTERNS))
-    except HFValidationError as error:
-        raise CheckpointError(f"{hub_id!r} is neither a directory nor a hub id ({reason(error)})") from error
-    except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
-        raise BuildError(
-            f"{hub_id} could not be fetched from the Hugging Face hub ({reason(error)}); check the "
-            "network and the name, or give a local copy with --checkpoint DIR"
-        ) from error
-    _demand_files(directory)
-    return Checkpoint(directory, hub_id, directory.name)
+def _locate_on_hub(hub_id: str) -> Checkpoint:
+    listed = list_files(hub_id)
+    if listed is not None:
+        _demand_files(listed, hub_id)
+    directory = fetch(hub_id, (*SMALL_FILES, INDEX))
+    single = listed is not None and WEIGHTS in listed
+    weights = [WEIGHTS] if single else weight_names(directory)
+    return Checkpoint(directory, hub_id, directory.name, tuple(weights))

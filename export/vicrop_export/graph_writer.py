@@ -58,7 +58,9 @@ def _store(
     name = graph.initializers.pop(str(value.name)).name
     stored = {}
     num_bytes = 0
-    for ending, array in layout.encode(tensors.stored(source)).items():
+    with tensors.naming(source, "build with fp32 or int8"):
+        arrays = layout.encode(tensors.stored(source))
+    for ending, array in arrays.items():
         tensor = data.add(f"{name}{ending}", array)
         stored[ending] = ir.Value(
             name=tensor.name,

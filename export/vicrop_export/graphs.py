@@ -27,13 +27,12 @@ IN_PLACE_TARGETS = ("cpu", "cuda")
 
 
 def graph_modules(
-    tensors: CheckpointTensors, facts: LlavaFacts, num_lower_layers: int, target: str = "cpu"
+    tensors: CheckpointTensors, facts: LlavaFacts, num_lower_layers: int, *, in_place: bool = True
 ) -> Iterator[tuple[str, nn.Module, GraphInterface]]:
     """Name, module and interface of `vision`, `decoder_lower` and `decoder_upper`, each made when wanted.
 
-    Raises CheckpointError when the target's attention cannot have these sizes.
+    `in_place` is what `writes_in_place` says of the target.
     """
-    in_place = writes_in_place(target, facts.text)
     yield "vision", VisionTower(tensors, facts.vision), vision_interface(facts)
     lower = LowerDecoder(tensors, facts.text, num_lower_layers, in_place=in_place)
     yield "decoder_lower", lower, lower_interface(facts.text, num_lower_layers, in_place)

@@ -16,8 +16,6 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from vicrop_engine.errors import CheckpointError
-
 CONTRIB = "com.microsoft"
 FINER = 254  # steps of a second byte in one step of the first, so that half a step either way is a byte
 Arrays = dict[str, NDArray[Any]]
@@ -32,7 +30,10 @@ class Layout(Protocol):
         """Bits one weight takes in the file, scales included."""
 
     def encode(self, weight: Tensor) -> Arrays:
-        """The arrays of a weight [out, in] by the ending of their names; `""` is the weight itself."""
+        """The arrays of a weight [out, in] by the ending of their names; `""` is the weight itself.
+
+        Raises OverflowError for numbers the layout cannot hold.
+        """
 
     def decode(self, arrays: Arrays) -> NDArray[np.float32]:
         """The weight [in, out] that these arrays stand for."""
@@ -64,9 +65,7 @@ class Half:
     bits: float = 16
 
     def encode(self, weight: Tensor) -> Arrays:
-        half = weight.to(torch.float16)
-        _demand_finite(half)
-        return {"": half.t().contiguous().numpy()}
+        return {"": to_half(weight).t().contiguous().numpy()}
 
     def decode(self, arrays: Arrays) -> NDArray[np.float32]:
         return np.asarray(arrays[""], np.float32)
@@ -228,8 +227,9 @@ def _rounded(blocks: Tensor, scales: Tensor, width: int) -> Tensor:
     return (blocks / scales.unsqueeze(-1)).round_().clamp_(-end, end - 1)
 
 
-def _demand_finite(half: Tensor) -> None:
+def to_half(weight: Tensor) -> Tensor:
+    """A tensor in float16. Raises OverflowError for numbers beyond it."""
+    half = weight.to(torch.float16)
     if not bool(torch.isfinite(half).all()):
-        raise CheckpointError(
-            "a weight of the checkpoint is beyond float16's largest number, 65504; build with fp32 or int8"
-        )
+        raise OverflowError("holds a number beyond float16's largest, 65504")
+    return half

@@ -27,6 +27,7 @@ from vicrop_engine.config import (
 from vicrop_engine.layers import LayerChoice, parse_layers
 from vicrop_engine.manifest import SCHEMA_VERSION, FileEntry, Manifest
 from vicrop_export.checkpoint import Checkpoint
+from vicrop_export.graphs import writes_in_place
 from vicrop_export.llava_config import LlavaFacts, read_facts
 from vicrop_export.processor import read_preprocessing
 from vicrop_export.reference import Probe
@@ -52,6 +53,7 @@ class Plan:
     placeholder: str
     precision: str
     target: str
+    in_place: bool
 
     @property
     def decoder(self) -> DecoderGeometry:
@@ -136,6 +138,7 @@ def make_plan(
 ) -> Plan:
     """Read and check everything but the weights. Raises CheckpointError or LayerError."""
     facts = read_facts(checkpoint.directory)
+    in_place = writes_in_place(target, facts.text)
     tokenizer = load_tokenizer(checkpoint.directory)
     return Plan(
         name=name,
@@ -148,6 +151,7 @@ def make_plan(
         placeholder=image_placeholder(tokenizer, facts.image_token),
         precision=precision,
         target=target,
+        in_place=in_place,
     )
 
 

@@ -90,7 +90,7 @@ def demand_space(output: Path, num_bytes: int) -> None:
     free = shutil.disk_usage(place).free
     if free < num_bytes:
         raise NoSpaceError(
-            f"the engine takes {num_bytes / 1e6:.0f} MB and the disk of {place} has {free / 1e6:.0f} MB "
+            f"the build takes {num_bytes / 1e6:.0f} MB and the disk of {place} has {free / 1e6:.0f} MB "
             "left; free some, or build elsewhere with -o"
         )
 

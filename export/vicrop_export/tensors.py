@@ -7,6 +7,8 @@ checkpoints; not what the tensors are for.
 from __future__ import annotations
 
 import json
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -85,6 +87,14 @@ class CheckpointTensors:
         """One tensor, converted to float32."""
         return self.stored(name).to(torch.float32)
 
+    @contextmanager
+    def naming(self, name: str, way_out: str) -> Iterator[None]:
+        """Turn an OverflowError about this tensor into a CheckpointError that names it and what to do."""
+        try:
+            yield
+        except OverflowError as error:
+            raise CheckpointError(f"{self.directory}: tensor {name!r} {error}; {way_out}") from error
+
     def projection(self, prefix: str, *, bias: bool) -> Projection:
         """The linear layer stored under `prefix`."""
         return Projection(self.get(f"{prefix}.weight"), self.get(f"{prefix}.bias") if bias else None)
@@ -103,32 +113,52 @@ class CheckpointTensors:
 
 
 def weight_files(directory: Path) -> list[Path]:
-    """The safetensors files of a checkpoint: the single file, which transformers prefers, or the shards."""
-    if (directory / WEIGHTS).is_file():
-        return [directory / WEIGHTS]
-    if (directory / INDEX).is_file():
-        return _shards(directory / INDEX)
-    if list(directory.glob("pytorch_model*.bin")):
-        raise CheckpointError(
-            f"{directory} holds its weights only as .bin pickles, which can run code when read; "
-            "convert them with transformers' save_pretrained, which writes safetensors"
-        )
-    raise CheckpointError(f"{directory}: no {WEIGHTS} and no {INDEX}; wanted a LLaVA checkpoint directory")
+    """The safetensors files of a checkpoint: the single file, which transformers prefers, or the shards.
 
-
-def _shards(index: Path) -> list[Path]:
-    try:
-        weight_map = json.loads(index.read_text(encoding="utf-8"))["weight_map"]
-        paths = [index.parent / name for name in sorted(set(weight_map.values()))]
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise CheckpointError(f"{index} is not a safetensors index; fetch the checkpoint again") from error
-    missing = [path.name for path in paths if not path.is_file()]
-    if missing or not paths:
+    Raises CheckpointError where there are none, or not all.
+    """
+    demand_weights(file_names(directory), directory)
+    names = weight_names(directory)
+    missing = [name for name in names if not (directory / name).is_file()]
+    if missing or not names:
         raise CheckpointError(
-            f"{index.parent}: {INDEX} names {', '.join(missing) or 'no files'}, and nothing is there; "
+            f"{directory}: {INDEX} names {', '.join(missing) or 'no files'}, and nothing is there; "
             "fetch the checkpoint again"
         )
-    return paths
+    return [directory / name for name in names]
+
+
+def file_names(directory: Path) -> set[str]:
+    """Names of the files of a directory."""
+    return {path.name for path in directory.iterdir() if path.is_file()}
+
+
+def demand_weights(names: Collection[str], place: Path | str) -> None:
+    """Raise CheckpointError unless a checkpoint of these files, found at `place`, has safetensors weights."""
+    if WEIGHTS in names or INDEX in names:
+        return
+    if any(name.startswith("pytorch_model") and name.endswith(".bin") for name in names):
+        raise CheckpointError(
+            f"{place} holds its weights only as .bin pickles, which can run code when read; "
+            "convert them with transformers' save_pretrained, which writes safetensors"
+        )
+    raise CheckpointError(f"{place}: no {WEIGHTS} and no {INDEX}; wanted a LLaVA checkpoint directory")
+
+
+def weight_names(directory: Path) -> list[str]:
+    """Names of the safetensors files, there or not: the index's unless the single file is there or no index.
+
+    Raises CheckpointError for an index that is none.
+    """
+    index = directory / INDEX
+    if (directory / WEIGHTS).is_file() or not index.is_file():
+        return [WEIGHTS]
+    try:
+        weight_map = json.loads(index.read_text(encoding="utf-8"))["weight_map"]
+        names = sorted(set(weight_map.values()))
+        return [str((directory / name).relative_to(directory)) for name in names]
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise CheckpointError(f"{index} is not a safetensors index; fetch the checkpoint again") from error
 
 
 def _contents(path: Path) -> dict[str, tuple[int, ...]]:

@@ -38,11 +38,11 @@ def checkpoint(_pristine: Path, tmp_path: Path) -> Path:
 
 
 @cache
-def exported(target: str = "cpu") -> dict[str, ExportedGraph]:
+def exported(*, in_place: bool = True) -> dict[str, ExportedGraph]:
     """The graphs of STRETCH_168 cut where its engine is cut, exported once for all tests."""
     made = built(STRETCH_168)
     tensors, facts = DescribedTensors(made.checkpoint), read_facts(made.checkpoint)
-    modules = graph_modules(tensors, facts, made.manifest.decoder.num_lower_layers, target)
+    modules = graph_modules(tensors, facts, made.manifest.decoder.num_lower_layers, in_place=in_place)
     with quiet():
         return {graph[0]: export_described(*graph) for graph in modules}
 

@@ -8,7 +8,6 @@ from collections.abc import Callable
 from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -19,9 +18,9 @@ from tokenizers import Tokenizer
 from tests.engines import STRETCH_168, Built, built
 from tests.export.conftest import SMALL
 from vicrop_engine.config import Preprocessing, parse
-from vicrop_engine.errors import CheckpointError, LayerError, NoSpaceError, ParityError, SettingError
+from vicrop_engine.errors import CheckpointError, LayerError, ParityError, SettingError
 from vicrop_engine.manifest import GRAPHS, REQUIRED, hash_file, read_manifest, verify_files
-from vicrop_export import agreement, build, parity, staging
+from vicrop_export import agreement, build, parity
 from vicrop_export.build import build_engine
 from vicrop_export.checkpoint import locate
 from vicrop_export.described import DescribedTensors
@@ -213,19 +212,6 @@ def test_settings_are_refused_before_any_work(
 
 
 @pytest.mark.usefixtures("no_export")
-def test_a_disk_too_small_is_refused_before_any_work(
-    made: Built, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    class Usage:
-        free = 1000
-
-    monkeypatch.setattr(staging.shutil, "disk_usage", lambda _: Usage)
-    with pytest.raises(NoSpaceError, match=r"the engine takes \d+ MB"):
-        build_engine(made.checkpoint, tmp_path / "deep" / "engine", name="x")
-    assert list(tmp_path.iterdir()) == []
-
-
-@pytest.mark.usefixtures("no_export")
 def test_a_checkpoint_that_transformers_cannot_load_leaves_nothing(checkpoint: Path, tmp_path: Path) -> None:
     config = json.loads((checkpoint / "config.json").read_text())
     config["text_config"]["num_hidden_layers"] = SMALL.layers + 1
@@ -264,23 +250,6 @@ def test_progress_rises_and_ends(
         *([] if precision == "fp32" else ["comparing answers with float32"]),
         "done",
     ]
-
-
-@pytest.mark.parametrize("precision", PRECISIONS)
-def test_the_space_asked_for_is_what_the_weights_take(
-    precision: str, made: Built, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Refused by one byte, whatever the precision."""
-    tensors = CheckpointTensors(made.checkpoint)
-    plan = make_plan(locate(made.checkpoint), name="x", layers=None, precision=precision, target="cpu")
-    needed = build.num_weight_bytes(tensors, plan)
-    if precision == "fp32":
-        assert needed == 4 * sum(tensors.get(name).numel() for name in tensors.names())
-    monkeypatch.setattr(staging.shutil, "disk_usage", lambda _: SimpleNamespace(free=needed - 1))
-    with pytest.raises(NoSpaceError):
-        build_engine(made.checkpoint, tmp_path / "engine", name="x", precision=precision)
-    monkeypatch.setattr(staging.shutil, "disk_usage", lambda _: SimpleNamespace(free=needed))
-    staging.demand_space(tmp_path / "engine", needed)
 
 
 def test_the_limit_is_the_published_one() -> None:

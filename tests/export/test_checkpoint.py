@@ -4,14 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from types import SimpleNamespace
-from typing import Any
 
-import huggingface_hub
 import pytest
-from huggingface_hub.errors import LocalEntryNotFoundError
 
-from vicrop_engine.errors import BuildError, CheckpointError
+from vicrop_engine.errors import CheckpointError
 from vicrop_export.build import build_engine
 from vicrop_export.checkpoint import PROCESSOR_FILES, fingerprint, locate
 from vicrop_export.tensors import INDEX, WEIGHTS
@@ -142,46 +138,3 @@ def test_the_fingerprint_knows_which_file_holds_what(checkpoint: Path) -> None:
     one = fingerprint(checkpoint)
     (checkpoint / "special_tokens_map.json").rename(checkpoint / "added_tokens.json")
     assert fingerprint(checkpoint) != one
-
-
-def test_a_hub_id_is_fetched_and_named_by_its_commit(
-    checkpoint: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    asked: list[SimpleNamespace] = []
-
-    def fetch(hub_id: str, allow_patterns: list[str]) -> str:
-        asked.append(SimpleNamespace(hub_id=hub_id, patterns=allow_patterns))
-        return str(checkpoint)
-
-    monkeypatch.setattr(huggingface_hub, "snapshot_download", fetch)
-    found = locate("some-one/some-llava")
-    assert (found.directory, found.source, found.revision) == (
-        checkpoint,
-        "some-one/some-llava",
-        checkpoint.name,
-    )
-    assert [(ask.hub_id, ask.patterns) for ask in asked] == [
-        ("some-one/some-llava", ["*.json", "*.safetensors"])
-    ]
-    only_pickles(checkpoint)
-    with pytest.raises(CheckpointError, match="pickles"):
-        locate("some-one/some-llava")
-
-
-@pytest.mark.parametrize("error", [LocalEntryNotFoundError("offline.\nAnd much more"), OSError("offline.")])
-def test_a_hub_that_cannot_be_reached(error: Exception, monkeypatch: pytest.MonkeyPatch) -> None:
-    def fail(*_: Any, **__: Any) -> None:
-        raise error
-
-    monkeypatch.setattr(huggingface_hub, "snapshot_download", fail)
-    with pytest.raises(
-        BuildError, match=r"could not be fetched .* \(offline.*\); check the network"
-    ) as caught:
-        locate("some-one/some-llava")
-    assert "\n" not in str(caught.value)
-    assert caught.value.exit_code == 1
-
-
-def test_a_name_the_hub_cannot_have() -> None:
-    with pytest.raises(CheckpointError, match="'some one/some-llava' is neither a directory nor a hub id"):
-        locate("some one/some-llava")

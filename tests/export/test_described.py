@@ -10,6 +10,9 @@ import onnx
 import pytest
 
 from tests.checkpoints import CheckpointSpec, write_checkpoint
+from tests.export.conftest import edit_weights
+from vicrop_engine.errors import CheckpointError
+from vicrop_export.build import write_graphs
 from vicrop_export.checkpoint import locate
 from vicrop_export.described import DescribedTensors, sources
 from vicrop_export.exported import ExportedGraph, export_described
@@ -85,6 +88,26 @@ def test_written_weights_are_the_checkpoints_own(
         wanted = layout.encode(tensors.get(source))
         for ending, array in wanted.items():
             np.testing.assert_array_equal(stored[parameter + ending], array)
+
+
+@pytest.mark.parametrize(
+    ("stored", "name", "way_out"),
+    [
+        ("language_model.lm_head.weight", "lm_head.weight", "build with fp32 or int8"),
+        ("language_model.model.embed_tokens.weight", "language_model.embed_tokens.weight", "build with fp32"),
+    ],
+)
+def test_a_number_beyond_float16_is_refused_by_the_tensors_name(
+    stored: str, name: str, way_out: str, upper: ExportedGraph, checkpoint: Path, tmp_path: Path
+) -> None:
+    edit_weights(checkpoint, lambda state: state[stored].view(-1)[7:8].fill_(1e5))
+    tensors = DescribedTensors(checkpoint)
+    with quiet():
+        plan = make_plan(locate(checkpoint), name="x", layers=(0,), precision="fp16", target="cpu")
+    with pytest.raises(CheckpointError) as caught:
+        write_graphs(tmp_path, plan, [upper], tensors, lambda *_: None)
+    words = f"tensor {name!r} holds a number beyond float16's largest, 65504; {way_out}"
+    assert str(caught.value) == f"{checkpoint}: {words}"
 
 
 def test_tied_embeddings_are_the_language_head(tmp_path: Path) -> None:

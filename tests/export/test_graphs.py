@@ -87,7 +87,7 @@ def directory(flavour: str) -> Path:
     """The engine, or the same graphs as a target gets them whose buffers are not written in place."""
     if flavour == "in place":
         return built(STRETCH_168).engine
-    for name, graph in exported("any").items():
+    for name, graph in exported(in_place=False).items():
         path = Path(_folder().name) / f"{name}.onnx"
         write_graph(graph.model(), graph.described, tensors(), whole, path, lambda *_: None)
     return Path(_folder().name)
