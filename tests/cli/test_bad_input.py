@@ -119,7 +119,7 @@ def test_a_bad_question_is_refused(
         (("--layers", "99"), ("layer 99", "from 0 to 3")),
         (("--layers", "3-1"), ("3-1", "backwards")),
         (("--layers", "top"), ("'top'", "14, 10-20 or all")),
-        (("--high-res", "on"), ("'on'", "'auto' or 'off'")),
+        (("--high-res", "on", "--method", "none"), ("'on'", "leave one of them out")),
         (("--high-res", "of"), ("'of'", "did you mean 'off'")),
         (("--compat", "paper"), ("'paper'", "mllms-know")),
         (("--max-new-tokens", "0"), ("max_new_tokens 0",)),
