@@ -64,22 +64,23 @@ class Model:
     ) -> Iterator[tuple[PrefixKey, Prefix]]:
         """The same for several pictures in order, each made when it is asked for.
 
-        New ones go through the vision tower together. A prefix that was held is to be kept again.
+        New ones go through the vision tower together. Without `ids` they are empty and nothing is run: for
+        what depends on the pixels alone. A prefix that was held is to be kept again.
         """
         keys = [PrefixKey(self.digest, pixel_digest(pixels), ids) for pixels in pictures]
         held = {key: prefix for key in keys if (prefix := self.prefixes.get(key)) is not None}
         new = [pixels for key, pixels in zip(keys, pictures, strict=True) if key not in held]
-        if new:
+        if new and ids:
             watch.enter("vision")
-        embeds = iter(self.vision.embed_all(new))
+        embeds = iter([[one] for one in self.vision.embed_all(new)] if ids else [[]] * len(new))
         for key in keys:
             if key in held:
                 self.tally.add(prefix_hits=1)
                 self.decoder.reserve(held[key], capacity)
                 yield key, held[key]
             else:
-                self.tally.add(prefix_prefills=1)
-                yield key, self.decoder.begin(ids, [next(embeds)], capacity)
+                self.tally.add(prefix_prefills=1 if ids else 0)
+                yield key, self.decoder.begin(ids, next(embeds), capacity)
 
     def keep(self, key: PrefixKey, prefix: Prefix) -> None:
         """Hold the prefix for the next question, with the bytes it has now."""

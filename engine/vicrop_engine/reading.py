@@ -52,6 +52,11 @@ class Wanted:
     answer: bool
     layers: tuple[int, ...]
 
+    @property
+    def reads(self) -> bool:
+        """Whether there is a pass at all."""
+        return self.answer or bool(self.layers)
+
 
 @dataclass
 class Reading:
@@ -68,6 +73,7 @@ class Reading:
     prefix: Prefix
     watch: Stopwatch
     wanted: Wanted
+    seen: ModelInput
     tiles: TilePlan | None = None
     prompt_tokens: int = 0
     _pass: tuple[list[Prompt], Pass] | None = field(default=None, init=False)

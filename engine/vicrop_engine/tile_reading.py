@@ -17,27 +17,30 @@ from vicrop_engine.preprocessing import ModelInput, fills_input, preprocess, pre
 from vicrop_engine.reading import Reading, Wanted
 from vicrop_engine.tiling import TilePlan
 
-VISION_BATCH = 8  # tiles in one run of the vision tower
+VISION_BATCH = 4  # tiles in one run of the tower; more gain nothing on a processor and take memory
 
 
 def tile_readings(reading: Reading, plan: TilePlan, wanted: Wanted) -> Iterator[Reading]:
     """A reading of each tile in order, on a prefix of its own; use it up before asking for the next.
 
-    Their prefixes are kept for the next question if the cache has room for all of them beside the picture's,
-    else none is: they depend on the tile alone.
+    The question is what to look with. When nothing is `wanted` of the decoder neither it nor the vision tower
+    runs, and the prefix is empty. Prefixes are kept for the next question if the cache has room for all of
+    them beside the picture's, else none is: they depend on the tile alone.
     """
     model, watch = reading.model, reading.watch
     prompted = replace(reading.prompted, question=reading.prompted.looked_with, localize=None)
-    capacity = roomy(prompted.shared_tokens(looks=True))
+    ids, capacity = prompted.question.prefix, roomy(prompted.shared_tokens(looks=True))
+    if not wanted.reads:
+        ids, capacity = (), 0
     for start in range(0, len(plan.boxes), VISION_BATCH):
         watch.enter("preprocess")
         pictures = [reading.picture.crop(box) for box in plan.boxes[start : start + VISION_BATCH]]
         inputs = [prepare_tile(model, picture, plan) for picture in pictures]
         pixels = [seen.pixels for seen in inputs]
-        prefixes = model.prefixes_of(pixels, prompted.question.prefix, capacity, watch)
+        prefixes = model.prefixes_of(pixels, ids, capacity, watch)
         for picture, seen, (key, prefix) in zip(pictures, inputs, prefixes, strict=True):
             grid = tile_grid(model, picture, seen, plan)
-            tile = Reading(model, picture, grid, prompted, prefix, watch, wanted)
+            tile = Reading(model, picture, grid, prompted, prefix, watch, wanted, seen)
             try:
                 yield tile
             finally:

@@ -157,7 +157,7 @@ class ViCropEngine:
         wanted = Wanted(request.first_answer, layers)
         key, prefix = model.prefix(seen.pixels, request.prompted.question.prefix, request.capacity, watch)
         try:
-            yield Reading(model, picture, grid, request.prompted, prefix, watch, wanted, tiles)
+            yield Reading(model, picture, grid, request.prompted, prefix, watch, wanted, seen, tiles)
         finally:
             model.keep(key, prefix)
 

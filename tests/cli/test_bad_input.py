@@ -136,6 +136,14 @@ def test_a_bad_setting_is_refused(
     assert [file.name for file in good.parent.iterdir()] == ["good.png"]
 
 
+def test_a_bad_place_for_the_heatmap_is_refused(run: Run, engine_directory: Path, good: Path) -> None:
+    ask = ("ask", engine_directory, good, QUESTION, "--heatmap")
+    refused(run(*ask, good.parent / "heat.png"), "heat.png", "ends in .npy")
+    refused(run(*ask, good.parent / "missing" / "heat.npy"), "not a directory")
+    (good.parent / "folder.npy").mkdir()
+    refused(run(*ask, good.parent / "folder.npy"), "is a directory")
+
+
 def test_a_directory_that_is_not_an_engine_is_refused(run: Run, good: Path, tmp_path: Path) -> None:
     other = tmp_path / "other"
     other.mkdir()
