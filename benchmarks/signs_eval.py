@@ -139,7 +139,7 @@ def evaluate(engine: ViCropEngine, cases: Iterable[Case], seed: int, compat: str
         rng = np.random.default_rng((seed, number, 1))
         groups = ("all", case.size, area_group(case))
         pixels = np.asarray(case.picture)
-        found = engine.ask(pixels, case.question, method="rel-att", compat=compat)
+        found = engine.ask(pixels, case.question, method="rel-att", high_res="off", compat=compat)
         assert found.crop_box is not None, "rel-att always finds a window"
         elsewhere = random_box(rng, case.scene, found.crop_box)
         answers = {
@@ -180,7 +180,9 @@ def sweep_layers(engine: ViCropEngine, cases: Sequence[Case], num_layers: int, c
     for layers in (*map(str, range(num_layers)), "all"):
         tally = Tally()
         for case in track(cases, description=f"layers {layers}", console=console, transient=True):
-            found = engine.ask(np.asarray(case.picture), case.question, layers=layers, first_answer=False)
+            found = engine.ask(
+                np.asarray(case.picture), case.question, high_res="off", layers=layers, first_answer=False
+            )
             assert found.crop_box is not None, "rel-att always finds a window"
             tally.add("holds", (case.size,), holds(found.crop_box, case.sign))
             tally.add("right", (case.size,), found.answer == case.sign.text)
