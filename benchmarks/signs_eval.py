@@ -208,7 +208,9 @@ def sweep_layers(engine: ViCropEngine, cases: Sequence[Case], num_layers: int, c
     for layers in (*map(str, range(num_layers)), "all"):
         tally = Tally()
         for case in track(cases, description=f"layers {layers}", console=console, transient=True):
-            found = engine.ask(np.asarray(case.picture), case.question, layers=layers, first_answer=False)
+            found = engine.ask(
+                np.asarray(case.picture), case.question, high_res="off", layers=layers, first_answer=False
+            )
             assert found.crop_box is not None, "rel-att always finds a window"
             tally.add("holds", (case.size,), holds(found.crop_box, case.sign))
             tally.add("right", (case.size,), found.answer == case.sign.text)

@@ -104,7 +104,12 @@ def ask(
         str, typer.Option(help="How to find the crop: rel-att, or none to answer without one.")
     ] = "rel-att",
     high_res: Annotated[
-        str, typer.Option(help="Look at large pictures in tiles first: auto or off.")
+        str,
+        typer.Option(
+            help="Make the heatmap of tiles of at most 1024 pixels a side, to find smaller things: on, off, "
+            "or auto, which is on for pictures whose longer side is over 1536 pixels and that take 100 tiles "
+            "or less (never with --compat)."
+        ),
     ] = "auto",
     layers: Annotated[
         str | None, typer.Option(help="Heatmap layers from 0: 14, 10-20 or all; else the engine's own.")
@@ -123,14 +128,20 @@ def ask(
     ] = False,
     json: JsonOption = False,
     overlay: Annotated[
-        Path | None, typer.Option(help="Write a PNG of picture, heatmap, window, crop and answers.")
+        Path | None, typer.Option(help="Write a PNG of picture, heatmap, tiles, window, crop and answers.")
+    ] = None,
+    heatmap: Annotated[
+        Path | None,
+        typer.Option(metavar="OUT.npy", help="Write the heatmap as NumPy's float32 [rows, cols]."),
     ] = None,
     debug: DebugOption = False,
 ) -> None:
     """Answer a question about a picture, without and with the crop."""
     window = None if box is None else parse_box(box)
     if overlay is not None:
-        output.check_picture_path(overlay)
+        output.check_output_path(overlay, "overlay", ".png")
+    if heatmap is not None:
+        output.check_output_path(heatmap, "heatmap", ".npy")
     from vicrop_engine.image import open_picture
 
     picture = open_picture(image)
@@ -156,6 +167,8 @@ def ask(
     )
     if overlay is not None:
         _write_overlay(overlay, picture.image, question, answer)
+    if heatmap is not None:
+        output.save_heatmap(answer, heatmap)
     if json:
         output.print_json(answer.to_json())
     else:
@@ -246,7 +259,8 @@ def _write_overlay(path: Path, image: Image.Image, question: str, answer: Answer
         answer.crop_box,
         answer.heatmap,
         answer.heatmap_box,
-        caption=output.method_line(answer),
+        caption=f"{output.method_line(answer)}.",
+        tiles=answer.tiles,
     )
     output.save_png(render_overlay(scene), path)
 

@@ -95,28 +95,49 @@ def answer_facts(answer: Answer) -> dict[str, str]:
 
 
 def method_line(answer: Answer) -> str:
-    """The method and, where it read some, its layers."""
-    if not answer.layers:
-        return answer.method
-    numbers = ", ".join(map(str, answer.layers))
-    return f"{answer.method}, layer{'s' if len(answer.layers) > 1 else ''} {numbers}"
+    """The method and, where it read some, its layers, and of how many tiles its heatmap is."""
+    parts = [answer.method]
+    if answer.layers:
+        numbers = ", ".join(map(str, answer.layers))
+        parts.append(f"layer{'s' if len(answer.layers) > 1 else ''} {numbers}")
+    if answer.high_res:
+        parts.append(f"high-res in {len(answer.tiles)} tile{'s' if len(answer.tiles) > 1 else ''}")
+    return ", ".join(parts)
 
 
-def check_picture_path(path: Path) -> None:
-    """Refuse, before any work, a place where no PNG could be written."""
-    if path.suffix.lower() != ".png":
-        raise SettingError(f"got {path} for the overlay, wanted a name that ends in .png")
+def check_output_path(path: Path, what: str, suffix: str) -> None:
+    """Refuse, before any work, a place where the overlay's PNG or the heatmap's file could not be written."""
+    if path.suffix.lower() != suffix:
+        raise SettingError(f"got {path} for the {what}, wanted a name that ends in {suffix}")
     if not path.parent.is_dir():
         raise SettingError(f"{path.parent} is not a directory; make it before writing {path.name} there")
     if path.is_dir():
-        raise SettingError(f"{path} is a directory, wanted a name for the overlay's PNG")
+        raise SettingError(f"{path} is a directory, wanted a name for the {what}'s file")
 
 
 def save_png(image: Image.Image, path: Path) -> None:
-    """Write under another name and rename, so that a failed write leaves nothing."""
+    """Write the picture; a failed write leaves nothing."""
+    with _whole_file(path) as partial:
+        image.save(partial, format="PNG", optimize=False)
+
+
+def save_heatmap(answer: Answer, path: Path) -> None:
+    """Write the heatmap as NumPy's float32 [rows, cols], or say that there is none."""
+    if answer.heatmap is None:
+        notice(f"{path} is not written: {answer.method} made no heatmap of this picture")
+        return
+    import numpy as np
+
+    with _whole_file(path) as partial, partial.open("wb") as file:
+        np.save(file, answer.heatmap, allow_pickle=False)
+
+
+@contextmanager
+def _whole_file(path: Path) -> Iterator[Path]:
+    """Another name to write under, renamed to `path` when all went well."""
     partial = path.with_name(f".{path.name}.partial-{os.getpid()}")
     try:
-        image.save(partial, format="PNG", optimize=False)
+        yield partial
         partial.replace(path)
     finally:
         partial.unlink(missing_ok=True)

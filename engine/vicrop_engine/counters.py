@@ -13,6 +13,7 @@ class Counters:
     A pass reads the weights of its graph once. Moves are prefixes that were given larger KV buffers.
     """
 
+    vision_passes: int = 0
     vision_images: int = 0
     vision_hits: int = 0
     prefix_prefills: int = 0

@@ -11,6 +11,13 @@ from typing import Any, Protocol
 
 import numpy.typing as npt
 
+CAPACITY_STEP = 64  # so that a slightly longer question about a picture fits the buffers it has
+
+
+def roomy(num_tokens: int) -> int:
+    """The capacity to ask for when so many tokens have to fit."""
+    return -(-num_tokens // CAPACITY_STEP) * CAPACITY_STEP
+
 
 class Tensor(Protocol):
     """A tensor where the graphs left it."""

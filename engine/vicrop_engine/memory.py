@@ -6,7 +6,7 @@ that size instead of the pages where a kernel wants one.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from vicrop_engine.config import DecoderGeometry
 from vicrop_engine.manifest import EMBEDDINGS, Manifest
@@ -21,17 +21,21 @@ VISION_SHARE = 8  # image embeds get one part in this many of the cache, prefixe
 
 @dataclass(frozen=True)
 class AskMemory:
-    """Bytes while asking about one picture, and what at most is kept of other pictures by default."""
+    """Bytes while asking about one picture, and what at most is kept of other pictures by default.
+
+    `tile` are the keys and values of one tile up to the heatmap layer, for tiles are read one by one.
+    """
 
     weights: int
     kv_buffers: int
+    tile: int
     working: int
     cache: int
 
     @property
     def peak(self) -> int:
         """All of it with nothing kept of other pictures."""
-        return RUNTIME + self.weights + self.kv_buffers + self.working
+        return RUNTIME + self.weights + self.kv_buffers + self.tile + self.working
 
 
 def ask_memory(manifest: Manifest) -> AskMemory:
@@ -40,7 +44,10 @@ def ask_memory(manifest: Manifest) -> AskMemory:
     weights = sum(entry.size for name, entry in manifest.files.items() if name != EMBEDDINGS)
     working = _working_bytes(manifest, tokens)
     weights = int(PACKED * weights)
-    return AskMemory(weights, kv_bytes(manifest.decoder, tokens), working, default_cache_bytes(manifest))
+    buffers = kv_bytes(manifest.decoder, tokens)
+    lower = replace(manifest.decoder, num_layers=manifest.decoder.num_lower_layers)
+    tile = kv_bytes(lower, manifest.vision.image_tokens + ROOM)
+    return AskMemory(weights, buffers, tile, working, default_cache_bytes(manifest))
 
 
 def kv_bytes(decoder: DecoderGeometry, num_tokens: int) -> int:

@@ -6,6 +6,7 @@ Answers to prefixes and image embeds; knows nothing of questions or crops.
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -54,18 +55,32 @@ class Model:
 
         From the cache, or made now: then it is run with its first suffixes. `keep` it after using it.
         """
-        key = PrefixKey(self.digest, pixel_digest(pixels), ids)
-        prefix = self.prefixes.get(key)
-        if prefix is not None:
-            self.tally.add(prefix_hits=1)
-            self.decoder.reserve(prefix, capacity)
-        else:
-            watch.enter("vision")
-            embeds = self.vision.embed(pixels)
-            self.tally.add(prefix_prefills=1)
-            prefix = self.decoder.begin(ids, [embeds], capacity)
+        [(key, prefix)] = self.prefixes_of([pixels], ids, capacity, watch)
         self.keep(key, prefix)
         return key, prefix
+
+    def prefixes_of(
+        self, pictures: Sequence[Floats], ids: Ids, capacity: int, watch: Stopwatch
+    ) -> Iterator[tuple[PrefixKey, Prefix]]:
+        """The same for several pictures in order, each made when it is asked for.
+
+        New ones go through the vision tower together. Without `ids` they are empty and nothing is run: for
+        what depends on the pixels alone. A prefix that was held is to be kept again.
+        """
+        keys = [PrefixKey(self.digest, pixel_digest(pixels), ids) for pixels in pictures]
+        held = {key: prefix for key in keys if (prefix := self.prefixes.get(key)) is not None}
+        new = [pixels for key, pixels in zip(keys, pictures, strict=True) if key not in held]
+        if new and ids:
+            watch.enter("vision")
+        embeds = iter([[one] for one in self.vision.embed_all(new)] if ids else [[]] * len(new))
+        for key in keys:
+            if key in held:
+                self.tally.add(prefix_hits=1)
+                self.decoder.reserve(held[key], capacity)
+                yield key, held[key]
+            else:
+                self.tally.add(prefix_prefills=1 if ids else 0)
+                yield key, self.decoder.begin(ids, next(embeds), capacity)
 
     def keep(self, key: PrefixKey, prefix: Prefix) -> None:
         """Hold the prefix for the next question, with the bytes it has now."""

@@ -25,6 +25,7 @@ SMALLEST_SIDE = 40
 CARD_WIDTH, CARD_HEIGHT, CARD_PADDING = 400, 128, 24
 BACKGROUND, INK, MUTED, CARD, LINE = "#ffffff", "#15181c", "#68707b", "#f2f4f6", "#c9ced5"
 ACCENT = "#d6002a"
+TILE_LINE, TILE_EDGE, DASH = (255, 255, 255, 255), (0, 0, 0, 90), 14
 HEAT_COLOURS = ((255, 225, 60), (255, 140, 0), (225, 20, 40))
 HEAT_ALPHA = 190
 HEAT_FLOOR = 50  # percentile of the heatmap below which nothing is tinted
@@ -36,6 +37,7 @@ class Scene:
 
     `heatmap` is [rows, cols] of finite numbers over `heatmap_box`, the whole image when None; it may reach
     beyond the image where the model saw padding. `answer_without_crop` is None when it was not asked for.
+    `tiles` are what the image was looked at in, if not as a whole.
     """
 
     image: Image.Image
@@ -46,6 +48,7 @@ class Scene:
     heatmap: npt.NDArray[np.float32] | None = None
     heatmap_box: Box | None = None
     caption: str = ""
+    tiles: tuple[PixelBox, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -61,7 +64,7 @@ class Layout:
 def render_overlay(scene: Scene) -> Image.Image:
     """The overlay as an RGB image, 1600 pixels wide whatever the size of the scene's image."""
     question = Label(scene.question, 40, INK, INNER, 3)
-    caption = Label(scene.caption, 22, MUTED, INNER, 2)
+    caption = Label(" ".join((scene.caption, *_legend(scene))), 22, MUTED, INNER, 2)
     top = MARGIN + question.height + caption.height + 36
     cards = _cards(scene)
     layout = plan_layout(scene.image.size, scene.crop_box, top, cards=len(cards))
@@ -70,6 +73,7 @@ def render_overlay(scene: Scene) -> Image.Image:
     question.draw(draw, (MARGIN, MARGIN))
     caption.draw(draw, (MARGIN, MARGIN + question.height + 6))
     canvas.paste(_heated(scene, _size(layout.picture)), layout.picture[:2])
+    _draw_tiles(canvas, scene, layout.picture)
     draw.rectangle(_outset(layout.picture, 1), outline=LINE)
     if scene.crop_box is not None and layout.crop is not None:
         _draw_crop(canvas, scene, layout.picture, layout.crop)
@@ -116,6 +120,16 @@ def heat_layer(heatmap: npt.NDArray[np.float32], size: tuple[int, int], part: Bo
     return Image.merge("RGBA", [*channels, alpha])
 
 
+def _legend(scene: Scene) -> list[str]:
+    """What the colours and lines on the picture mean."""
+    meanings = {
+        "Warm colours: where the model looked.": scene.heatmap is not None,
+        "Red frame: the crop.": scene.crop_box is not None,
+        "Dashed lines: tiles.": len(scene.tiles) > 1,
+    }
+    return [text for text, shown in meanings.items() if shown]
+
+
 def _cards(scene: Scene) -> list[tuple[str, str, str]]:
     """Heading, text and colour of each answer card."""
     if scene.crop_box is None:
@@ -151,6 +165,25 @@ def _heated(scene: Scene, size: tuple[int, int]) -> Image.Image:
     )
     heat = heat_layer(scene.heatmap, size, part)
     return Image.alpha_composite(picture.convert("RGBA"), heat).convert("RGB")
+
+
+def _draw_tiles(canvas: Image.Image, scene: Scene, picture: PixelBox) -> None:
+    """Dashed lines between tiles, white on dark so that they show on any image."""
+    draw = ImageDraw.Draw(canvas, "RGBA")
+    across = (picture[2] - picture[0]) / scene.image.width
+    down = (picture[3] - picture[1]) / scene.image.height
+    for x in sorted({box[0] for box in scene.tiles if 0 < box[0] < scene.image.width}):
+        _dashed(draw, (round(picture[0] + x * across), picture[1]), (0, 1), picture[3] - picture[1])
+    for y in sorted({box[1] for box in scene.tiles if 0 < box[1] < scene.image.height}):
+        _dashed(draw, (picture[0], round(picture[1] + y * down)), (1, 0), picture[2] - picture[0])
+
+
+def _dashed(draw: ImageDraw.ImageDraw, start: tuple[int, int], way: tuple[int, int], length: int) -> None:
+    for colour, width in ((TILE_EDGE, 5), (TILE_LINE, 2)):
+        for at in range(0, length, 2 * DASH):
+            first = start[0] + way[0] * at, start[1] + way[1] * at
+            step = min(DASH, length - at) - 1
+            draw.line((first, (first[0] + way[0] * step, first[1] + way[1] * step)), colour, width)
 
 
 def _draw_crop(canvas: Image.Image, scene: Scene, picture: PixelBox, crop: PixelBox) -> None:

@@ -72,6 +72,9 @@ class ByteCache(Generic[V]):
     def __len__(self) -> int:
         return len(self._values)
 
+    def __contains__(self, key: Hashable) -> bool:
+        return key in self._values
+
     def values(self) -> list[V]:
         """What is held, the least recently used first."""
         return [value for value, _ in self._values.values()]

@@ -39,11 +39,37 @@ def preprocess(image: Image.Image, settings: Preprocessing, fit: Fit | None = No
     if fit == "pad":
         canvas, placement = _pad(image, settings)
     elif fit == "stretch":
-        size = (settings.crop_width, settings.crop_height) if settings.center_crop else _exact(settings)
+        size = _input_size(settings)
         canvas, placement = np.asarray(_resized(image, size, settings)), Placement(0, 0, *size)
     else:
         canvas, placement = _processor(image, settings)
     return ModelInput(_normalised(canvas, settings), placement)
+
+
+def preprocess_on_patches(
+    image: Image.Image, settings: Preprocessing, cells: tuple[int, int], patch_size: int
+) -> ModelInput:
+    """Pixels and placement of an RGB picture stretched over just `cells` (rows, columns) of whole patches.
+
+    They lie in the middle, with the mean colour around them.
+    """
+    wide, high = _input_size(settings)
+    size = (cells[1] * patch_size, cells[0] * patch_size)
+    left, top = (
+        (room - taken) // patch_size // 2 * patch_size for room, taken in zip((wide, high), size, strict=True)
+    )
+    canvas, placement = _on_mean_colour(image, settings, (left, top, *size))
+    return ModelInput(_normalised(canvas, settings), placement)
+
+
+def fills_input(settings: Preprocessing) -> bool:
+    """Whether a picture of any shape is stretched over the whole input by default, with nothing around it."""
+    exact = settings.resize == "exact" and not settings.pad_to_square
+    return settings.fit == "stretch" or (settings.fit == "processor" and exact)
+
+
+def _input_size(settings: Preprocessing) -> tuple[int, int]:
+    return (settings.crop_width, settings.crop_height) if settings.center_crop else _exact(settings)
 
 
 def _exact(settings: Preprocessing) -> tuple[int, int]:
@@ -52,14 +78,24 @@ def _exact(settings: Preprocessing) -> tuple[int, int]:
 
 def _pad(image: Image.Image, settings: Preprocessing) -> tuple[npt.NDArray[np.uint8], Placement]:
     """The whole picture scaled to fit and centred on the mean colour."""
-    wide, high = (settings.crop_width, settings.crop_height) if settings.center_crop else _exact(settings)
+    wide, high = _input_size(settings)
     scale = min(wide / image.width, high / image.height)
     size = (max(1, round(image.width * scale)), max(1, round(image.height * scale)))
     left, top = (wide - size[0]) // 2, (high - size[1]) // 2
+    return _on_mean_colour(image, settings, (left, top, *size))
+
+
+def _on_mean_colour(
+    image: Image.Image, settings: Preprocessing, place: tuple[int, int, int, int]
+) -> tuple[npt.NDArray[np.uint8], Placement]:
+    """The picture resized into `place` (left, top, width, height) of an input of the mean colour."""
+    wide, high = _input_size(settings)
+    left, top, width, height = place
     canvas = np.empty((high, wide, 3), np.uint8)
     canvas[:] = _mean_colour(settings)
-    canvas[top : top + size[1], left : left + size[0]] = np.asarray(_resized(image, size, settings))
-    return canvas, Placement(left, top, *size)
+    resized = _resized(image, (width, height), settings)
+    canvas[top : top + height, left : left + width] = np.asarray(resized)
+    return canvas, Placement(left, top, width, height)
 
 
 def _processor(image: Image.Image, settings: Preprocessing) -> tuple[npt.NDArray[np.uint8], Placement]:

@@ -19,6 +19,7 @@ from vicrop_engine.model import Model
 from vicrop_engine.prefix_cache import Prefix
 from vicrop_engine.preprocessing import ModelInput
 from vicrop_engine.prompts import Prompt
+from vicrop_engine.tiling import TilePlan
 from vicrop_engine.timing import Stopwatch
 
 Floats = npt.NDArray[np.float32]
@@ -33,6 +34,16 @@ class Prompted:
     general: Prompt
     two_images: Prompt
 
+    @property
+    def looked_with(self) -> Prompt:
+        """The prompt whose attention is read."""
+        return self.localize or self.question
+
+    def shared_tokens(self, *, looks: bool) -> int:
+        """Tokens that go through one pass over a picture: the question's, and with `looks` all others'."""
+        aside = [self.localize, self.general] if looks else []
+        return len(self.question) + sum(len(prompt.suffix) for prompt in aside if prompt is not None)
+
 
 @dataclass(frozen=True)
 class Wanted:
@@ -41,10 +52,19 @@ class Wanted:
     answer: bool
     layers: tuple[int, ...]
 
+    @property
+    def reads(self) -> bool:
+        """Whether there is a pass at all."""
+        return self.answer or bool(self.layers)
+
 
 @dataclass
 class Reading:
-    """The state of one ask; `prompt_tokens` counts the tokens of all prompts used so far, reused or not."""
+    """The state of one ask, or of one tile of it.
+
+    With `tiles` of more than one the picture is to be looked at in these. `prompt_tokens` counts the tokens
+    of all prompts used so far, reused or not.
+    """
 
     model: Model
     picture: Picture
@@ -53,13 +73,15 @@ class Reading:
     prefix: Prefix
     watch: Stopwatch
     wanted: Wanted
+    seen: ModelInput
+    tiles: TilePlan | None = None
     prompt_tokens: int = 0
     _pass: tuple[list[Prompt], Pass] | None = field(default=None, init=False)
 
     def question_rows(self) -> Floats:
         """The attention of the last token to look with to the patches, [wanted layers, heads, patches]."""
         prompts, read = self._read()
-        rows = self._patches(read, prompts.index(self._looked_with))
+        rows = self._patches(read, prompts.index(self.prompted.looked_with))
         return np.stack([rows[layer] for layer in self.wanted.layers])
 
     def general_rows(self) -> Floats:
@@ -84,10 +106,6 @@ class Reading:
         self.watch.enter("decode")
         return self.model.decoder.decode(start, max_new_tokens)
 
-    @property
-    def _looked_with(self) -> Prompt:
-        return self.prompted.localize or self.prompted.question
-
     def _read(self) -> tuple[list[Prompt], Pass]:
         """The one pass over the picture, made when first needed, and the prompts that went through it."""
         if self._pass is None:
@@ -108,8 +126,8 @@ class Reading:
         prompts = [self.prompted.question] if self.wanted.answer else []
         if not self.wanted.layers:
             return prompts
-        if self._looked_with not in prompts:
-            prompts.append(self._looked_with)
+        if self.prompted.looked_with not in prompts:
+            prompts.append(self.prompted.looked_with)
         if all(layer in self.prefix.general for layer in self.wanted.layers):
             self.model.tally.add(general_hits=1)
             self.prompt_tokens += len(self.prompted.general)

@@ -8,17 +8,19 @@ from typing import Any
 
 from vicrop_engine.errors import BoxError, QuestionError, SettingError, nearest
 from vicrop_engine.image import Box
+from vicrop_engine.kv_cache import roomy
 from vicrop_engine.layers import LayerChoice, parse_layers
 from vicrop_engine.localizers.given_box import GivenBox
+from vicrop_engine.localizers.heatmap_search import HeatmapLocalizer
 from vicrop_engine.localizers.localizer import Localizer
 from vicrop_engine.localizers.methods import NONE, Looking, check_method, localizer_for
 from vicrop_engine.model import Model
 from vicrop_engine.prompts import Prompt
 from vicrop_engine.reading import Prompted
+from vicrop_engine.tiling import TilePlan, plan_tiles, published_tiles, worth_tiles
 
 COMPAT = "mllms-know"
 HIGH_RES = ("auto", "on", "off")
-CAPACITY_STEP = 64  # so that a slightly longer question about a picture fits the buffers it has
 
 
 @dataclass(frozen=True)
@@ -48,6 +50,7 @@ class Request:
     compat: bool
     box: Box | None
     capacity: int
+    high_res: str
 
     def check_picture(self, size: tuple[int, int]) -> None:
         """Raises BoxError unless a given box holds a pixel and lies inside the picture (width, height)."""
@@ -58,12 +61,27 @@ class Request:
                 "give x0,y0,x1,y1 with x0 < x1 and y0 < y1"
             )
 
+    def tiles(self, size: tuple[int, int]) -> TilePlan | None:
+        """The tiles to look at a picture of `size` in; None to look at it whole.
+
+        With compat "auto" is off: the published code takes tiles when told to. Raises ImageError when "on"
+        makes too many.
+        """
+        if self.high_res == "off" or not isinstance(self.localizer, HeatmapLocalizer):
+            return None
+        if self.high_res == "auto" and (self.compat or not worth_tiles(size)):
+            return None
+        return published_tiles(size) if self.compat else plan_tiles(size)
+
 
 def plan_request(model: Model, question: str, settings: Settings) -> Request:
     """Check a question and its settings. Raises the error of whatever cannot be used."""
     _check_settings(settings)
     box = None if settings.box is None else _box(settings.box)
     localizer = _localizer(model, settings, box)
+    if settings.high_res == "on" and not isinstance(localizer, HeatmapLocalizer):
+        what = "a box" if box is not None else f"method {settings.method!r}"
+        raise SettingError(f"got high_res 'on' and {what}, which makes no heatmap; leave one of them out")
     model.prompts.check(question)
     if settings.localize is not None:
         model.prompts.check(settings.localize, "localize question")
@@ -79,7 +97,8 @@ def plan_request(model: Model, question: str, settings: Settings) -> Request:
     _check_context(used, settings.max_new_tokens, model.manifest.decoder.context_length)
     first_answer = settings.first_answer or localizer is None
     capacity = _capacity(prompted, settings.max_new_tokens, crops=localizer is not None)
-    return Request(prompted, localizer, first_answer, settings.compat is not None, box, capacity)
+    compat = settings.compat is not None
+    return Request(prompted, localizer, first_answer, compat, box, capacity, settings.high_res)
 
 
 def _check_settings(settings: Settings) -> None:
@@ -89,8 +108,6 @@ def _check_settings(settings: Settings) -> None:
             f"unknown high_res {settings.high_res!r}; known: {', '.join(HIGH_RES)}"
             f"{nearest(str(settings.high_res), HIGH_RES)}"
         )
-    if settings.high_res == "on":
-        raise SettingError("high_res 'on' is not built yet; use 'auto' or 'off'")
     if settings.compat not in (None, COMPAT):
         raise SettingError(f"unknown compat {settings.compat!r}; known: {COMPAT}")
     count = settings.max_new_tokens
@@ -132,7 +149,6 @@ def _check_context(prompts: Sequence[Prompt], max_new_tokens: int, context: int)
 
 def _capacity(prompted: Prompted, max_new_tokens: int, *, crops: bool) -> int:
     """Rows for the prompts that share a pass, and for the longest prompt with its answer."""
-    aside = [prompted.localize, prompted.general] if crops else []
-    shared = len(prompted.question) + sum(len(prompt.suffix) for prompt in aside if prompt is not None)
+    shared = prompted.shared_tokens(looks=crops)
     longest = max(len(prompted.question), len(prompted.two_images) if crops else 0) + max_new_tokens
-    return -(-max(shared, longest) // CAPACITY_STEP) * CAPACITY_STEP
+    return roomy(max(shared, longest))

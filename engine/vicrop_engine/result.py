@@ -32,12 +32,13 @@ class Answer:
     """One answered question.
 
     `crop_box` is x0, y0, x1, y1 in picture pixels after EXIF rotation, half open; None without a crop.
-    `heatmap` is float32 [rows, cols] over `heatmap_box` (in picture pixels; it may reach beyond the picture,
-    where cells are zero), None when the method made none or the picture fits one crop window. `layers` are
-    those it was read from. `confidence` is the geometric mean of the final answer's token probabilities, the
-    end sign included. `timings` are seconds by stage with their sum "total". `token_ids` are the final
-    answer's, and `first_token_ids` the first's, end sign included. `notices` are sentences about how the
-    picture was read.
+    `heatmap` is float32 [rows, cols] over `heatmap_box` (in picture pixels; it may reach beyond the
+    picture, where cells are zero), None when the method made none or the picture fits one crop window.
+    With `high_res` it was put together from the maps of `tiles`, boxes in picture pixels, row by row.
+    `layers` are those it was read from. `confidence` is the geometric mean of the final answer's token
+    probabilities, the end sign included. `timings` are seconds by stage with their sum "total".
+    `token_ids` are the final answer's, and `first_token_ids` the first's, end sign included. `notices`
+    are sentences about how the picture was read.
     """
 
     answer: str
@@ -56,6 +57,7 @@ class Answer:
     token_ids: tuple[int, ...] = ()
     first_token_ids: tuple[int, ...] = ()
     notices: tuple[str, ...] = ()
+    tiles: tuple[Box, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         """The document `ask --json` prints."""

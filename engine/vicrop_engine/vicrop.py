@@ -24,6 +24,7 @@ from vicrop_engine.preprocessing import ModelInput, preprocess
 from vicrop_engine.reading import Reading, Wanted
 from vicrop_engine.request import Request, Settings, plan_request
 from vicrop_engine.result import Answer, EngineInfo, TokenCounts
+from vicrop_engine.tiling import TilePlan
 from vicrop_engine.timing import Stopwatch
 
 
@@ -95,6 +96,8 @@ class ViCropEngine:
         """Answer `question` about `image`, with and without a crop of the place that matters.
 
         `method` is "rel-att" or "none"; a `box` (x0, y0, x1, y1 in picture pixels) is cropped to instead.
+        `high_res` "on" makes the heatmap of tiles of at most 1024 pixels a side, which finds smaller things;
+        "auto" does so when the picture's longer side is over 1536, and never with `compat`.
         `layers` are 14, "10-20" or "all"; `localize` is a shorter question to look with; `first_answer` False
         leaves the answer without crop out; `compat` "mllms-know" takes the published code's own geometry.
         Raises ImageError, QuestionError, or the error of the setting that cannot be used.
@@ -104,9 +107,10 @@ class ViCropEngine:
         request = plan_request(self._model, question, settings)
         picture = open_picture(image)
         request.check_picture(picture.size)
+        tiles = request.tiles(picture.size)
         with self._lock:
             before = self.counters
-            with self._reading(picture, request, watch) as reading:
+            with self._reading(picture, request, tiles, watch) as reading:
                 first = reading.first_answer(max_new_tokens) if request.first_answer else None
                 if request.localizer is None:
                     found, final = None, first or reading.first_answer(max_new_tokens)
@@ -136,7 +140,9 @@ class ViCropEngine:
         return results
 
     @contextlib.contextmanager
-    def _reading(self, picture: Picture, request: Request, watch: Stopwatch) -> Iterator[Reading]:
+    def _reading(
+        self, picture: Picture, request: Request, tiles: TilePlan | None, watch: Stopwatch
+    ) -> Iterator[Reading]:
         """The reading of this ask; its prefix is held for the next one, whatever becomes of this one."""
         model, vision, crop = self._model, self.manifest.vision, self.manifest.crop
         seen = self._pixels(picture, request)
@@ -146,11 +152,12 @@ class ViCropEngine:
             else placed_grid(vision.rows, vision.cols, vision.patch_size, seen.placement, picture.size)
         )
         looker = request.localizer
-        layers = () if looker is None else looker.layers_read(picture.size, crop.window)
+        in_tiles = tiles is not None and len(tiles.boxes) > 1
+        layers = () if looker is None or in_tiles else looker.layers_read(picture.size, crop.window)
         wanted = Wanted(request.first_answer, layers)
         key, prefix = model.prefix(seen.pixels, request.prompted.question.prefix, request.capacity, watch)
         try:
-            yield Reading(model, picture, grid, request.prompted, prefix, watch, wanted)
+            yield Reading(model, picture, grid, request.prompted, prefix, watch, wanted, seen, tiles)
         finally:
             model.keep(key, prefix)
 
@@ -173,11 +180,12 @@ class ViCropEngine:
             answer=answer,
             answer_without_crop=first_text,
             method="none" if found is None else found.method,
-            high_res=False,
+            high_res=found is not None and bool(found.tiles),
             crop_box=None if found is None else found.box,
             image_size=reading.picture.size,
             heatmap=None if found is None else found.heatmap,
-            heatmap_box=None if found is None or found.heatmap is None else reading.grid.box,
+            heatmap_box=None if found is None or found.heatmap is None else (found.grid or reading.grid).box,
+            tiles=() if found is None else found.tiles,
             layers=() if found is None else found.layers,
             confidence=final.confidence,
             tokens=_token_counts(reading.prompt_tokens, decoded, before, self.counters),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import numpy.typing as npt
 
@@ -22,12 +24,22 @@ class VisionTower:
 
     def embed(self, pixels: Floats) -> Floats:
         """Image embeds [image_tokens, hidden] of pixels [1, 3, height, width]."""
-        key = pixel_digest(pixels)
-        embeds = self.cache.get(key)
-        if embeds is not None:
-            self._tally.add(vision_hits=1)
-            return embeds
-        self._tally.add(vision_images=1)
-        fresh: Floats = self._graph.run({"pixel_values": pixels})["image_embeds"].numpy()[0]
-        self.cache.put(key, fresh)
-        return fresh
+        return self.embed_all([pixels])[0]
+
+    def embed_all(self, pictures: Sequence[Floats]) -> list[Floats]:
+        """The same for several pictures; those not in the cache go through the graph in one run."""
+        keys = [pixel_digest(pixels) for pixels in pictures]
+        known = {key: embeds for key in keys if (embeds := self.cache.get(key)) is not None}
+        new = {key: pixels for key, pixels in zip(keys, pictures, strict=True) if key not in known}
+        self._tally.add(vision_images=len(new), vision_hits=len(keys) - len(new))
+        if new:
+            known.update(zip(new, self._run(np.concatenate(list(new.values()))), strict=True))
+        for key in new:
+            self.cache.put(key, known[key])
+        return [known[key] for key in keys]
+
+    def _run(self, pixels: Floats) -> list[Floats]:
+        """Each picture's embeds, in memory of its own so that one is let go without the others."""
+        self._tally.add(vision_passes=1)
+        embeds: Floats = self._graph.run({"pixel_values": pixels})["image_embeds"].numpy()
+        return [embeds[0]] if len(embeds) == 1 else [one.copy() for one in embeds]

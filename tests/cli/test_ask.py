@@ -145,6 +145,52 @@ def test_the_overlay_is_written_beside_the_result(run: Run, engine_directory: Pa
     ]
 
 
+def test_the_heatmap_is_written_as_numpy_s_file(run: Run, engine_directory: Path, picture: Path) -> None:
+    target = picture.parent / "heat.npy"
+    ran = run("ask", engine_directory, picture, QUESTION, "--heatmap", target, "--json")
+    assert (ran.status, ran.err) == (0, "")
+    values = np.load(target, allow_pickle=False)
+    assert (values.dtype, values.shape) == (np.float32, (12, 12))
+    np.testing.assert_allclose(values, json.loads(ran.out)["heatmap"]["values"], rtol=1e-6)
+    assert sorted(path.name for path in picture.parent.iterdir() if path.is_file()) == [
+        "heat.npy",
+        "picture.png",
+    ]
+
+
+def test_without_a_heatmap_it_is_said_and_nothing_is_written(
+    run: Run, engine_directory: Path, picture: Path
+) -> None:
+    target = picture.parent / "heat.npy"
+    ran = run("ask", engine_directory, picture, QUESTION, "--heatmap", target, "--method", "none")
+    assert ran.status == 0
+    assert ran.err == f"{target} is not written: none made no heatmap of this picture\n"
+    assert not target.exists()
+
+
+def test_high_res_looks_in_tiles_and_draws_them(run: Run, engine_directory: Path, tmp_path: Path) -> None:
+    values = np.random.default_rng(4).integers(0, 256, (12, 24, 3), dtype=np.uint8)
+    path = tmp_path / "wide.png"
+    Image.fromarray(values).resize((1400, 300), Image.Resampling.BICUBIC).save(path)
+    ask = ("ask", engine_directory, path, QUESTION, "--max-new-tokens", "2")
+    auto = json.loads(run(*ask, "--json").out)
+    ran = run(*ask, "--high-res", "on", "--json", "--overlay", tmp_path / "seen.png")
+    document = json.loads(ran.out)
+    assert (auto["high_res"], document["high_res"]) == (False, True)
+    assert (document["heatmap"]["rows"], document["heatmap"]["cols"]) == (12, 24)
+    assert document["answer_without_crop"] == auto["answer_without_crop"]
+    shown = run(*ask, "--high-res", "on")
+    assert "rel-att, layer 1, high-res in 2 tiles" in shown.out
+    with Image.open(tmp_path / "seen.png") as overlay:
+        assert overlay.width == 1600
+
+
+def test_help_states_the_rule_of_auto(run: Run) -> None:
+    text = " ".join(run("ask", "--help").out.split())
+    for words in ("1024 pixels", "over 1536 pixels", "100 tiles"):
+        assert words in text
+
+
 def test_a_full_disk_leaves_no_overlay(
     run: Run, engine_directory: Path, picture: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -119,7 +119,7 @@ def test_a_bad_question_is_refused(
         (("--layers", "99"), ("layer 99", "from 0 to 3")),
         (("--layers", "3-1"), ("3-1", "backwards")),
         (("--layers", "top"), ("'top'", "14, 10-20 or all")),
-        (("--high-res", "on"), ("'on'", "'auto' or 'off'")),
+        (("--high-res", "on", "--method", "none"), ("'on'", "leave one of them out")),
         (("--high-res", "of"), ("'of'", "did you mean 'off'")),
         (("--compat", "paper"), ("'paper'", "mllms-know")),
         (("--max-new-tokens", "0"), ("max_new_tokens 0",)),
@@ -134,6 +134,14 @@ def test_a_bad_setting_is_refused(
     overlay = good.parent / "seen.png"
     refused(run("ask", engine_directory, good, QUESTION, *options, "--overlay", overlay), *words)
     assert [file.name for file in good.parent.iterdir()] == ["good.png"]
+
+
+def test_a_bad_place_for_the_heatmap_is_refused(run: Run, engine_directory: Path, good: Path) -> None:
+    ask = ("ask", engine_directory, good, QUESTION, "--heatmap")
+    refused(run(*ask, good.parent / "heat.png"), "heat.png", "ends in .npy")
+    refused(run(*ask, good.parent / "missing" / "heat.npy"), "not a directory")
+    (good.parent / "folder.npy").mkdir()
+    refused(run(*ask, good.parent / "folder.npy"), "is a directory")
 
 
 def test_a_directory_that_is_not_an_engine_is_refused(run: Run, good: Path, tmp_path: Path) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from PIL import Image, ImageChops
@@ -73,7 +75,8 @@ def test_everything_lies_inside_the_canvas_and_apart(size: tuple[int, int]) -> N
 
 def layout_height(shown: Scene) -> int:
     question = Label(shown.question, 40, "", CANVAS_WIDTH - 2 * MARGIN, 3)
-    caption = Label(shown.caption, 22, "", CANVAS_WIDTH - 2 * MARGIN, 2)
+    text = f"{shown.caption} Warm colours: where the model looked. Red frame: the crop."
+    caption = Label(text, 22, "", CANVAS_WIDTH - 2 * MARGIN, 2)
     top = MARGIN + question.height + caption.height + 36
     return plan_layout(shown.image.size, shown.crop_box, top, cards=2).height
 
@@ -112,6 +115,28 @@ def test_every_part_of_the_result_is_visible(changes: dict[str, object]) -> None
         difference(render_overlay(scene((700, 700))), render_overlay(scene((700, 700), **changes)))
         is not None
     )
+
+
+def test_tile_borders_are_drawn_between_tiles() -> None:
+    """A dashed line down the middle and one across, nowhere else."""
+    tiles = ((0, 0, 500, 500), (500, 0, 1000, 500), (0, 500, 500, 1000), (500, 500, 1000, 1000))
+    bare = scene((1000, 1000), crop_box=None, heatmap=None, caption="Dashed lines: tiles.")
+    tiled = scene((1000, 1000), crop_box=None, heatmap=None, caption="", tiles=tiles)
+    layout = plan_layout((1000, 1000), None, layout_top(bare), cards=1)
+    before, after = (np.asarray(render_overlay(one).crop(layout.picture)) for one in (bare, tiled))
+    changed = (before != after).any(axis=2)
+    middle = changed.shape[1] // 2
+    rows, cols = np.nonzero(changed)
+    assert (np.minimum(abs(rows - middle), abs(cols - middle)) <= 3).all()
+    for line in (changed[middle], changed[:, middle]):
+        assert 0.4 < line.mean() < 0.6
+    whole = scene((1000, 1000), crop_box=None, heatmap=None, caption="", tiles=((0, 0, 1000, 1000),))
+    assert difference(render_overlay(whole), render_overlay(replace(whole, tiles=()))) is None
+
+
+def layout_top(shown: Scene) -> int:
+    caption = Label(shown.caption, 22, "", CANVAS_WIDTH - 2 * MARGIN, 2)
+    return MARGIN + Label(shown.question, 40, "", CANVAS_WIDTH - 2 * MARGIN, 3).height + caption.height + 36
 
 
 def test_without_crop_there_is_one_answer_and_no_window() -> None:

@@ -20,6 +20,7 @@ from vicrop_engine.errors import (
 )
 
 QUESTION = "What is written on the red sign?"
+STRIP = Image.new("RGB", (110_000, 2))
 REFUSED: list[tuple[dict[str, Any], type[ViCropError], str]] = [
     ({"question": ""}, QuestionError, "the question is empty"),
     ({"question": "what is <image>?"}, QuestionError, "contains '<image>'"),
@@ -35,7 +36,14 @@ REFUSED: list[tuple[dict[str, Any], type[ViCropError], str]] = [
     ({"layers": "2-9"}, LayerError, "layer 4 does not exist"),
     ({"layers": "some"}, LayerError, "write 14, 10-20 or all"),
     ({"layers": "some", "method": "none"}, LayerError, "write 14, 10-20 or all"),
-    ({"high_res": "on"}, SettingError, "not built yet"),
+    ({"high_res": "on", "method": "none"}, SettingError, "method 'none', which makes no heatmap"),
+    ({"high_res": "on", "box": (0, 0, 9, 9)}, SettingError, "a box, which makes no heatmap; leave one"),
+    (
+        {"high_res": "on", "image": STRIP},
+        ImageError,
+        "110000 x 2 pixels makes 108 tiles and the limit is 100",
+    ),
+    ({"high_res": "on", "image": STRIP, "compat": "mllms-know"}, ImageError, "makes 55000 tiles"),
     ({"high_res": "of"}, SettingError, "did you mean 'off'"),
     ({"compat": "mllms_know"}, SettingError, "known: mllms-know"),
     ({"box": (0, 0, 9, 9), "method": "none"}, SettingError, "leave one of them out"),

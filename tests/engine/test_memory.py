@@ -45,10 +45,12 @@ def test_the_default_cache_holds_a_picture_of_any_model() -> None:
     assert ask_memory(large).kv_buffers > 1.3e9
 
 
+@pytest.mark.parametrize("size", [(900, 500), (1600, 1100)])
 def test_an_ask_stays_below_what_info_states(
-    engine_directory: Path, picture: Image.Image, tmp_path: Path
+    engine_directory: Path, picture: Image.Image, tmp_path: Path, size: tuple[int, int]
 ) -> None:
-    picture.save(tmp_path / "picture.png")
+    """Of a whole picture, and of one looked at in four tiles."""
+    picture.resize(size).save(tmp_path / "picture.png")
     command = [sys.executable, "-c", ASKS, str(engine_directory), str(tmp_path / "picture.png")]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     stated = ask_memory(read_manifest(engine_directory)).peak
@@ -58,7 +60,7 @@ def test_an_ask_stays_below_what_info_states(
 def test_info_states_it(engine_directory: Path) -> None:
     document = engine_info(engine_directory, verify=False)
     memory = document["memory"]
-    assert memory["peak"] > memory["weights"] + memory["kv_buffers"] + memory["working"]
+    assert memory["peak"] > memory["weights"] + memory["kv_buffers"] + memory["tile"] + memory["working"]
     assert engine_facts(document)["memory"].startswith("about 0.1")
     assert "of other pictures at most 1.07 is kept" in engine_facts(document)["memory"]
 

@@ -13,7 +13,7 @@ from transformers import CLIPImageProcessorPil, LlavaImageProcessorPil
 from vicrop_engine.config import Preprocessing
 from vicrop_engine.errors import ImageError
 from vicrop_engine.geometry import Placement
-from vicrop_engine.preprocessing import preprocess
+from vicrop_engine.preprocessing import fills_input, preprocess, preprocess_on_patches
 
 MEAN = (0.48145466, 0.4578275, 0.40821073)
 STD = (0.26862954, 0.26130258, 0.27577711)
@@ -115,6 +115,42 @@ def test_stretch_fills_the_input() -> None:
     exact = preprocess(noise((400, 100)), replace(CENTRE, resize="exact", center_crop=False), "processor")
     assert result.placement == Placement(0, 0, 168, 168)
     np.testing.assert_array_equal(result.pixels, exact.pixels)
+
+
+@pytest.mark.parametrize(
+    ("cells", "placement"),
+    [((12, 12), (0, 0, 168, 168)), ((7, 12), (0, 28, 168, 98)), ((12, 1), (70, 0, 14, 168))],
+)
+def test_on_whole_patches(cells: tuple[int, int], placement: tuple[int, ...]) -> None:
+    result = preprocess_on_patches(Image.new("RGB", (90, 70), "white"), CENTRE, cells, 14)
+    left, top, width, height = placement
+    assert result.placement == Placement(left, top, width, height)
+    bright = result.pixels[0].min(axis=0) > 1.5
+    assert bright[top : top + height, left : left + width].all()
+    assert bright.sum() == width * height
+
+
+def test_on_all_patches_is_stretched() -> None:
+    settings = replace(CENTRE, resize="exact", center_crop=False)
+    whole = preprocess_on_patches(noise((400, 100)), settings, (12, 12), 14)
+    np.testing.assert_array_equal(whole.pixels, preprocess(noise((400, 100)), settings).pixels)
+
+
+@pytest.mark.parametrize(
+    ("settings", "fills"),
+    [
+        (CENTRE, False),
+        (replace(CENTRE, fit="pad"), False),
+        (replace(CENTRE, fit="stretch"), True),
+        (replace(CENTRE, resize="exact", center_crop=False), True),
+        (replace(CENTRE, resize="exact", fit="pad"), False),
+        (replace(CENTRE, pad_to_square=True), False),
+    ],
+)
+def test_what_fills_the_input(settings: Preprocessing, fills: bool) -> None:
+    assert fills_input(settings) is fills
+    whole = Placement(0, 0, 168, 168)
+    assert (preprocess(noise((400, 100)), settings).placement == whole) is fills
 
 
 def test_the_settings_own_fit_is_the_default() -> None:

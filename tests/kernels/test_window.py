@@ -43,6 +43,23 @@ def test_equals_cell_by_cell_sums_in_the_grid_s_own_type(seed: int, kind: str) -
     assert best_window(grid, windows) == cell_by_cell(grid, windows)
 
 
+SEEDS, GRIDS_PER_SEED = 20, 500
+KINDS = ("random", "constant", "sparse", "mirrored", "peaked", "whole numbers", "two equal peaks")
+
+
+@pytest.mark.parametrize("seed", range(SEEDS))
+def test_equals_a_double_loop_on_ten_thousand_maps(seed: int) -> None:
+    """Every window of every size summed by itself and compared one by one, ties and constants among them."""
+    assert SEEDS * GRIDS_PER_SEED == 10_000
+    random = np.random.default_rng([7, seed])
+    for number in range(GRIDS_PER_SEED):
+        rows, cols = (int(size) for size in random.integers(2, 9, 2))
+        kind = KINDS[number % len(KINDS)]
+        grid = seeded_grid(kind, rows, cols, random)
+        windows = windows_of(rows, cols, random)[:3]
+        assert best_window(grid, windows) == cell_by_cell(grid, windows), (kind, grid, windows)
+
+
 def seeded_grid(kind: str, rows: int, cols: int, random: np.random.Generator) -> Values:
     grid: Values = random.random((rows, cols))
     if kind == "constant":
@@ -53,6 +70,10 @@ def seeded_grid(kind: str, rows: int, cols: int, random: np.random.Generator) ->
         grid = grid + grid[::-1] + grid[:, ::-1] + grid[::-1, ::-1]
     elif kind == "peaked":
         grid = 1e30 * grid**20
+    elif kind == "whole numbers":
+        grid = np.floor(3 * grid)
+    elif kind == "two equal peaks":
+        grid.flat[random.integers(0, grid.size, 2)] = 2.0
     return grid.astype(random.choice([np.float32, np.float64]))  # type: ignore[arg-type]
 
 

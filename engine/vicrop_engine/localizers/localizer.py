@@ -6,18 +6,25 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from vicrop_engine.crop import Heatmap
+from vicrop_engine.geometry import Grid
 from vicrop_engine.image import Box
 from vicrop_engine.reading import Reading
 
 
 @dataclass(frozen=True)
 class Localization:
-    """Where to look: a box in picture pixels, the method that found it, and its heatmap if it made one."""
+    """Where to look: a box in picture pixels, the method that found it, and its heatmap if it made one.
+
+    `grid` says how the heatmap lies on the picture, as the reading's when None; `tiles` are the boxes it was
+    put together from, none when the picture was looked at as it is.
+    """
 
     method: str
     box: Box
     heatmap: Heatmap | None = None
     layers: tuple[int, ...] = ()
+    grid: Grid | None = None
+    tiles: tuple[Box, ...] = ()
 
 
 class Localizer(Protocol):

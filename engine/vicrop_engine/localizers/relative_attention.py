@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from vicrop_engine.crop import find_box, fits_window, outside_zeroed
+from vicrop_engine.crop import Heatmap, fits_window
+from vicrop_engine.localizers.heatmap_search import search_heatmap
 from vicrop_engine.localizers.localizer import Localization
-from vicrop_engine.reading import Reading
+from vicrop_engine.reading import Reading, Wanted
 from vicrop_kernels.numpy_heatmap import heatmap
 
 
@@ -19,20 +20,27 @@ class RelativeAttention:
 
     layers: tuple[int, ...]
     always: bool = False
+    method: str = "rel-att"
+
+    @property
+    def wanted_of_tile(self) -> Wanted:
+        """Attention rows alone: a tile stops at the highest heatmap layer."""
+        return Wanted(answer=False, layers=self.layers)
 
     def layers_read(self, size: tuple[int, int], window: int) -> tuple[int, ...]:
         """Its layers, unless the picture is its own crop."""
         return () if fits_window(size, window) and not self.always else self.layers
 
     def locate(self, reading: Reading) -> Localization:
-        """Heatmap and box from one attention row of the question and one of the general prompt."""
-        crop = reading.model.manifest.crop
+        """The window in the heatmap; the whole of a picture that is its own crop."""
         size = reading.picture.size
-        if not self.layers_read(size, crop.window):
-            return Localization("rel-att", (0, 0, *size))
+        if not self.layers_read(size, reading.model.manifest.crop.window):
+            return Localization(self.method, (0, 0, *size))
+        return search_heatmap(self, reading)
+
+    def heatmap(self, reading: Reading) -> Heatmap:
+        """From one attention row of the question and one of the general prompt, per layer."""
         asked, usual = reading.question_rows(), reading.general_rows()
         reading.watch.enter("heatmap")
-        grid = reading.grid
-        relative = outside_zeroed(heatmap(asked[None], usual[None], grid.rows, grid.cols)[0], grid)
-        box = find_box(relative, grid, size, crop.window, crop.ratios)
-        return Localization("rel-att", box, relative, self.layers)
+        relative: Heatmap = heatmap(asked[None], usual[None], reading.grid.rows, reading.grid.cols)[0]
+        return relative
