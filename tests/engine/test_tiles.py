@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -125,6 +126,20 @@ def test_cells_lie_where_their_patches_were(engine: ViCropEngine, monkeypatch: p
     assert answer.heatmap.shape == (3 * 15, 2 * 16), "tiles of 750 x 683 pixels on 16 x 15 patches"
     wanted = np.asarray(image.convert("L").resize((32, 45), Image.Resampling.BOX), np.float32)
     assert np.abs(answer.heatmap - wanted).max() <= 2
+
+
+def test_tiles_that_look_like_the_picture_share_its_prefix(engine_directory: Path) -> None:
+    """Of one colour, tiles and picture are the same to the tower; nothing is mixed up and little is run."""
+    image = Image.new("RGB", (2048, 2048), (90, 140, 60))
+    off = ViCropEngine.load(engine_directory).ask(image, QUESTION, max_new_tokens=3, high_res="off")
+    for first_answer in (True, False):
+        fresh = ViCropEngine.load(engine_directory)
+        on, cost = spent(fresh, lambda: fresh.ask(image, QUESTION, first_answer=first_answer, **FEW))  # noqa: B023
+        assert (cost.vision_images, cost.prefix_prefills, cost.prefix_hits) == (1, 1, 4)
+        assert on.token_ids == off.token_ids
+        assert on.first_token_ids == (off.first_token_ids if first_answer else ())
+        assert on.heatmap is not None
+        np.testing.assert_allclose(on.heatmap, np.tile(on.heatmap[:16, :16], (2, 2)), rtol=1e-4)
 
 
 def test_answers_are_those_on_the_whole_picture(engine: ViCropEngine) -> None:
