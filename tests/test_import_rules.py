@@ -45,7 +45,7 @@ LAYERS = (
     {"manifest", "preprocessing", "prompts", "crop", "kv_cache", "prefix_cache", "memory", "overlay"},
     {"models", "builder", "loading", "result", "shared_weights"},
     {"backend"},
-    {"generate", "vision", "info"},
+    {"generate", "vision", "info", "tools"},
     {"model", "reading"},
     {"localizers"},
     {"request"},

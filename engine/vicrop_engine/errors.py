@@ -66,6 +66,10 @@ class EngineDirectoryError(BadInputError):
     """A path that is not an engine directory, or one of another schema."""
 
 
+class ToolMissingError(BadInputError):
+    """A method whose model was not built or given."""
+
+
 class EngineDamagedError(BadInputError):
     """An engine directory whose files do not agree with its manifest."""
 

@@ -72,6 +72,7 @@ def plan_request(model: Model, question: str, settings: Settings) -> Request:
         None if settings.localize is None else model.prompts.one_image(settings.localize),
         model.prompts.general(),
         model.prompts.two_images(question),
+        question if settings.localize is None else settings.localize,
     )
     used = [prompted.question]
     if localizer is not None:
@@ -107,7 +108,7 @@ def _localizer(model: Model, settings: Settings, box: Box | None) -> Localizer |
         layers = parse_layers(settings.layers, manifest.decoder.num_layers)
     if box is not None:
         return GivenBox(box)
-    return localizer_for(settings.method, Looking(layers, settings.compat is not None))
+    return localizer_for(settings.method, Looking(layers, settings.compat is not None, model.tools))
 
 
 def _box(value: Any) -> Box:

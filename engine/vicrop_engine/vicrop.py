@@ -25,6 +25,7 @@ from vicrop_engine.reading import Reading, Wanted
 from vicrop_engine.request import Request, Settings, plan_request
 from vicrop_engine.result import Answer, EngineInfo, TokenCounts
 from vicrop_engine.timing import Stopwatch
+from vicrop_engine.tools.toolbox import Toolbox
 
 
 class ViCropEngine:
@@ -43,20 +44,25 @@ class ViCropEngine:
         cache_bytes: int | None = None,
         verify: bool = False,
         share_weights: bool = False,
+        clip: str | os.PathLike[str] | None = None,
+        yolo: str | os.PathLike[str] | None = None,
+        sam: str | os.PathLike[str] | None = None,
     ) -> ViCropEngine:
         """Open an engine directory, or a model by name (built once into the cache when it never was).
 
         `threads` is how many cores to use (all when None); `cache_bytes` bounds what is kept of pictures for
         later questions (None: 1 GiB, or one picture if that is more); `verify` hashes the weights again.
         `share_weights` maps them from a copy packed for this processor, made in the cache when there is none
-        and twice their size: processes then share one copy in memory.
+        and twice their size: processes then share one copy in memory. `clip`, `yolo` and `sam` are
+        directories made by `build` of that name, for these methods; else those in the cache are taken.
         Raises SettingError, EngineDirectoryError, EngineDamagedError, UnknownModelError and ProviderError.
         """
         if threads is not None and (isinstance(threads, bool) or not isinstance(threads, int) or threads < 1):
             raise SettingError(f"got threads {threads!r}, wanted a whole number from 1 up")
         directory = Path(resolve(engine))
         manifest = checked_manifest(directory, verify=verify)
-        return cls(open_model(directory, manifest, threads, cache_bytes, share_weights))
+        tools = Toolbox({"clip": clip, "yolo": yolo, "sam": sam}, threads)
+        return cls(open_model(directory, manifest, threads, cache_bytes, share_weights, tools))
 
     @property
     def manifest(self) -> Manifest:
@@ -99,6 +105,7 @@ class ViCropEngine:
         leaves the answer without crop out; `compat` "mllms-know" takes the published code's own geometry.
         Raises ImageError, QuestionError, or the error of the setting that cannot be used.
         """
+        self._model.tools.prepare(method)  # opened before the watch starts, as the engine's own graphs are
         watch = Stopwatch()
         settings = Settings(method, high_res, layers, max_new_tokens, first_answer, compat, box, localize)
         request = plan_request(self._model, question, settings)

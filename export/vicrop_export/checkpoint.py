@@ -41,28 +41,40 @@ class Checkpoint:
     revision: str
 
 
-def refuse_impossible(checkpoint: Path | str) -> None:
+@dataclass(frozen=True)
+class Wanted:
+    """What kind of checkpoint is looked for, a hub id of one, and whether it has a tokenizer."""
+
+    kind: str
+    example: str
+    tokenizer: bool = True
+
+
+LLAVA = Wanted("LLaVA", "llava-hf/llava-1.5-7b-hf")
+
+
+def refuse_impossible(checkpoint: Path | str, wanted: Wanted = LLAVA) -> None:
     """Raise CheckpointError for what is no checkpoint directory and cannot be a hub id; reads no weights."""
     directory = Path(checkpoint)
     if directory.is_dir():
-        _demand_files(directory)
+        _demand_files(directory, wanted)
         return
     if directory.exists():
-        raise CheckpointError(f"{checkpoint} is a file; wanted the directory of a LLaVA checkpoint")
+        raise CheckpointError(f"{checkpoint} is a file; wanted the directory of a {wanted.kind} checkpoint")
     if not _looks_like_hub_id(str(checkpoint)):
         raise CheckpointError(
-            f"{checkpoint} does not exist; wanted the directory of a LLaVA checkpoint or a hub id such as "
-            "'llava-hf/llava-1.5-7b-hf'"
+            f"{checkpoint} does not exist; wanted the directory of a {wanted.kind} checkpoint or a hub id "
+            f"such as {wanted.example!r}"
         )
 
 
-def locate(checkpoint: Path | str) -> Checkpoint:
+def locate(checkpoint: Path | str, wanted: Wanted = LLAVA) -> Checkpoint:
     """Find a local directory or fetch a hub repository. Raises CheckpointError or BuildError."""
-    refuse_impossible(checkpoint)
+    refuse_impossible(checkpoint, wanted)
     directory = Path(checkpoint)
     if directory.is_dir():
         return Checkpoint(directory, directory.resolve().name, fingerprint(directory))
-    return _fetch(str(checkpoint))
+    return _fetch(str(checkpoint), wanted)
 
 
 def fingerprint(directory: Path) -> str:
@@ -74,9 +86,9 @@ def fingerprint(directory: Path) -> str:
     return f"sha256:{total.hexdigest()}"
 
 
-def _demand_files(directory: Path) -> None:
+def _demand_files(directory: Path, wanted: Wanted) -> None:
     weight_files(directory)
-    if not (directory / "tokenizer.json").is_file():
+    if wanted.tokenizer and not (directory / "tokenizer.json").is_file():
         raise CheckpointError(
             f"{directory}: no tokenizer.json; make one with transformers: "
             "AutoTokenizer.from_pretrained(DIR).save_pretrained(DIR)"
@@ -93,7 +105,7 @@ def _looks_like_hub_id(name: str) -> bool:
     return len(parts) == 2 and all(part and not part.startswith((".", "~")) for part in parts)
 
 
-def _fetch(hub_id: str) -> Checkpoint:
+def _fetch(hub_id: str, wanted: Wanted) -> Checkpoint:
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
@@ -106,5 +118,5 @@ def _fetch(hub_id: str) -> Checkpoint:
             f"{hub_id} could not be fetched from the Hugging Face hub ({reason(error)}); check the "
             "network and the name, or give a local copy with --checkpoint DIR"
         ) from error
-    _demand_files(directory)
+    _demand_files(directory, wanted)
     return Checkpoint(directory, hub_id, directory.name)

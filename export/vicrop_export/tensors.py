@@ -113,7 +113,7 @@ def weight_files(directory: Path) -> list[Path]:
             f"{directory} holds its weights only as .bin pickles, which can run code when read; "
             "convert them with transformers' save_pretrained, which writes safetensors"
         )
-    raise CheckpointError(f"{directory}: no {WEIGHTS} and no {INDEX}; wanted a LLaVA checkpoint directory")
+    raise CheckpointError(f"{directory}: no {WEIGHTS} and no {INDEX}; wanted a checkpoint directory")
 
 
 def _shards(index: Path) -> list[Path]:

@@ -6,24 +6,28 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from vicrop_engine.errors import UnknownMethodError, one_of
+from vicrop_engine.localizers.clip_zoom import ClipZoom
 from vicrop_engine.localizers.localizer import Localizer
 from vicrop_engine.localizers.relative_attention import RelativeAttention
+from vicrop_engine.tools.toolbox import Toolbox
 
 
 @dataclass(frozen=True)
 class Looking:
-    """What an ask says about how to look: heatmap layers, and whether in the published code's way."""
+    """What an ask says about how to look: heatmap layers, if in the published code's way, with what tools."""
 
     layers: tuple[int, ...]
     compat: bool
+    tools: Toolbox
 
 
 LOCALIZERS: dict[str, Callable[[Looking], Localizer]] = {
     "rel-att": lambda looking: RelativeAttention(looking.layers, always=looking.compat),
+    "clip": lambda looking: ClipZoom(looking.tools.similarity()),
 }
 NONE = "none"
 METHODS = (NONE, *LOCALIZERS)
-LATER_METHODS = ("grad-att", "pure-grad", "clip", "yolo", "sam")
+LATER_METHODS = ("grad-att", "pure-grad", "yolo", "sam")
 
 
 def localizer_for(method: str, looking: Looking) -> Localizer | None:
