@@ -14,7 +14,11 @@ from tests.external import checkpoints
 from vicrop_engine.models import ToolName
 from vicrop_export.external.build import build_tool
 
-WRITERS: dict[ToolName, Callable[[Path], Path]] = {"clip": checkpoints.write_clip}
+WRITERS: dict[ToolName, Callable[[Path], Path]] = {
+    "clip": checkpoints.write_clip,
+    "yolo": checkpoints.write_yolos,
+    "sam": checkpoints.write_sam,
+}
 SIZES = ((900, 500), (300, 700), (64, 61), (9, 7))
 
 

@@ -8,7 +8,16 @@ from typing import Any
 
 import torch
 from tokenizers import Tokenizer, models, pre_tokenizers, trainers
-from transformers import CLIPConfig, CLIPModel, CLIPTokenizer, PreTrainedModel
+from transformers import (
+    CLIPConfig,
+    CLIPModel,
+    CLIPTokenizer,
+    PreTrainedModel,
+    SamConfig,
+    SamModel,
+    YolosConfig,
+    YolosForObjectDetection,
+)
 
 from tests.checkpoints import CLIP_MEAN, CLIP_STD, CORPUS, write_json
 
@@ -44,6 +53,74 @@ def write_clip(directory: Path, seed: int = 0, *, exact: bool = False) -> Path:
         "do_normalize": True,
         "image_mean": CLIP_MEAN,
         "image_std": CLIP_STD,
+    }
+    write_json(directory / "preprocessor_config.json", processor)
+    return directory
+
+
+def write_yolos(directory: Path, seed: int = 0) -> Path:
+    """A YOLOS with 12 queries and 5 classes that is sure of some of its boxes."""
+    directory.mkdir(parents=True)
+    config = YolosConfig(
+        hidden_size=32,
+        intermediate_size=48,
+        num_hidden_layers=3,
+        num_attention_heads=2,
+        image_size=[64, 96],
+        patch_size=16,
+        num_detection_tokens=12,
+        num_labels=5,
+    )
+    save_seeded(YolosForObjectDetection(config), directory, seed)
+    processor = {
+        "feature_extractor_type": "YolosFeatureExtractor",  # as published
+        "do_normalize": True,
+        "do_resize": True,
+        "size": 64,
+        "max_size": 128,
+        "image_mean": [0.485, 0.456, 0.406],
+        "image_std": [0.229, 0.224, 0.225],
+    }
+    write_json(directory / "preprocessor_config.json", processor)
+    return directory
+
+
+def write_sam(directory: Path, seed: int = 0) -> Path:
+    """A SAM of 64 pixels whose masks are stable and some of them thought good."""
+    directory.mkdir(parents=True)
+    side = {"image_size": 64, "patch_size": 8}
+    vision = {
+        "hidden_size": 32,
+        "mlp_dim": 48,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 2,
+        "window_size": 3,
+        "global_attn_indexes": [1],
+        "output_channels": 16,
+        "num_pos_feats": 8,
+    }
+    masks = {"hidden_size": 16, "mlp_dim": 32, "num_attention_heads": 2, "iou_head_hidden_dim": 16}
+    config = SamConfig(
+        vision_config=side | vision,
+        prompt_encoder_config=side | {"hidden_size": 16, "mask_input_channels": 4},
+        mask_decoder_config=masks,
+    )
+    save_seeded(
+        SamModel(config),
+        directory,
+        seed,
+        iou_prediction_head__proj_out__bias=lambda value: value + 0.85,
+        upscale_conv2__weight=lambda value: 40 * value,
+    )
+    processor = {
+        "image_processor_type": "SamImageProcessor",
+        "size": {"longest_edge": 64},
+        "pad_size": {"height": 64, "width": 64},
+        "mask_size": {"longest_edge": 32},
+        "mask_pad_size": {"height": 32, "width": 32},
+        "resample": 2,
+        "image_mean": [0.485, 0.456, 0.406],
+        "image_std": [0.229, 0.224, 0.225],
     }
     write_json(directory / "preprocessor_config.json", processor)
     return directory

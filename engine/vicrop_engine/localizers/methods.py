@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from vicrop_engine.errors import UnknownMethodError, one_of
 from vicrop_engine.localizers.clip_zoom import ClipZoom
 from vicrop_engine.localizers.localizer import Localizer
+from vicrop_engine.localizers.proposed_box import ProposedBox
 from vicrop_engine.localizers.relative_attention import RelativeAttention
 from vicrop_engine.tools.toolbox import Toolbox
 
@@ -24,10 +25,12 @@ class Looking:
 LOCALIZERS: dict[str, Callable[[Looking], Localizer]] = {
     "rel-att": lambda looking: RelativeAttention(looking.layers, always=looking.compat),
     "clip": lambda looking: ClipZoom(looking.tools.similarity()),
+    "yolo": lambda looking: ProposedBox("yolo", looking.tools.detector(), looking.tools.similarity()),
+    "sam": lambda looking: ProposedBox("sam", looking.tools.segmenter(), looking.tools.similarity()),
 }
 NONE = "none"
 METHODS = (NONE, *LOCALIZERS)
-LATER_METHODS = ("grad-att", "pure-grad", "yolo", "sam")
+LATER_METHODS = ("grad-att", "pure-grad")
 
 
 def localizer_for(method: str, looking: Looking) -> Localizer | None:

@@ -11,6 +11,8 @@ from typing import Any, TypeVar
 from vicrop_engine.errors import ToolMissingError
 from vicrop_engine.manifest import MANIFEST
 from vicrop_engine.models import cached_tool
+from vicrop_engine.tools.detector import Detector, open_detector
+from vicrop_engine.tools.segmenter import Segmenter, open_segmenter
 from vicrop_engine.tools.similarity import Similarity, open_similarity
 
 _Tool = TypeVar("_Tool")
@@ -29,13 +31,25 @@ class Toolbox:
 
     def prepare(self, method: object) -> None:
         """Open what a method needs. Raises what the methods below raise."""
-        needs: dict[object, tuple[Callable[[], object], ...]] = {"clip": (self.similarity,)}
+        needs: dict[str, tuple[Callable[[], object], ...]] = {
+            "clip": (self.similarity,),
+            "yolo": (self.detector, self.similarity),
+            "sam": (self.segmenter, self.similarity),
+        }
         for open_tool in needs.get(method, ()) if isinstance(method, str) else ():
             open_tool()
 
     def similarity(self) -> Similarity:
         """CLIP. Raises ToolMissingError, EngineDirectoryError, EngineDamagedError and ProviderError."""
         return self._opened("clip", open_similarity)
+
+    def detector(self) -> Detector:
+        """The detector. Raises as `similarity` does."""
+        return self._opened("yolo", open_detector)
+
+    def segmenter(self) -> Segmenter:
+        """The segmenter. Raises as `similarity` does."""
+        return self._opened("sam", open_segmenter)
 
     def _opened(self, kind: str, open_tool: Callable[[Path, int | None], _Tool]) -> _Tool:
         with self._lock:

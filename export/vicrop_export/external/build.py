@@ -25,13 +25,13 @@ from vicrop_engine.tools.tool_manifest import (
     write_tool,
 )
 from vicrop_export.checkpoint import Checkpoint, Wanted, locate, refuse_impossible
-from vicrop_export.external import clip
+from vicrop_export.external import clip, sam, yolo
 from vicrop_export.plan import versions
 from vicrop_export.progress import Report
 from vicrop_export.quiet import quiet
 from vicrop_export.staging import LAST, clear_leftovers, staged
 
-EXPORTERS: Mapping[ToolName, ModuleType] = {"clip": clip}
+EXPORTERS: Mapping[ToolName, ModuleType] = {"clip": clip, "yolo": yolo, "sam": sam}
 
 
 def build_tool(

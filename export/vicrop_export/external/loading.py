@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from vicrop_engine.errors import CheckpointError
+from vicrop_engine.tools.settings import PixelSettings
 from vicrop_export.quiet import reason
 
 
@@ -68,3 +69,15 @@ def load_processor(directory: Path, wanted: type, name: str) -> Any:
         got = type(processor).__name__.removesuffix("Pil")
         raise CheckpointError(f"{directory}: image processor {got} is not supported; wanted {name}")
     return processor
+
+
+def pixel_settings(processor: Any) -> PixelSettings:
+    """How a processor of transformers resamples and normalises, defaults filled in."""
+    red, green, blue = processor.image_mean if processor.do_normalize else (0.0, 0.0, 0.0)
+    red_std, green_std, blue_std = processor.image_std if processor.do_normalize else (1.0, 1.0, 1.0)
+    return PixelSettings(
+        resample=int(processor.resample),
+        rescale_factor=float(processor.rescale_factor) if processor.do_rescale else 1.0,
+        mean=(red, green, blue),
+        std=(red_std, green_std, blue_std),
+    )
