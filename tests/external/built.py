@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+import json
+import shutil
 import tempfile
 from collections.abc import Callable
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image
 
 from tests.external import checkpoints
+from vicrop_engine.config import parse
+from vicrop_engine.manifest import hash_file
 from vicrop_engine.models import ToolName
+from vicrop_engine.tools.tool_manifest import SETTINGS, ToolManifest, write_tool
 from vicrop_export.external.build import build_tool
 
 WRITERS: dict[ToolName, Callable[[Path], Path]] = {
@@ -44,6 +51,22 @@ def picture(size: tuple[int, int]) -> Image.Image:
     )
     layers = [Image.fromarray(values).resize(size, Image.Resampling.BICUBIC) for values in (coarse, fine)]
     return Image.blend(*layers, 0.4)
+
+
+def with_settings(kind: ToolName, place: Path, **changes: Any) -> Path:
+    """A copy of the built directory with other values in its settings, and a manifest that says so."""
+    directory = Path(shutil.copytree(tool(kind), place))
+    settings = json.loads((directory / SETTINGS).read_text()) | changes
+    (directory / SETTINGS).write_text(json.dumps(settings))
+    manifest = read_tool_as_is(directory)
+    files = {**manifest.files, SETTINGS: hash_file(directory / SETTINGS)}
+    write_tool(directory, replace(manifest, files=files))
+    return directory
+
+
+def read_tool_as_is(directory: Path) -> ToolManifest:
+    """The manifest, without comparing it with the files."""
+    return parse(ToolManifest, json.loads((directory / "manifest.json").read_text()), "manifest")
 
 
 @cache

@@ -71,7 +71,13 @@ def write_yolos(directory: Path, seed: int = 0) -> Path:
         num_detection_tokens=12,
         num_labels=5,
     )
-    save_seeded(YolosForObjectDetection(config), directory, seed)
+    doubt = torch.tensor([0.0] * 5 + [2.0])
+    save_seeded(
+        YolosForObjectDetection(config),
+        directory,
+        seed,
+        class_labels_classifier__layers__2__bias=lambda value: value + doubt,
+    )
     processor = {
         "feature_extractor_type": "YolosFeatureExtractor",  # as published
         "do_normalize": True,
@@ -96,21 +102,22 @@ def write_sam(directory: Path, seed: int = 0) -> Path:
         "num_attention_heads": 2,
         "window_size": 3,
         "global_attn_indexes": [1],
-        "output_channels": 16,
-        "num_pos_feats": 8,
+        "output_channels": 32,
+        "num_pos_feats": 16,
     }
-    masks = {"hidden_size": 16, "mlp_dim": 32, "num_attention_heads": 2, "iou_head_hidden_dim": 16}
+    masks = {"hidden_size": 32, "mlp_dim": 32, "num_attention_heads": 2, "iou_head_hidden_dim": 16}
     config = SamConfig(
         vision_config=side | vision,
-        prompt_encoder_config=side | {"hidden_size": 16, "mask_input_channels": 4},
+        prompt_encoder_config=side | {"hidden_size": 32, "mask_input_channels": 4},
         mask_decoder_config=masks,
     )
     save_seeded(
         SamModel(config),
         directory,
         seed,
-        iou_prediction_head__proj_out__bias=lambda value: value + 0.85,
-        upscale_conv2__weight=lambda value: 40 * value,
+        iou_prediction_head__proj_out__bias=lambda value: value + 1.6,
+        upscale_conv2__weight=lambda value: 9 * value,
+        **{f"mlps__{index}__proj_out__bias": lambda value: value - 2 for index in range(4)},
     )
     processor = {
         "image_processor_type": "SamImageProcessor",

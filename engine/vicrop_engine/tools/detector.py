@@ -57,19 +57,10 @@ def confidences(logits: Floats) -> Floats:
 
 def in_pixels(boxes: Floats, size: tuple[int, int]) -> list[Box]:
     """Centre, width and height [boxes, 4] in shares of a picture as corners, rounded and cut to its edges."""
-    wide, high = size
-    found: list[Box] = []
-    for x, y, width, height in boxes.astype(np.float64):
-        edges = (
-            (x - width / 2) * wide,
-            (y - height / 2) * high,
-            (x + width / 2) * wide,
-            (y + height / 2) * high,
-        )
-        x0, y0, x1, y1 = (round(edge) for edge in edges)
-        box = max(x0, 0), max(y0, 0), min(x1, wide), min(y1, high)
-        if box[0] < box[2] and box[1] < box[3]:
-            found.append(box)
+    middles, halves = boxes[:, :2].astype(np.float64), boxes[:, 2:].astype(np.float64) / 2
+    first, last = (np.rint(corner * size).astype(np.int64) for corner in (middles - halves, middles + halves))
+    corners = np.concatenate((np.maximum(first, 0), np.minimum(last, size)), axis=1).tolist()
+    found = [(x0, y0, x1, y1) for x0, y0, x1, y1 in corners if x0 < x1 and y0 < y1]
     return list(dict.fromkeys(found))
 
 

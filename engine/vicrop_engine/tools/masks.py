@@ -72,7 +72,7 @@ def bilinear(source: int, target: int) -> npt.NDArray[np.float64]:
 
 
 def suppressed(boxes: Sequence[Box], scores: Sequence[float], overlap: float) -> list[Box]:
-    """Boxes by falling score, each left out that overlaps (intersection over union) an earlier one by more."""
+    """Boxes by falling score without those that share more than `overlap` with one before them."""
     kept: list[Box] = []
     for index in np.argsort(-np.asarray(scores), kind="stable"):
         if all(intersection_over_union(boxes[index], other) <= overlap for other in kept):

@@ -1,4 +1,4 @@
-"""Boxes around everything SAM can tell apart in a picture: masks of a grid of points, the good ones, their boxes.
+"""Boxes around everything SAM can tell apart in a picture: masks for a grid of points, and the best of them.
 
 Knows nothing of questions.
 """

@@ -1,7 +1,7 @@
 """A YOLO-family detector, YOLOS, as one graph for pictures of any size.
 
-`yolo`: `pixel_values` [1, 3, height, width] to `logits` [1, queries, classes + 1] and `boxes` [1, queries, 4],
-centre, width and height in shares of the picture.
+`yolo`: `pixel_values` [1, 3, height, width] to `logits` [1, queries, classes + 1], the last "no object", and
+`boxes` [1, queries, 4]: centre, width and height in shares of the picture.
 """
 
 from __future__ import annotations
@@ -40,7 +40,10 @@ class Detections(nn.Module):
 
 
 def export(checkpoint: Path, directory: Path, report: Report) -> tuple[dict[str, float], YoloSettings]:
-    """Write the graph; returns parity figures and settings. Raises CheckpointError, BuildError, ParityError."""
+    """Write the graph; returns parity figures and settings.
+
+    Raises CheckpointError, BuildError and ParityError.
+    """
     demand_type(checkpoint, "yolos", WANTED.example)
     settings = read_settings(checkpoint)
     model = load_model(YolosForObjectDetection, checkpoint)
@@ -51,10 +54,9 @@ def export(checkpoint: Path, directory: Path, report: Report) -> tuple[dict[str,
     module, interface = Detections(model), detector_interface(5 * MULTIPLE, 7 * MULTIPLE)
     write_module(module, interface, directory / "yolo.onnx")
     report("comparing with transformers", 0.7)
-    sizes = [tuple(length // MULTIPLE * MULTIPLE for length in model.config.image_size)]
-    probes = [
-        [noise(1, 3, *size)] for size in (*sizes, (3 * MULTIPLE, 8 * MULTIPLE), (9 * MULTIPLE, MULTIPLE))
-    ]
+    own = tuple(length // MULTIPLE * MULTIPLE for length in model.config.image_size)
+    sizes = own, (3 * MULTIPLE, 8 * MULTIPLE), (9 * MULTIPLE, MULTIPLE)
+    probes = [[noise(1, 3, *size)] for size in sizes]
     return measure(directory / "yolo.onnx", module, interface, probes), settings
 
 
