@@ -34,6 +34,10 @@ class UnknownMethodError(BadInputError):
     """A localizer that does not exist."""
 
 
+class LocalizerError(BadInputError):
+    """A caller's own localizer that gave something that cannot be used."""
+
+
 class LayerError(BadInputError):
     """A layer, or range of layers, the decoder does not have."""
 

@@ -25,7 +25,7 @@ CAPACITY_STEP = 64  # so that a slightly longer question about a picture fits th
 class Settings:
     """The keywords of an ask as the user gave them; `ViCropEngine.ask` says what they mean."""
 
-    method: str
+    method: str | Localizer
     high_res: str
     layers: LayerChoice | None
     max_new_tokens: int
@@ -108,7 +108,8 @@ def _localizer(model: Model, settings: Settings, box: Box | None) -> Localizer |
         layers = parse_layers(settings.layers, manifest.decoder.num_layers)
     if box is not None:
         return GivenBox(box)
-    return localizer_for(settings.method, Looking(layers, settings.compat is not None, model.tools))
+    looking = Looking(layers, settings.compat is not None, model.tools, manifest.decoder.num_layers)
+    return localizer_for(settings.method, looking)
 
 
 def _box(value: Any) -> Box:

@@ -16,7 +16,7 @@ from vicrop_engine.geometry import placed_grid, whole_grid
 from vicrop_engine.image import ImageInput, Picture, open_picture
 from vicrop_engine.layers import LayerChoice
 from vicrop_engine.loading import checked_manifest
-from vicrop_engine.localizers.localizer import Localization
+from vicrop_engine.localizers.localizer import Localization, Localizer
 from vicrop_engine.manifest import Manifest
 from vicrop_engine.model import Model, open_model
 from vicrop_engine.models import resolve
@@ -89,7 +89,7 @@ class ViCropEngine:
         image: ImageInput,
         question: str,
         *,
-        method: str = "rel-att",
+        method: str | Localizer = "rel-att",
         high_res: str = "auto",
         layers: LayerChoice | None = None,
         max_new_tokens: int = 20,
@@ -100,7 +100,8 @@ class ViCropEngine:
     ) -> Answer:
         """Answer `question` about `image`, with and without a crop of the place that matters.
 
-        `method` is "rel-att" or "none"; a `box` (x0, y0, x1, y1 in picture pixels) is cropped to instead.
+        `method` is "rel-att", "clip", "yolo", "sam", "none" or a localizer of your own; a `box` (x0, y0, x1,
+        y1 in picture pixels) is cropped to instead.
         `layers` are 14, "10-20" or "all"; `localize` is a shorter question to look with; `first_answer` False
         leaves the answer without crop out; `compat` "mllms-know" takes the published code's own geometry.
         Raises ImageError, QuestionError, or the error of the setting that cannot be used.

@@ -15,11 +15,11 @@ import numpy as np
 from PIL import Image
 
 from tests.external import checkpoints
+from vicrop_engine import cli
 from vicrop_engine.config import parse
 from vicrop_engine.manifest import hash_file
 from vicrop_engine.models import ToolName
 from vicrop_engine.tools.tool_manifest import SETTINGS, ToolManifest, write_tool
-from vicrop_export.external.build import build_tool
 
 WRITERS: dict[ToolName, Callable[[Path], Path]] = {
     "clip": checkpoints.write_clip,
@@ -37,9 +37,9 @@ def checkpoint(kind: ToolName) -> Path:
 
 @cache
 def tool(kind: ToolName) -> Path:
-    """The directory built from `checkpoint(kind)`; never change it, copy it."""
+    """The directory that the command line builds from `checkpoint(kind)`; never change it, copy it."""
     directory = Path(_folder().name) / kind
-    build_tool(kind, checkpoint(kind), directory)
+    assert cli.main(["build", kind, "--checkpoint", str(checkpoint(kind)), "-o", str(directory)]) == 0
     return directory
 
 

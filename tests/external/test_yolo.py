@@ -1,4 +1,4 @@
-"""The detector: input sizes, pixels, boxes and the chosen crop against transformers, on a random checkpoint."""
+"""The detector: input sizes, pixels, boxes and crop against transformers, on a random checkpoint."""
 
 from __future__ import annotations
 

@@ -26,6 +26,7 @@ from vicrop_engine.tools.tool_manifest import (
 )
 from vicrop_export.checkpoint import Checkpoint, Wanted, locate, refuse_impossible
 from vicrop_export.external import clip, sam, yolo
+from vicrop_export.external.loading import demand_type
 from vicrop_export.plan import versions
 from vicrop_export.progress import Report
 from vicrop_export.quiet import quiet
@@ -51,6 +52,8 @@ def build_tool(
     report = progress or (lambda _stage, _share: None)
     exporter: Any = EXPORTERS[kind]
     wanted: Wanted = exporter.WANTED
+    if Path(checkpoint).is_dir():
+        demand_type(Path(checkpoint), exporter.MODEL_TYPE, wanted.example)
     refuse_impossible(checkpoint, wanted)
     output = Path(output)
     with quiet():

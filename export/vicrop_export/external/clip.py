@@ -24,6 +24,7 @@ from vicrop_export.processor import read_preprocessing
 from vicrop_export.progress import Report
 from vicrop_export.tokens import load_tokenizer
 
+MODEL_TYPE = "clip"
 WANTED = Wanted("CLIP", "openai/clip-vit-base-patch16")
 IMAGES = 3  # neither 0 nor 1, so that the axis is not taken for fixed
 
@@ -55,7 +56,7 @@ def export(checkpoint: Path, directory: Path, report: Report) -> tuple[dict[str,
 
     Raises CheckpointError, BuildError and ParityError.
     """
-    demand_type(checkpoint, "clip", WANTED.example)
+    demand_type(checkpoint, MODEL_TYPE, WANTED.example)
     tokenizer = load_tokenizer(checkpoint)
     model = load_model(CLIPModel, checkpoint)
     side, length = model.config.vision_config.image_size, model.config.text_config.max_position_embeddings

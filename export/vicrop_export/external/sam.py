@@ -22,6 +22,7 @@ from vicrop_export.external.loading import demand_type, load_model, load_process
 from vicrop_export.onnx_export import GraphInterface
 from vicrop_export.progress import Report
 
+MODEL_TYPE = "sam"
 WANTED = Wanted("SAM", "facebook/sam-vit-base", tokenizer=False)
 POINTS = 5  # neither 0 nor 1, so that the axis is not taken for fixed
 
@@ -55,7 +56,7 @@ def export(checkpoint: Path, directory: Path, report: Report) -> tuple[dict[str,
 
     Raises CheckpointError, BuildError and ParityError.
     """
-    demand_type(checkpoint, "sam", WANTED.example)
+    demand_type(checkpoint, MODEL_TYPE, WANTED.example)
     model = load_model(SamModel, checkpoint)
     side = model.config.vision_config.image_size
     settings = read_settings(checkpoint, side)

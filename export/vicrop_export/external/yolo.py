@@ -22,6 +22,7 @@ from vicrop_export.external.loading import demand_type, load_model, load_process
 from vicrop_export.onnx_export import GraphInterface
 from vicrop_export.progress import Report
 
+MODEL_TYPE = "yolos"
 WANTED = Wanted("YOLOS", "hustvl/yolos-small", tokenizer=False)
 MULTIPLE = 16  # what YolosImageProcessor cuts sides down to, whatever the patch size
 CONFIDENCE = 0.25  # the paper's, and the recommended one of the detector it used
@@ -44,7 +45,7 @@ def export(checkpoint: Path, directory: Path, report: Report) -> tuple[dict[str,
 
     Raises CheckpointError, BuildError and ParityError.
     """
-    demand_type(checkpoint, "yolos", WANTED.example)
+    demand_type(checkpoint, MODEL_TYPE, WANTED.example)
     settings = read_settings(checkpoint)
     model = load_model(YolosForObjectDetection, checkpoint)
     patch = model.config.patch_size
