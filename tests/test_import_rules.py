@@ -56,7 +56,7 @@ LAYERS = (
     {"tiling"},
     {"models", "builder", "loading", "result", "shared_weights"},
     {"backend"},
-    {"generate", "vision", "info"},
+    {"generate", "vision", "info", "tools"},
     {"model", "reading", "tile_reading"},
     {"localizers"},
     {"request"},

@@ -10,16 +10,21 @@ import typing as _typing
 
 if _typing.TYPE_CHECKING:
     from vicrop_engine.errors import ViCropError
+    from vicrop_engine.localizers.localizer import Localization, Localizer
+    from vicrop_engine.reading import Reading
     from vicrop_engine.result import Answer
     from vicrop_engine.vicrop import ViCropEngine
 
 # ONNX Runtime for Linux reports its use over the network unless this is set before it is imported.
 _os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
-__all__ = ["Answer", "ViCropEngine", "ViCropError"]
+__all__ = ["Answer", "Localization", "Localizer", "Reading", "ViCropEngine", "ViCropError"]
 
 _HOMES = {
     "Answer": "vicrop_engine.result",
+    "Localization": "vicrop_engine.localizers.localizer",
+    "Localizer": "vicrop_engine.localizers.localizer",
+    "Reading": "vicrop_engine.reading",
     "ViCropEngine": "vicrop_engine.vicrop",
     "ViCropError": "vicrop_engine.errors",
 }

@@ -138,8 +138,20 @@ def open_graphs(
     options = _options(runtime, threads or usable_cores())
     if share_as is not None:
         directory = _packed(runtime, directory, shared_directory(share_as, runtime.__version__), provider)
-    vision, lower, upper = (_open(runtime, directory, name, provider, options, manifest) for name in GRAPHS)
+    mend = mend_command(manifest)
+    vision, lower, upper = (
+        _open(runtime, directory / f"{name}.onnx", provider, options, mend) for name in GRAPHS
+    )
     return Graphs(vision, lower, upper, provider)
+
+
+def open_graph(path: Path, mend: str, threads: int | None = None) -> Graph:
+    """Open one graph that stands alone on the CPU, on `threads` cores (all this process may use when None).
+
+    Raises ProviderError without ONNX Runtime, EngineDamagedError, ending in `mend`, when it cannot be opened.
+    """
+    runtime = _runtime()
+    return _open(runtime, path, PROVIDERS["cpu"], _options(runtime, threads or usable_cores()), mend)
 
 
 def usable_cores() -> int:
@@ -194,15 +206,16 @@ def _packed(runtime: Any, directory: Path, shared: Path, provider: str) -> Path:
     return shared
 
 
-def _open(runtime: Any, directory: Path, name: str, provider: str, options: Any, manifest: Manifest) -> Graph:
-    path = directory / f"{name}.onnx"
+def _open(runtime: Any, path: Path, provider: str, options: Any, mend: str) -> Graph:
     try:
         session = runtime.InferenceSession(str(path), options, providers=[provider])
     except Exception as error:
-        raise EngineDamagedError(f"{path} cannot be opened ({error}); {mend_command(manifest)}") from error
+        raise EngineDamagedError(f"{path} cannot be opened ({error}); {mend}") from error
     chosen = session.get_providers()
     if not chosen or chosen[0] != provider:
         raise ProviderError(f"{path.name} was to run on {provider} and got {chosen}; install that provider")
     inputs: Sequence[Any] = session.get_inputs()
     outputs: Sequence[Any] = session.get_outputs()
-    return Graph(name, session, tuple(item.name for item in inputs), tuple(item.name for item in outputs))
+    return Graph(
+        path.stem, session, tuple(item.name for item in inputs), tuple(item.name for item in outputs)
+    )

@@ -1,4 +1,4 @@
-"""Building an engine for a known model: its default checkpoint and layers, and the call into `vicrop_export`.
+"""Building a known model or localizer model: its default checkpoint, and the call into `vicrop_export`.
 
 The only file of the runtime that knows the build package; it is imported when something is built.
 """
@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from vicrop_engine.errors import BuildError
-from vicrop_engine.models import KnownModel, Progress
+from vicrop_engine.models import KnownModel, KnownTool, Progress
 
 if TYPE_CHECKING:
     from vicrop_engine.layers import LayerChoice
@@ -35,9 +35,7 @@ def build_model(
     try:
         from vicrop_export.build import build_engine
     except ModuleNotFoundError as error:
-        raise BuildError(
-            f"building needs {error.name}, which is not installed; run pip install 'vicrop-engine[cpu,build]'"
-        ) from error
+        raise _without(error) from error
     own = model.checkpoint if model.embedded else model.source
     if layers is None and checkpoint is None:
         layers = model.layers
@@ -50,4 +48,29 @@ def build_model(
         target=target,
         force=force,
         progress=progress,
+    )
+
+
+def build_tool(
+    tool: KnownTool,
+    output: Path,
+    *,
+    checkpoint: str | None = None,
+    force: bool = False,
+    progress: Progress | None = None,
+) -> None:
+    """Build a localizer model from its own source, or from `checkpoint`, into `output`.
+
+    Raises BuildError without the build extra, and what `vicrop_export.external.build.build_tool` raises.
+    """
+    try:
+        from vicrop_export.external.build import build_tool as build
+    except ModuleNotFoundError as error:
+        raise _without(error) from error
+    build(tool.name, checkpoint or tool.source, output, force=force, progress=progress)
+
+
+def _without(error: ModuleNotFoundError) -> BuildError:
+    return BuildError(
+        f"building needs {error.name}, which is not installed; run pip install 'vicrop-engine[cpu,build]'"
     )

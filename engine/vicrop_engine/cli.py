@@ -37,6 +37,9 @@ EngineArgument = Annotated[
 ]
 DebugOption = Annotated[bool, typer.Option("--debug", help="Show a traceback when something fails.")]
 ThreadsOption = Annotated[int | None, typer.Option(help="Processor cores to use; else all there are.")]
+ToolOption = Annotated[
+    Path | None, typer.Option(metavar="DIR", help="Made by 'build' of that name; else the one in the cache.")
+]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON document and nothing else.")]
 
 
@@ -60,7 +63,13 @@ def _root(
 
 @app.command()
 def build(
-    model: Annotated[str, typer.Argument(metavar="MODEL", help="llava-signs, llava-1.5 or llava-1.5-13b.")],
+    model: Annotated[
+        str,
+        typer.Argument(
+            metavar="MODEL",
+            help="llava-signs, llava-1.5 or llava-1.5-13b; clip, yolo or sam for the methods of that name.",
+        ),
+    ],
     checkpoint: Annotated[
         str | None, typer.Option(help="A directory or Hub id with a checkpoint of that architecture.")
     ] = None,
@@ -80,10 +89,15 @@ def build(
     debug: DebugOption = False,
 ) -> None:
     """Turn a checkpoint into an engine directory, checked against transformers on the way."""
-    from vicrop_engine.cli_build import build_and_print
-    from vicrop_engine.models import cached_engine, find_model
+    from vicrop_engine.cli_build import build_and_print, build_tool_and_print
+    from vicrop_engine.models import KnownTool, cached_engine, cached_tool, find_buildable
 
-    known = find_model(model)
+    known = find_buildable(model)
+    if isinstance(known, KnownTool):
+        if (layers, precision, target) != (None, "fp32", "cpu"):
+            raise SettingError(f"{model} is built in fp32 for cpu and has no layers; leave these options out")
+        build_tool_and_print(known, out or cached_tool(known.name), checkpoint=checkpoint, force=force)
+        return
     build_and_print(
         known,
         out or cached_engine(known.name),
@@ -101,7 +115,7 @@ def ask(
     image: Annotated[str, typer.Argument(metavar="IMAGE", help="A picture file.")],
     question: Annotated[str, typer.Argument(metavar="QUESTION", help="The question.")],
     method: Annotated[
-        str, typer.Option(help="How to find the crop: rel-att, or none to answer without one.")
+        str, typer.Option(help="How to find the crop: rel-att, clip, yolo or sam; none answers without.")
     ] = "rel-att",
     high_res: Annotated[
         str,
@@ -126,6 +140,9 @@ def ask(
     share_weights: Annotated[
         bool, typer.Option("--share-weights", help="Share the weights in memory with other processes.")
     ] = False,
+    clip: ToolOption = None,
+    yolo: ToolOption = None,
+    sam: ToolOption = None,
     json: JsonOption = False,
     overlay: Annotated[
         Path | None, typer.Option(help="Write a PNG of picture, heatmap, tiles, window, crop and answers.")
@@ -154,7 +171,10 @@ def ask(
     check_method(method)
     with output.progress_bar(engine) as progress:
         directory = resolve(engine, progress)
-    answer = ViCropEngine.load(directory, threads=threads, share_weights=share_weights).ask(
+    loaded = ViCropEngine.load(
+        directory, threads=threads, share_weights=share_weights, clip=clip, yolo=yolo, sam=sam
+    )
+    answer = loaded.ask(
         picture.image,
         question,
         method=method,
@@ -206,13 +226,17 @@ def info(
 ) -> None:
     """Say what an engine is, or which models and execution providers this machine has."""
     from vicrop_engine import info as facts
-    from vicrop_engine.models import find_engine
+    from vicrop_engine.models import find_engine, find_tool
+    from vicrop_engine.tools.tool_facts import tool_facts, tool_info
 
     if engine is None:
         if verify:
             raise SettingError("--verify wants an engine: vicrop-engine info ENGINE --verify")
         document = facts.machine_info()
         lines = facts.machine_facts(document)
+    elif (tool := find_tool(engine)) is not None:
+        document = tool_info(tool, verify=verify)
+        lines = tool_facts(document)
     else:
         directory = find_engine(engine)
         if directory is None:

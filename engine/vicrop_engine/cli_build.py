@@ -9,7 +9,7 @@ from pathlib import Path
 
 from vicrop_engine import cli_output as output
 from vicrop_engine.errors import SettingError, one_of
-from vicrop_engine.models import KnownModel
+from vicrop_engine.models import KnownModel, KnownTool
 
 PRECISIONS = ("fp32", "fp16", "int8", "int4")
 TARGETS = ("cpu",)
@@ -46,6 +46,16 @@ def build_and_print(
             progress=progress,
         )
     output.print_facts(engine_facts(engine_info(directory, verify=False)))
+
+
+def build_tool_and_print(tool: KnownTool, directory: Path, *, checkpoint: str | None, force: bool) -> None:
+    """Build an external localizer's model and print its facts. Raises what `builder.build_tool` raises."""
+    from vicrop_engine.builder import build_tool
+    from vicrop_engine.tools.tool_facts import tool_facts, tool_info
+
+    with output.progress_bar(f"building {tool.name}") as progress:
+        build_tool(tool, directory, checkpoint=checkpoint, force=force, progress=progress)
+    output.print_facts(tool_facts(tool_info(directory, verify=False)))
 
 
 def _demand(kind: str, value: str, known: tuple[str, ...]) -> None:

@@ -34,6 +34,10 @@ class UnknownMethodError(BadInputError):
     """A localizer that does not exist."""
 
 
+class LocalizerError(BadInputError):
+    """A caller's own localizer that gave something that cannot be used."""
+
+
 class LayerError(BadInputError):
     """A layer, or range of layers, the decoder does not have."""
 
@@ -68,6 +72,10 @@ class CheckpointError(BadInputError):
 
 class EngineDirectoryError(BadInputError):
     """A path that is not an engine directory, or one of another schema."""
+
+
+class ToolMissingError(BadInputError):
+    """A method whose model was not built or given."""
 
 
 class EngineDamagedError(BadInputError):

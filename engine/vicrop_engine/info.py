@@ -28,6 +28,7 @@ def machine_info() -> dict[str, Any]:
         "packages": {name: found for name in PACKAGES if (found := version(name)) is not None},
         "providers": providers(),
         "cache": str(models.cache_directory()),
+        "tools": {tool.name: _path(models.find_tool(tool.name)) for tool in models.TOOLS},
         "models": {model.name: _path(models.find_engine(model.name)) for model in models.MODELS},
     }
 
@@ -63,6 +64,9 @@ def machine_facts(document: dict[str, Any]) -> dict[str, str]:
     built = {
         f"model {name}": path or "not built yet (built when first asked)"
         for name, path in document["models"].items()
+    } | {
+        f"model {name}": path or f"not built yet: vicrop-engine build {name}"
+        for name, path in document["tools"].items()
     }
     return {
         "vicrop-engine": f"{document['vicrop_engine']} on Python {document['python']}",

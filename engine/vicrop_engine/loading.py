@@ -9,9 +9,18 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-from vicrop_engine.manifest import MANIFEST, Manifest, hash_file, read_manifest, verify_files
+from vicrop_engine.manifest import (
+    MANIFEST,
+    FileEntry,
+    Manifest,
+    hash_file,
+    mend_command,
+    read_manifest,
+    verify_hashes,
+)
 from vicrop_engine.models import cache_directory
 
 
@@ -21,22 +30,30 @@ def checked_manifest(directory: Path, *, verify: bool = False) -> Manifest:
     Raises EngineDirectoryError and EngineDamagedError.
     """
     manifest = read_manifest(directory)
-    marker = _marker(directory, manifest)
-    known = marker is not None and not verify and marker.exists()
-    verify_files(directory, manifest, weights=not known)
-    if marker is not None and not known:
-        _remember(marker)
+    check_once(directory, manifest.files, mend_command(manifest), verify=verify)
     return manifest
 
 
-def _marker(directory: Path, manifest: Manifest) -> Path | None:
+def check_once(directory: Path, files: Mapping[str, FileEntry], mend: str, *, verify: bool = False) -> None:
+    """Compare the files with their hashes; those of weights when `verify` or never done for this copy.
+
+    Raises EngineDamagedError, ending in `mend`.
+    """
+    marker = _marker(directory, files)
+    known = marker is not None and not verify and marker.exists()
+    verify_hashes(directory, files, mend, weights=not known)
+    if marker is not None and not known:
+        _remember(marker)
+
+
+def _marker(directory: Path, files: Iterable[str]) -> Path | None:
     """A file whose name stands for this directory with exactly these files; None without a home."""
     try:
         cache = cache_directory()
     except RuntimeError:
         return None
     facts = [str(directory.resolve()), hash_file(directory / MANIFEST).sha256]
-    for name in sorted(manifest.files):
+    for name in sorted(files):
         status = (directory / name).stat()
         facts.append(f"{name} {status.st_size} {status.st_mtime_ns} {status.st_ino}")
     digest = hashlib.sha256("\n".join(facts).encode("utf-8", "surrogateescape")).hexdigest()

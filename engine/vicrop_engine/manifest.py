@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
@@ -87,8 +88,13 @@ def hash_file(path: Path) -> FileEntry:
 
 def write_manifest(directory: Path, manifest: Manifest, name: str = MANIFEST) -> None:
     """Write `manifest.json`, or under another `name`, and flush it to the disk."""
-    with (directory / name).open("w", encoding="utf-8") as file:
-        json.dump(manifest.to_dict(), file, indent=1, sort_keys=True)
+    write_document(directory / name, manifest.to_dict())
+
+
+def write_document(path: Path, document: Mapping[str, Any]) -> None:
+    """Write one JSON document and flush it to the disk."""
+    with path.open("w", encoding="utf-8") as file:
+        json.dump(document, file, indent=1, sort_keys=True)
         file.write("\n")
         file.flush()
         os.fsync(file.fileno())
@@ -100,7 +106,12 @@ def read_manifest(directory: Path) -> Manifest:
     Raises EngineDirectoryError when `directory` is no engine or of another schema, EngineDamagedError when
     a file is missing or of another size.
     """
-    document = _read_document(directory)
+    document = read_document(directory)
+    if "kind" in document:
+        raise EngineDirectoryError(
+            f"{directory} holds the localizer model {document['kind']!r}, wanted an engine; "
+            f"ask an engine with --{document['kind']} {directory}"
+        )
     schema = document.get("schema")
     if schema != SCHEMA_VERSION:
         raise EngineDirectoryError(
@@ -114,11 +125,16 @@ def read_manifest(directory: Path) -> Manifest:
     for name in REQUIRED:
         if name not in manifest.files:
             raise EngineDamagedError(f"{directory / MANIFEST} lists no {name}; {_mend(document)}")
-    for name, entry in manifest.files.items():
-        if Path(name).name != name:
-            raise EngineDamagedError(f"{directory / MANIFEST} lists {name!r} outside it; {_mend(document)}")
-        _check_size(directory / name, entry, _mend(document))
+    check_sizes(directory, manifest.files, _mend(document))
     return manifest
+
+
+def check_sizes(directory: Path, files: Mapping[str, FileEntry], mend: str) -> None:
+    """Raises EngineDamagedError, ending in `mend`, for a file that is outside, missing or of another size."""
+    for name, entry in files.items():
+        if Path(name).name != name:
+            raise EngineDamagedError(f"{directory / MANIFEST} lists {name!r} outside it; {mend}")
+        _check_size(directory / name, entry, mend)
 
 
 def verify_files(directory: Path, manifest: Manifest, *, weights: bool) -> None:
@@ -126,8 +142,15 @@ def verify_files(directory: Path, manifest: Manifest, *, weights: bool) -> None:
 
     Raises EngineDamagedError.
     """
-    mend = mend_command(manifest)
-    for name, entry in manifest.files.items():
+    verify_hashes(directory, manifest.files, mend_command(manifest), weights=weights)
+
+
+def verify_hashes(directory: Path, files: Mapping[str, FileEntry], mend: str, *, weights: bool) -> None:
+    """Compare sizes and hashes, with `weights` False not those of the large weight files.
+
+    Raises EngineDamagedError, ending in `mend`.
+    """
+    for name, entry in files.items():
         if name.endswith(WEIGHT_SUFFIXES) and not weights:
             continue
         _check_size(directory / name, entry, mend)
@@ -140,16 +163,20 @@ def mend_command(manifest: Manifest) -> str:
     return f"rebuild it with 'vicrop-engine build {manifest.model.name} --force'"
 
 
-def _read_document(directory: Path) -> dict[str, Any]:
+def read_document(directory: Path, name: str = MANIFEST) -> dict[str, Any]:
+    """The JSON object in one file of a directory made by `build`, the manifest when not named.
+
+    Raises EngineDirectoryError and EngineDamagedError.
+    """
     if not directory.is_dir():
         kind = "is a file" if directory.exists() else "does not exist"
         raise EngineDirectoryError(f"{directory} {kind}; wanted a directory made by 'vicrop-engine build'")
-    path = directory / MANIFEST
+    path = directory / name
     try:
         document = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
         raise EngineDirectoryError(
-            f"{directory} is not an engine directory (no {MANIFEST}); make one with 'vicrop-engine build'"
+            f"{directory} is not an engine directory (no {name}); make one with 'vicrop-engine build'"
         ) from error
     except OSError as error:
         raise EngineDirectoryError(f"{path} cannot be read ({error.strerror}); check it") from error

@@ -31,6 +31,7 @@ from vicrop_engine.memory import VISION_SHARE, default_cache_bytes
 from vicrop_engine.prefix_cache import ByteCache, Prefix, PrefixKey, pixel_digest
 from vicrop_engine.prompts import Ids, PromptBuilder
 from vicrop_engine.timing import Stopwatch
+from vicrop_engine.tools.toolbox import Toolbox
 from vicrop_engine.vision import VisionTower
 
 Floats = npt.NDArray[np.float32]
@@ -49,6 +50,7 @@ class Model:
     decoder: Decoder
     prefixes: ByteCache[Prefix]
     tally: Tally
+    tools: Toolbox
 
     def prefix(self, pixels: Floats, ids: Ids, capacity: int, watch: Stopwatch) -> tuple[PrefixKey, Prefix]:
         """The image prefix for these pixels and token ids with room for `capacity` tokens.
@@ -93,6 +95,7 @@ def open_model(
     threads: int | None = None,
     cache_bytes: int | None = None,
     share_weights: bool = False,
+    tools: Toolbox | None = None,
 ) -> Model:
     """Open the engine in `directory`, whose files have been checked.
 
@@ -117,6 +120,7 @@ def open_model(
         decoder=Decoder(graphs, _embeddings(directory, manifest), manifest.decoder, manifest.tokens, tally),
         prefixes=ByteCache(cache_bytes - cache_bytes // VISION_SHARE),
         tally=tally,
+        tools=tools or Toolbox(threads=threads),
     )
 
 

@@ -11,11 +11,13 @@ import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
-from vicrop_engine.errors import EngineDirectoryError, UnknownModelError, one_of
-from vicrop_engine.manifest import MANIFEST
+from vicrop_engine.errors import EngineDirectoryError, UnknownModelError, ViCropError, one_of
+from vicrop_engine.manifest import MANIFEST, read_document
 
 Progress = Callable[[str, float], None]
+ToolName = Literal["clip", "yolo", "sam"]
 
 logger = logging.getLogger(__name__)
 EMBEDDED = Path(__file__).parent / "embedded"
@@ -55,6 +57,29 @@ MODELS = (
     KnownModel("llava-1.5", "llava-hf/llava-1.5-7b-hf"),
     KnownModel("llava-1.5-13b", "llava-hf/llava-1.5-13b-hf"),
 )
+
+
+@dataclass(frozen=True)
+class KnownTool:
+    """A model that finds crops from outside the engine: `source` is the Hub id of its default checkpoint."""
+
+    name: ToolName
+    source: str
+
+
+TOOLS = (
+    KnownTool("clip", "openai/clip-vit-base-patch16"),
+    KnownTool("yolo", "hustvl/yolos-small"),
+    KnownTool("sam", "facebook/sam-vit-base"),
+)
+
+
+def find_buildable(name: str) -> KnownModel | KnownTool:
+    """What `build` knows as `name`. Raises UnknownModelError naming all of it and the nearest."""
+    known = {item.name: item for item in (*MODELS, *TOOLS)}
+    if name not in known:
+        raise UnknownModelError(one_of("model", name, known))
+    return known[name]
 
 
 def find_model(name: str) -> KnownModel:
@@ -99,6 +124,20 @@ def cache_directory() -> Path:
 def cached_engine(name: str) -> Path:
     """The directory in the cache that the engine of model `name` is built into."""
     return cache_directory() / "engines" / name
+
+
+def cached_tool(name: str) -> Path:
+    """The directory in the cache that the localizer model `name` is built into."""
+    return cache_directory() / "tools" / name
+
+
+def find_tool(name: str) -> Path | None:
+    """A directory made by `build` of a localizer model, or the one in the cache called so; else None."""
+    place = cached_tool(name) if any(tool.name == name for tool in TOOLS) else Path(name)
+    try:
+        return place if "kind" in read_document(place) else None
+    except ViCropError:
+        return None
 
 
 def resolve(engine: str | os.PathLike[str], progress: Progress | None = None) -> Path:

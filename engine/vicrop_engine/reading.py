@@ -27,12 +27,16 @@ Floats = npt.NDArray[np.float32]
 
 @dataclass(frozen=True)
 class Prompted:
-    """The prompts of one ask: on the picture, to look with (None: the same), general, on picture and crop."""
+    """The prompts of one ask: on the picture, to look with (None: the same), general, on picture and crop.
+
+    `text` is what to look with as the user wrote it.
+    """
 
     question: Prompt
     localize: Prompt | None
     general: Prompt
     two_images: Prompt
+    text: str = ""
 
     @property
     def looked_with(self) -> Prompt:
@@ -77,6 +81,11 @@ class Reading:
     tiles: TilePlan | None = None
     prompt_tokens: int = 0
     _pass: tuple[list[Prompt], Pass] | None = field(default=None, init=False)
+
+    @property
+    def text(self) -> str:
+        """The question to look with, as the user wrote it."""
+        return self.prompted.text
 
     def question_rows(self) -> Floats:
         """The attention of the last token to look with to the patches, [wanted layers, heads, patches]."""

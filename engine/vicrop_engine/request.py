@@ -27,7 +27,7 @@ HIGH_RES = ("auto", "on", "off")
 class Settings:
     """The keywords of an ask as the user gave them; `ViCropEngine.ask` says what they mean."""
 
-    method: str
+    method: str | Localizer
     high_res: str
     layers: LayerChoice | None
     max_new_tokens: int
@@ -90,6 +90,7 @@ def plan_request(model: Model, question: str, settings: Settings) -> Request:
         None if settings.localize is None else model.prompts.one_image(settings.localize),
         model.prompts.general(),
         model.prompts.two_images(question),
+        question if settings.localize is None else settings.localize,
     )
     used = [prompted.question]
     if localizer is not None:
@@ -124,7 +125,8 @@ def _localizer(model: Model, settings: Settings, box: Box | None) -> Localizer |
         layers = parse_layers(settings.layers, manifest.decoder.num_layers)
     if box is not None:
         return GivenBox(box)
-    return localizer_for(settings.method, Looking(layers, settings.compat is not None))
+    looking = Looking(layers, settings.compat is not None, model.tools, manifest.decoder.num_layers)
+    return localizer_for(settings.method, looking)
 
 
 def _box(value: Any) -> Box:

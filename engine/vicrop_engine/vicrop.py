@@ -16,7 +16,7 @@ from vicrop_engine.geometry import placed_grid, whole_grid
 from vicrop_engine.image import ImageInput, Picture, open_picture
 from vicrop_engine.layers import LayerChoice
 from vicrop_engine.loading import checked_manifest
-from vicrop_engine.localizers.localizer import Localization
+from vicrop_engine.localizers.localizer import Localization, Localizer
 from vicrop_engine.manifest import Manifest
 from vicrop_engine.model import Model, open_model
 from vicrop_engine.models import resolve
@@ -26,6 +26,7 @@ from vicrop_engine.request import Request, Settings, plan_request
 from vicrop_engine.result import Answer, EngineInfo, TokenCounts
 from vicrop_engine.tiling import TilePlan
 from vicrop_engine.timing import Stopwatch
+from vicrop_engine.tools.toolbox import Toolbox
 
 
 class ViCropEngine:
@@ -44,20 +45,25 @@ class ViCropEngine:
         cache_bytes: int | None = None,
         verify: bool = False,
         share_weights: bool = False,
+        clip: str | os.PathLike[str] | None = None,
+        yolo: str | os.PathLike[str] | None = None,
+        sam: str | os.PathLike[str] | None = None,
     ) -> ViCropEngine:
         """Open an engine directory, or a model by name (built once into the cache when it never was).
 
         `threads` is how many cores to use (all when None); `cache_bytes` bounds what is kept of pictures for
         later questions (None: 1 GiB, or one picture if that is more); `verify` hashes the weights again.
         `share_weights` maps them from a copy packed for this processor, made in the cache when there is none
-        and twice their size: processes then share one copy in memory.
+        and twice their size: processes then share one copy in memory. `clip`, `yolo` and `sam` are
+        directories made by `build` of that name, for these methods; else those in the cache are taken.
         Raises SettingError, EngineDirectoryError, EngineDamagedError, UnknownModelError and ProviderError.
         """
         if threads is not None and (isinstance(threads, bool) or not isinstance(threads, int) or threads < 1):
             raise SettingError(f"got threads {threads!r}, wanted a whole number from 1 up")
         directory = Path(resolve(engine))
         manifest = checked_manifest(directory, verify=verify)
-        return cls(open_model(directory, manifest, threads, cache_bytes, share_weights))
+        tools = Toolbox({"clip": clip, "yolo": yolo, "sam": sam}, threads)
+        return cls(open_model(directory, manifest, threads, cache_bytes, share_weights, tools))
 
     @property
     def manifest(self) -> Manifest:
@@ -84,7 +90,7 @@ class ViCropEngine:
         image: ImageInput,
         question: str,
         *,
-        method: str = "rel-att",
+        method: str | Localizer = "rel-att",
         high_res: str = "auto",
         layers: LayerChoice | None = None,
         max_new_tokens: int = 20,
@@ -95,13 +101,15 @@ class ViCropEngine:
     ) -> Answer:
         """Answer `question` about `image`, with and without a crop of the place that matters.
 
-        `method` is "rel-att" or "none"; a `box` (x0, y0, x1, y1 in picture pixels) is cropped to instead.
+        `method` is "rel-att", "clip", "yolo", "sam", "none" or a localizer of your own; a `box` (x0, y0, x1,
+        y1 in picture pixels) is cropped to instead.
         `high_res` "on" makes the heatmap of tiles of at most 1024 pixels a side, which finds smaller things;
         "auto" does so when the picture's longer side is over 1536, and never with `compat`.
         `layers` are 14, "10-20" or "all"; `localize` is a shorter question to look with; `first_answer` False
         leaves the answer without crop out; `compat` "mllms-know" takes the published code's own geometry.
         Raises ImageError, QuestionError, or the error of the setting that cannot be used.
         """
+        self._model.tools.prepare(method)  # opened before the watch starts, as the engine's own graphs are
         watch = Stopwatch()
         settings = Settings(method, high_res, layers, max_new_tokens, first_answer, compat, box, localize)
         request = plan_request(self._model, question, settings)

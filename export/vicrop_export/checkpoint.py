@@ -43,32 +43,44 @@ class Checkpoint:
     weights: tuple[str, ...] = ()
 
 
-def refuse_impossible(checkpoint: Path | str) -> None:
+@dataclass(frozen=True)
+class Wanted:
+    """What kind of checkpoint is looked for, a hub id of one, and whether it has a tokenizer."""
+
+    kind: str
+    example: str
+    tokenizer: bool = True
+
+
+LLAVA = Wanted("LLaVA", "llava-hf/llava-1.5-7b-hf")
+
+
+def refuse_impossible(checkpoint: Path | str, wanted: Wanted = LLAVA) -> None:
     """Raise CheckpointError for what is no checkpoint directory and cannot be a hub id; reads no weights."""
     directory = Path(checkpoint)
     if directory.is_dir():
-        _demand_files(file_names(directory), directory)
+        _demand_files(file_names(directory), directory, wanted)
         weight_files(directory)
         return
     if directory.exists():
-        raise CheckpointError(f"{checkpoint} is a file; wanted the directory of a LLaVA checkpoint")
+        raise CheckpointError(f"{checkpoint} is a file; wanted the directory of a {wanted.kind} checkpoint")
     if not _looks_like_hub_id(str(checkpoint)):
         raise CheckpointError(
-            f"{checkpoint} does not exist; wanted the directory of a LLaVA checkpoint or a hub id such as "
-            "'llava-hf/llava-1.5-7b-hf'"
+            f"{checkpoint} does not exist; wanted the directory of a {wanted.kind} checkpoint or a hub id "
+            f"such as {wanted.example!r}"
         )
 
 
-def locate(checkpoint: Path | str) -> Checkpoint:
+def locate(checkpoint: Path | str, wanted: Wanted = LLAVA) -> Checkpoint:
     """Find a local directory, or a hub repository, of which everything but the weights is fetched.
 
     Raises CheckpointError and BuildError.
     """
-    refuse_impossible(checkpoint)
+    refuse_impossible(checkpoint, wanted)
     directory = Path(checkpoint)
     if directory.is_dir():
         return Checkpoint(directory, directory.resolve().name, fingerprint(directory))
-    return _locate_on_hub(str(checkpoint))
+    return _locate_on_hub(str(checkpoint), wanted)
 
 
 def fetch_weights(checkpoint: Checkpoint, progress: FetchProgress) -> None:
@@ -90,10 +102,10 @@ def fingerprint(directory: Path) -> str:
     return f"sha256:{total.hexdigest()}"
 
 
-def _demand_files(names: Collection[str], place: Path | str) -> None:
+def _demand_files(names: Collection[str], place: Path | str, wanted: Wanted) -> None:
     """Raise CheckpointError for what a checkpoint of these files, found at `place`, lacks."""
     demand_weights(names, place)
-    if "tokenizer.json" not in names:
+    if wanted.tokenizer and "tokenizer.json" not in names:
         raise CheckpointError(
             f"{place}: no tokenizer.json; make one with transformers: "
             "AutoTokenizer.from_pretrained(DIR).save_pretrained(DIR)"
@@ -110,10 +122,10 @@ def _looks_like_hub_id(name: str) -> bool:
     return len(parts) == 2 and all(part and not part.startswith((".", "~")) for part in parts)
 
 
-def _locate_on_hub(hub_id: str) -> Checkpoint:
+def _locate_on_hub(hub_id: str, wanted: Wanted) -> Checkpoint:
     listed = list_files(hub_id)
     if listed is not None:
-        _demand_files(listed, hub_id)
+        _demand_files(listed, hub_id, wanted)
     directory = fetch(hub_id, (*SMALL_FILES, INDEX))
     single = listed is not None and WEIGHTS in listed
     weights = [WEIGHTS] if single else weight_names(directory)

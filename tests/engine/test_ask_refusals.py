@@ -16,6 +16,7 @@ from vicrop_engine.errors import (
     LayerError,
     QuestionError,
     SettingError,
+    ToolMissingError,
     UnknownMethodError,
 )
 
@@ -30,7 +31,14 @@ REFUSED: list[tuple[dict[str, Any], type[ViCropError], str]] = [
     ({"max_new_tokens": 1990}, QuestionError, "with 1990 for the answer"),
     ({"max_new_tokens": 0}, SettingError, "got max_new_tokens 0"),
     ({"max_new_tokens": 2.5}, SettingError, r"got max_new_tokens 2\.5"),
-    ({"method": "rel_att"}, UnknownMethodError, "known: none, rel-att; did you mean 'rel-att'"),
+    (
+        {"method": "rel_att"},
+        UnknownMethodError,
+        "known: none, rel-att, clip, yolo, sam; did you mean 'rel-att'",
+    ),
+    ({"method": "clip"}, ToolMissingError, r"run 'vicrop-engine build clip', or .* --clip DIR .*clip=DIR"),
+    ({"method": "yolo"}, ToolMissingError, r"run 'vicrop-engine build yolo', or .* --yolo DIR .*yolo=DIR"),
+    ({"method": "sam"}, ToolMissingError, r"run 'vicrop-engine build sam', or .* --sam DIR .*sam=DIR"),
     ({"method": "grad-att"}, UnknownMethodError, "not built yet; this version has none, rel-att"),
     ({"layers": 4}, LayerError, "count from 0 to 3"),
     ({"layers": "2-9"}, LayerError, "layer 4 does not exist"),
