@@ -51,7 +51,7 @@ LAYERS = (
     {"request"},
     {"vicrop"},
     {"demo", "cli_output"},
-    {"cli_errors"},
+    {"cli_errors", "cli_tools"},
     {"cli"},
 )
 

@@ -22,7 +22,6 @@ from vicrop_engine.errors import SettingError, one_of
 if TYPE_CHECKING:
     from PIL import Image
 
-    from vicrop_engine.models import KnownTool
     from vicrop_engine.result import Answer
 
 PRECISIONS = ("fp32", "fp16", "int8", "int4")
@@ -97,9 +96,11 @@ def build(
 
     known = find_buildable(model)
     if isinstance(known, KnownTool):
+        from vicrop_engine.cli_tools import build_localizer_model
+
         if (layers, precision, target) != (None, "fp32", "cpu"):
             raise SettingError(f"{model} is built in fp32 for cpu and has no layers; leave these options out")
-        _build_tool(known, out, checkpoint, force)
+        build_localizer_model(known, out, checkpoint, force)
         return
     _one_of("precision", precision, PRECISIONS)
     _one_of("target", target, TARGETS)
@@ -276,17 +277,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _one_of(kind: str, value: str, known: tuple[str, ...]) -> None:
     if value not in known:
         raise SettingError(one_of(kind, value, known))
-
-
-def _build_tool(tool: KnownTool, out: Path | None, checkpoint: str | None, force: bool) -> None:
-    from vicrop_engine.builder import build_tool
-    from vicrop_engine.models import cached_tool
-    from vicrop_engine.tools.tool_facts import tool_facts, tool_info
-
-    directory = out or cached_tool(tool.name)
-    with output.progress_bar(f"building {tool.name}") as progress:
-        build_tool(tool, directory, checkpoint=checkpoint, force=force, progress=progress)
-    output.print_facts(tool_facts(tool_info(directory, verify=False)))
 
 
 def _write_overlay(path: Path, image: Image.Image, question: str, answer: Answer) -> None:
