@@ -109,7 +109,10 @@ class ViCropEngine:
         leaves the answer without crop out; `compat` "mllms-know" takes the published code's own geometry.
         Raises ImageError, QuestionError, or the error of the setting that cannot be used.
         """
-        self._model.tools.prepare(method)  # opened before the watch starts, as the engine's own graphs are
+        if box is None:
+            self._model.tools.prepare(
+                method
+            )  # before the watch starts, as the engine's own graphs are opened
         watch = Stopwatch()
         settings = Settings(method, high_res, layers, max_new_tokens, first_answer, compat, box, localize)
         request = plan_request(self._model, question, settings)

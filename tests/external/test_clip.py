@@ -34,7 +34,7 @@ def plain() -> PlainClip:
 
 @pytest.fixture(scope="module")
 def similarity() -> Similarity:
-    return open_similarity(tool("clip"))
+    return open_similarity(tool("clip"), threads=1)
 
 
 def distance(got: object, wanted: object) -> float:
@@ -85,7 +85,7 @@ def test_pixels_are_those_of_transformers(tmp_path: Path, size: tuple[int, int],
 def test_the_zoom_ends_where_the_plain_one_does(
     engine_directory: Path, plain: PlainClip, size: tuple[int, int], question: str
 ) -> None:
-    engine = ViCropEngine.load(engine_directory, clip=tool("clip"))
+    engine = ViCropEngine.load(engine_directory, threads=1, clip=tool("clip"))
     answer = engine.ask(picture(size), question, method="clip", max_new_tokens=2)
     assert answer.crop_box == plain.zoom(picture(size), question)
     assert (answer.method, answer.heatmap, answer.layers) == ("clip", None, ())
@@ -94,7 +94,7 @@ def test_the_zoom_ends_where_the_plain_one_does(
 
 
 def test_the_zoom_looks_with_the_shorter_question(engine_directory: Path, plain: PlainClip) -> None:
-    engine = ViCropEngine.load(engine_directory, clip=tool("clip"))
+    engine = ViCropEngine.load(engine_directory, threads=1, clip=tool("clip"))
     image = picture(SIZES[2])
     boxes = {text: plain.zoom(image, text) for text in QUESTIONS}
     assert len(set(boxes.values())) == 2

@@ -103,3 +103,8 @@ def test_directories_are_not_taken_for_each_other(run: Run, engine_directory: Pa
     refused(
         run("ask", tool("sam"), image, QUESTION), "holds the localizer model 'sam', wanted an engine", "--sam"
     )
+
+
+def test_a_given_box_needs_no_localizer_model(run: Run, engine_directory: Path, image: Path) -> None:
+    ran = run("ask", engine_directory, image, QUESTION, "--method", "clip", "--box", "1,2,50,60", "--json")
+    assert json.loads(ran.out)["crop_box"] == [1, 2, 50, 60]

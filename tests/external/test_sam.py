@@ -55,7 +55,7 @@ def test_the_settings_are_the_published_generators() -> None:
 
 @pytest.mark.parametrize("size", SIZES)
 def test_pixels_are_those_of_transformers(directory: Path, plain: PlainSam, size: tuple[int, int]) -> None:
-    opened = open_segmenter(directory)
+    opened = open_segmenter(directory, threads=1)
     pixels = opened._pixels(Picture(picture(size)), input_size(size, 64))
     wanted = plain.processor(picture(size), return_tensors="np")
     np.testing.assert_array_equal(pixels, wanted["pixel_values"])
@@ -75,7 +75,7 @@ def test_boxes_are_those_of_transformers(
 ) -> None:
     monkeypatch.setattr(segmenter, "BATCH", 7)
     monkeypatch.setattr(masks, "STRIP", 5000)
-    boxes = open_segmenter(directory).boxes(Picture(picture(size)))
+    boxes = open_segmenter(directory, threads=1).boxes(Picture(picture(size)))
     assert boxes == plain.boxes(picture(size), points=5, overlap=0.95, **THRESHOLDS)
     assert len(boxes) > 1
 
@@ -85,7 +85,7 @@ def test_the_most_similar_segment_is_the_crop(
     engine_directory: Path, directory: Path, plain: PlainSam, size: tuple[int, int]
 ) -> None:
     image = picture(size)
-    engine = ViCropEngine.load(engine_directory, sam=directory, clip=tool("clip"))
+    engine = ViCropEngine.load(engine_directory, threads=1, sam=directory, clip=tool("clip"))
     answer = engine.ask(image, QUESTION, method="sam", max_new_tokens=2)
     boxes = plain.boxes(image, points=5, overlap=0.95, **THRESHOLDS)
     assert answer.crop_box == square(PlainClip(checkpoint("clip")).best(image, boxes, QUESTION), size)
@@ -94,7 +94,7 @@ def test_the_most_similar_segment_is_the_crop(
 
 def test_without_masks_the_whole_picture_is_looked_at(engine_directory: Path, tmp_path: Path) -> None:
     unsure = with_settings("sam", tmp_path / "unsure", **{**SETTINGS, "predicted_iou": 99.0})
-    engine = ViCropEngine.load(engine_directory, sam=unsure, clip=tool("clip"))
+    engine = ViCropEngine.load(engine_directory, threads=1, sam=unsure, clip=tool("clip"))
     assert engine.ask(picture((300, 700)), QUESTION, method="sam").crop_box == (0, 0, 300, 700)
 
 
@@ -141,6 +141,8 @@ def test_overlapping_boxes_give_way_to_the_surer() -> None:
 
 
 def test_a_ribbon_is_looked_at(directory: Path) -> None:
-    for x0, y0, x1, y1 in open_segmenter(directory).boxes(Picture(Image.new("RGB", (5000, 3), "red"))):
+    for x0, y0, x1, y1 in open_segmenter(directory, threads=1).boxes(
+        Picture(Image.new("RGB", (5000, 3), "red"))
+    ):
         assert 0 <= x0 < x1 <= 5000
         assert 0 <= y0 < y1 <= 3

@@ -29,7 +29,7 @@ def plain() -> PlainYolo:
 
 @pytest.fixture(scope="module")
 def detector() -> Detector:
-    return open_detector(tool("yolo"))
+    return open_detector(tool("yolo"), threads=1)
 
 
 def test_the_settings_are_the_checkpoints_and_the_papers() -> None:
@@ -82,7 +82,7 @@ def test_the_most_similar_detection_is_the_crop(
     engine_directory: Path, plain: PlainYolo, size: tuple[int, int]
 ) -> None:
     image = picture(size)
-    engine = ViCropEngine.load(engine_directory, yolo=tool("yolo"), clip=tool("clip"))
+    engine = ViCropEngine.load(engine_directory, threads=1, yolo=tool("yolo"), clip=tool("clip"))
     answer = engine.ask(image, QUESTION, method="yolo", max_new_tokens=2)
     best = PlainClip(checkpoint("clip")).best(image, plain.boxes(image), QUESTION)
     assert answer.crop_box == square(best, size)
@@ -91,7 +91,7 @@ def test_the_most_similar_detection_is_the_crop(
 
 def test_without_detections_the_whole_picture_is_looked_at(engine_directory: Path, tmp_path: Path) -> None:
     unsure = with_settings("yolo", tmp_path / "unsure", confidence=0.999)
-    engine = ViCropEngine.load(engine_directory, yolo=unsure, clip=tool("clip"))
+    engine = ViCropEngine.load(engine_directory, threads=1, yolo=unsure, clip=tool("clip"))
     assert engine.ask(picture((300, 700)), QUESTION, method="yolo").crop_box == (0, 0, 300, 700)
 
 
