@@ -59,10 +59,10 @@ LAYERS = (
     {"generate", "vision", "info", "tools"},
     {"model", "reading", "tile_reading"},
     {"localizers"},
-    {"request"},
+    {"layer_survey", "request"},
     {"vicrop"},
     {"demo", "cli_output"},
-    {"cli_build", "cli_errors"},
+    {"cli_build", "cli_errors", "cli_layers"},
     {"cli"},
 )
 

@@ -1,4 +1,4 @@
-"""The command line: `vicrop-engine build | ask | demo | info`.
+"""The command line: `vicrop-engine build | ask | demo | info | layers`.
 
 Reads options, calls the library, prints results on standard output and everything else on standard error.
 Exit status: 0 done, 1 the work failed, 2 wrong usage or bad input. Whatever a command needs beyond options
@@ -16,6 +16,7 @@ import typer
 
 from vicrop_engine import cli_output as output
 from vicrop_engine.cli_errors import explain
+from vicrop_engine.cli_layers import layers
 from vicrop_engine.errors import SettingError
 
 if TYPE_CHECKING:
@@ -247,6 +248,9 @@ def info(
         output.print_json(document)
     else:
         output.print_facts(lines)
+
+
+app.command()(layers)
 
 
 def parse_box(text: str) -> tuple[int, int, int, int]:

@@ -17,6 +17,7 @@ from vicrop_engine.image import ImageInput, Picture, open_picture
 from vicrop_engine.layers import LayerChoice
 from vicrop_engine.loading import checked_manifest
 from vicrop_engine.localizers.localizer import Localization, Localizer
+from vicrop_engine.localizers.methods import NONE
 from vicrop_engine.manifest import Manifest
 from vicrop_engine.model import Model, open_model
 from vicrop_engine.models import resolve
@@ -109,10 +110,8 @@ class ViCropEngine:
         leaves the answer without crop out; `compat` "mllms-know" takes the published code's own geometry.
         Raises ImageError, QuestionError, or the error of the setting that cannot be used.
         """
-        if box is None:
-            self._model.tools.prepare(
-                method
-            )  # before the watch starts, as the engine's own graphs are opened
+        if box is None:  # opened before the watch starts, as the engine's own graphs are
+            self._model.tools.prepare(method)
         watch = Stopwatch()
         settings = Settings(method, high_res, layers, max_new_tokens, first_answer, compat, box, localize)
         request = plan_request(self._model, question, settings)
@@ -131,6 +130,33 @@ class ViCropEngine:
                     crop = self._pixels(picture.crop(found.box), request)
                     final = reading.answer_with(crop, max_new_tokens)
             return self._answer(reading, before, found, first, final)
+
+    def locate(
+        self,
+        image: ImageInput,
+        question: str,
+        *,
+        method: str | Localizer = "rel-att",
+        high_res: str = "auto",
+        layers: LayerChoice | None = None,
+        compat: str | None = None,
+        localize: str | None = None,
+    ) -> Localization:
+        """Where `ask` would crop, without answering: half the work of an answer with rel-att.
+
+        The picture's prefix is kept for an ask that follows. Raises SettingError for method "none", and what
+        `ask` raises.
+        """
+        if method == NONE:
+            raise SettingError("method 'none' finds no crop; give another one")
+        self._model.tools.prepare(method)
+        settings = Settings(method, high_res, layers, 1, False, compat, None, localize)
+        request = plan_request(self._model, question, settings)
+        assert request.localizer is not None, "every other method has one"
+        picture = open_picture(image)
+        tiles = request.tiles(picture.size)
+        with self._lock, self._reading(picture, request, tiles, Stopwatch()) as reading:
+            return request.localizer.locate(reading)
 
     def ask_batch(
         self, items: Iterable[tuple[ImageInput, str]], *, return_errors: bool = False, **keywords: Any

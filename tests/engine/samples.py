@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import json
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
+
+from PIL import Image
 
 from vicrop_engine.config import (
     CropSettings,
@@ -54,3 +58,13 @@ class FakeGraph:
     def run(self, feeds: Mapping[str, Any]) -> dict[str, Tensor]:
         """Nothing."""
         return {}
+
+
+def write_examples(directory: Path, picture: Image.Image, boxes: Sequence[tuple[int, int, int, int]]) -> Path:
+    """A list of examples on one picture, one for each box."""
+    picture.save(directory / "picture.png")
+    question = "What is written on the red sign?"
+    examples = [{"image": "picture.png", "question": question, "box": list(box)} for box in boxes]
+    path = directory / "examples.json"
+    path.write_text(json.dumps(examples))
+    return path
