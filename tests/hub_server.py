@@ -14,7 +14,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from itertools import count
 from pathlib import Path
 from threading import Event, Thread
 from urllib.parse import unquote, urlsplit
@@ -23,7 +22,7 @@ HUB_ID = "some-one/some-llava"
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 ENDLESS = 20 * 10**9
 PIECE = bytes(1 << 20)
-FLOWING = 40  # pieces
+FLOWING, MOST = 40, 800  # pieces of an endless body that tell, and that fit on a disk
 
 
 @dataclass(frozen=True)
@@ -45,6 +44,7 @@ class Hub:
     refusals: set[str] = field(default_factory=set)  # the body is not given
     endless: set[str] = field(default_factory=set)  # the body never ends
     flowing: Event = field(default_factory=Event)  # much of an endless body has gone out
+    ended: Event = field(default_factory=Event)  # the hub is about to stop
     log: list[Asked] = field(default_factory=list)
 
     def fetched(self) -> list[str]:
@@ -77,6 +77,7 @@ def serving(directory: Path) -> Iterator[Hub]:
     try:
         yield hub
     finally:
+        hub.ended.set()
         server.shutdown()
         thread.join()
         server.server_close()
@@ -149,11 +150,12 @@ class _Handler(BaseHTTPRequestHandler):
     def _give_endlessly(self) -> None:
         self.close_connection = True
         try:
-            for index in count():
+            for index in range(MOST):
                 self.wfile.write(PIECE)
                 if index == FLOWING:
                     self.served.flowing.set()
                 time.sleep(0.005)
+            self.served.ended.wait()
         except OSError:  # whoever asked has gone
             return
 

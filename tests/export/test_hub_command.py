@@ -15,12 +15,20 @@ from tests.hub_server import COMMIT, ENDLESS, HUB_ID, serving
 from vicrop_engine.manifest import read_manifest
 from vicrop_export.tensors import WEIGHTS
 
+# SIGINT as at a terminal, also where the tests run in the background and it is ignored.
+COMMAND = """
+import signal, sys
+from vicrop_engine.cli import main
+signal.signal(signal.SIGINT, signal.default_int_handler)
+sys.exit(main(sys.argv[1:]))
+"""
+
 
 def command_line(url: str, home: Path, *arguments: str | Path, **changes: str) -> subprocess.Popen[str]:
     """`vicrop-engine` with this hub and this cache."""
     own = {"HF_ENDPOINT": url, "HF_HOME": str(home), "HF_HUB_DISABLE_XET": "1", "HF_HUB_OFFLINE": "0"}
     return subprocess.Popen(
-        [sys.executable, "-m", "vicrop_engine.cli", *map(str, arguments)],
+        [sys.executable, "-c", COMMAND, *map(str, arguments)],
         env={**os.environ, **own, **changes},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
