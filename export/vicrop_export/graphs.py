@@ -17,12 +17,14 @@ from vicrop_export.attention_op import HEAD_DIM_MULTIPLE
 from vicrop_export.decoder_graph import LanguageHead, LowerDecoder, UpperDecoder, causal_bias
 from vicrop_export.llava_config import LlavaFacts, TextFacts
 from vicrop_export.onnx_export import GraphInterface
+from vicrop_export.pixel_gradient_graph import PixelGradients
 from vicrop_export.tensors import CheckpointTensors
 from vicrop_export.vision_graph import VisionTower
 
 # Example sizes for tracing: none 0 or 1 and no two alike, so that no axis is taken for fixed or for another.
 SEQ, PAST, CAPACITY, TAPS = 7, 5, 19, (2, 4, 6)
 SEQ_AXIS, PAST_AXIS, TOTAL_AXIS, ROWS_AXIS, CAPACITY_AXIS = "seq", "past", "total", "rows", "capacity"
+LOSSES_AXIS = "losses"
 IN_PLACE_TARGETS = ("cpu", "cuda")
 
 
@@ -59,6 +61,36 @@ def _upper(
         return LanguageHead(tensors, facts), head_interface(facts)
     upper = UpperDecoder(tensors, facts, num_lower_layers, in_place=in_place)
     return upper, upper_interface(facts, num_lower_layers, in_place)
+
+
+def pixel_gradients(
+    tensors: CheckpointTensors, facts: LlavaFacts
+) -> tuple[str, nn.Module, GraphInterface]:
+    """Name, module and interface of the graph that takes a prompt's loss back to the pixels."""
+    return "pure_grad", PixelGradients(tensors, facts), gradient_interface(facts)
+
+
+def gradient_interface(facts: LlavaFacts) -> GraphInterface:
+    """A picture and prompts about it to `gradients` [losses, 3, side, side] of whole patches."""
+    hidden, side = facts.text.hidden_size, facts.vision.image_size
+    total = PAST + facts.vision.image_tokens + SEQ
+    axes = {
+        "pixel_values": {},
+        "embeds_before": {1: "before"},
+        "embeds_after": {1: "after"},
+        "position_ids": {1: TOTAL_AXIS},
+        "attention_bias": {2: TOTAL_AXIS, 3: TOTAL_AXIS},
+        "ends": {0: LOSSES_AXIS},
+    }
+    embeds = _noise(1, PAST, hidden), _noise(1, SEQ, hidden)
+    positions, ends = torch.arange(total)[None], torch.tensor([total - 4, total - 2, total - 1])
+    return GraphInterface(
+        arguments=(_noise(1, 3, side, side), *embeds, positions, causal_bias(total, 0), ends),
+        inputs=list(axes),
+        outputs=["gradients"],
+        axes=axes,
+        output_axes={"gradients": {0: LOSSES_AXIS}},
+    )
 
 
 def vision_interface(facts: LlavaFacts) -> GraphInterface:

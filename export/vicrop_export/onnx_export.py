@@ -17,10 +17,15 @@ from onnxscript import optimizer
 from torch import nn
 
 from vicrop_engine.errors import BuildError
-from vicrop_export import attention_op, operators
+from vicrop_export import attention_gradient_op, attention_op, gradient_ops, operators
 from vicrop_export.quiet import reason
 
 OPSET = 18
+TRANSLATIONS = {
+    name: translation
+    for part in (operators, attention_op, gradient_ops, attention_gradient_op)
+    for name, translation in part.TRANSLATIONS.items()
+}
 
 
 @dataclass(frozen=True)
@@ -52,7 +57,7 @@ def export_graph(module: nn.Module, interface: GraphInterface, name: str) -> onn
             input_names=list(interface.inputs),
             output_names=list(interface.outputs),
             dynamic_shapes=dict(interface.axes),
-            custom_translation_table=operators.TRANSLATIONS | attention_op.TRANSLATIONS,
+            custom_translation_table=TRANSLATIONS,
             optimize=False,
             verbose=False,
         )
