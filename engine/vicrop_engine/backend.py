@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -31,12 +31,13 @@ Feed = npt.NDArray[Any] | Tensor
 
 @dataclass(frozen=True)
 class Graph:
-    """One open graph; `inputs` and `outputs` are its names in order."""
+    """One open graph; `inputs` and `outputs` are its names in order, `options` the runtime's for each run."""
 
     name: str
     session: Any
     inputs: tuple[str, ...]
     outputs: tuple[str, ...]
+    options: Any = None
 
     def run(self, feeds: Mapping[str, Feed]) -> dict[str, Tensor]:
         """All outputs by name. Arrays and tensors may be mixed; feeds the graph lacks are left out.
@@ -45,7 +46,7 @@ class Graph:
         """
         values = {name: self.tensor(feeds[name]) for name in self.inputs}
         try:
-            results = self.session.run_with_ort_values(list(self.outputs), values)
+            results = self.session.run_with_ort_values(list(self.outputs), values, self.options)
         except Exception as error:
             raise self.failure(error) from error
         return dict(zip(self.outputs, results, strict=True))
@@ -142,6 +143,22 @@ def open_graphs(
     return Graphs(vision, lower, upper, provider)
 
 
+def open_optional(directory: Path, name: str, manifest: Manifest, threads: int | None = None) -> Graph:
+    """Open a graph whose weights are in the files of the others, which are used as they lie there.
+
+    Nothing is packed or widened ahead, and what a run takes it gives back. Raises what `open_graphs` does.
+    """
+    runtime = _runtime()
+    options = _options(runtime, threads or usable_cores())
+    options.add_session_config_entry("session.disable_prepacking", "1")
+    options.enable_cpu_mem_arena = True  # without, holes between what is kept for the way back take as much
+    provider = PROVIDERS[manifest.target]
+    graph = _open(runtime, directory, name, provider, options, manifest, without=("ConstantFolding",))
+    each_run = runtime.RunOptions()
+    each_run.add_run_config_entry("memory.enable_memory_arena_shrinkage", "cpu:0")
+    return replace(graph, options=each_run)
+
+
 def usable_cores() -> int:
     """How many processor cores this process may use."""
     if hasattr(os, "sched_getaffinity"):
@@ -194,10 +211,20 @@ def _packed(runtime: Any, directory: Path, shared: Path, provider: str) -> Path:
     return shared
 
 
-def _open(runtime: Any, directory: Path, name: str, provider: str, options: Any, manifest: Manifest) -> Graph:
+def _open(
+    runtime: Any,
+    directory: Path,
+    name: str,
+    provider: str,
+    options: Any,
+    manifest: Manifest,
+    without: Sequence[str] = (),
+) -> Graph:
     path = directory / f"{name}.onnx"
     try:
-        session = runtime.InferenceSession(str(path), options, providers=[provider])
+        session = runtime.InferenceSession(
+            str(path), options, providers=[provider], disabled_optimizers=list(without)
+        )
     except Exception as error:
         raise EngineDamagedError(f"{path} cannot be opened ({error}); {mend_command(manifest)}") from error
     chosen = session.get_providers()

@@ -79,6 +79,9 @@ def build(
     ] = None,
     precision: Annotated[str, typer.Option(help="fp32, fp16, int8 or int4.")] = "fp32",
     target: Annotated[str, typer.Option(help="cpu.")] = "cpu",
+    pure_grad: Annotated[
+        bool, typer.Option("--pure-grad", help="Add the graph that the method pure-grad runs.")
+    ] = False,
     force: Annotated[bool, typer.Option("--force", help="Replace an engine that is already there.")] = False,
     debug: DebugOption = False,
 ) -> None:
@@ -100,6 +103,7 @@ def build(
             layers=layers,
             precision=precision,
             target=target,
+            pure_grad=pure_grad,
             force=force,
             progress=progress,
         )

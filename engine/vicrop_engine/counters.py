@@ -10,7 +10,8 @@ from dataclasses import dataclass
 class Counters:
     """Totals since loading; passes and tokens include decode steps, and upper tokens went through lower too.
 
-    A pass reads the weights of its graph once. Moves are prefixes that were given larger KV buffers.
+    A pass reads the weights of its graph once. Moves are prefixes that were given larger KV buffers. A
+    gradient pass goes through the whole model and back to the pixels, with as many gradients as prompts.
     """
 
     vision_images: int = 0
@@ -25,6 +26,9 @@ class Counters:
     lower_tokens: int = 0
     upper_tokens: int = 0
     decode_steps: int = 0
+    gradient_passes: int = 0
+    gradient_tokens: int = 0
+    gradients: int = 0
 
 
 class Tally:

@@ -77,6 +77,10 @@ class Decoder:
         self._num_lower = geometry.num_lower_layers
         self._num_upper = geometry.num_layers - geometry.num_lower_layers
 
+    def embed(self, ids: Sequence[int]) -> Floats:
+        """Rows of the token table, [1, len, hidden]."""
+        return self._embed(ids)
+
     def begin(self, ids: Sequence[int], images: Sequence[Floats], capacity: int) -> Prefix:
         """A prefix with room for `capacity` tokens, to be run with its first suffixes.
 

@@ -29,6 +29,7 @@ from vicrop_engine.errors import ConfigError, EngineDamagedError, EngineDirector
 SCHEMA_VERSION = 2
 MANIFEST = "manifest.json"
 GRAPHS = ("vision", "decoder_lower", "decoder_upper")
+PIXEL_GRADIENTS = "pure_grad"  # an optional graph, whose weights are in the others' files
 EMBEDDINGS = "token_embeddings.npy"
 TOKENIZER = "tokenizer.json"
 PREPROCESSOR = "preprocessor.json"

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from vicrop_engine.backend import open_graphs
+from vicrop_engine.backend import Graph, open_graphs, open_optional
 from vicrop_engine.config import Preprocessing, parse
 from vicrop_engine.counters import Tally
 from vicrop_engine.errors import EngineDamagedError
@@ -20,6 +20,7 @@ from vicrop_engine.generate import Decoder
 from vicrop_engine.manifest import (
     EMBEDDINGS,
     MANIFEST,
+    PIXEL_GRADIENTS,
     PREPROCESSOR,
     TOKENIZER,
     Manifest,
@@ -27,6 +28,7 @@ from vicrop_engine.manifest import (
     mend_command,
 )
 from vicrop_engine.memory import VISION_SHARE, default_cache_bytes
+from vicrop_engine.pixel_gradients import PixelGradients
 from vicrop_engine.prefix_cache import ByteCache, Prefix, PrefixKey, pixel_digest
 from vicrop_engine.prompts import Ids, PromptBuilder
 from vicrop_engine.timing import Stopwatch
@@ -46,6 +48,7 @@ class Model:
     prompts: PromptBuilder
     vision: VisionTower
     decoder: Decoder
+    gradients: PixelGradients
     prefixes: ByteCache[Prefix]
     tally: Tally
 
@@ -92,6 +95,11 @@ def open_model(
     prompts = PromptBuilder(
         directory / TOKENIZER, manifest.prompts, manifest.tokens, manifest.vision.image_tokens
     )
+    decoder = Decoder(graphs, _embeddings(directory, manifest), manifest.decoder, manifest.tokens, tally)
+
+    def open_gradients() -> Graph:
+        return open_optional(directory, PIXEL_GRADIENTS, manifest, threads)
+
     return Model(
         digest=digest,
         manifest=manifest,
@@ -99,7 +107,8 @@ def open_model(
         preprocessing=parse(Preprocessing, document, str(directory / PREPROCESSOR)),
         prompts=prompts,
         vision=VisionTower(graphs.vision, cache_bytes // VISION_SHARE, tally),
-        decoder=Decoder(graphs, _embeddings(directory, manifest), manifest.decoder, manifest.tokens, tally),
+        decoder=decoder,
+        gradients=PixelGradients(open_gradients, decoder.embed, manifest.tokens.image, tally),
         prefixes=ByteCache(cache_bytes - cache_bytes // VISION_SHARE),
         tally=tally,
     )

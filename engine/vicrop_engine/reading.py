@@ -53,6 +53,7 @@ class Reading:
     prefix: Prefix
     watch: Stopwatch
     wanted: Wanted
+    seen: ModelInput
     prompt_tokens: int = 0
     _pass: tuple[list[Prompt], Pass] | None = field(default=None, init=False)
 
@@ -66,6 +67,20 @@ class Reading:
         """The same for the general prompt; kept with the prefix, for it depends on the picture alone."""
         self._read()
         return np.stack([self.prefix.general[layer] for layer in self.wanted.layers])
+
+    def gradient_strengths(self) -> tuple[Floats, Floats]:
+        """How strongly the answers to look with and to the general prompt hang on pixels, [height, width].
+
+        The general one is kept with the prefix, for it depends on the picture alone.
+        """
+        suffixes = [self._looked_with.suffix]
+        known = self.prefix.general_gradient
+        if known is None:
+            suffixes.append(self.prompted.general.suffix)
+        strengths = self.model.gradients.strengths(self.seen.pixels, self.prompted.question.prefix, suffixes)
+        if known is None:
+            known = self.prefix.general_gradient = strengths[1].copy()
+        return strengths[0], known
 
     def first_answer(self, max_new_tokens: int) -> Generation:
         """The answer on the picture alone."""

@@ -11,7 +11,7 @@ from vicrop_engine.image import Box
 from vicrop_engine.layers import LayerChoice, parse_layers
 from vicrop_engine.localizers.given_box import GivenBox
 from vicrop_engine.localizers.localizer import Localizer
-from vicrop_engine.localizers.methods import NONE, Looking, check_method, localizer_for
+from vicrop_engine.localizers.methods import NONE, Looking, check_graphs, check_method, localizer_for
 from vicrop_engine.model import Model
 from vicrop_engine.prompts import Prompt
 from vicrop_engine.reading import Prompted
@@ -107,6 +107,7 @@ def _localizer(model: Model, settings: Settings, box: Box | None) -> Localizer |
         layers = parse_layers(settings.layers, manifest.decoder.num_layers)
     if box is not None:
         return GivenBox(box)
+    check_graphs(settings.method, manifest)
     return localizer_for(settings.method, Looking(layers, settings.compat is not None))
 
 

@@ -37,9 +37,7 @@ def attention_gradient(
     or none. The three are as wide as what they belong to, for each loss.
     """
     num_tokens, kv_heads = query.shape[1], key.shape[2] // head_dim
-    heads = [
-        x.reshape(*x.shape[:2], -1, head_dim).transpose(1, 2) for x in (gradient, query, key, value)
-    ]
+    heads = [x.reshape(*x.shape[:2], -1, head_dim).transpose(1, 2) for x in (gradient, query, key, value)]
     mixed, query, key, value = heads
     if cos is not None and sin is not None:
         query, key = rotate(query, cos, sin), rotate(key, cos, sin)
@@ -98,7 +96,7 @@ def translate_attention_gradient(
     at_query = op.Mul(fold(op.MatMul(at_scores, key), kv_heads, heads), number(head_dim**-0.5))
     at_key = op.MatMul(op.Transpose(at_scores, perm=[0, 1, 3, 2]), query)
     at_value = op.MatMul(op.Transpose(weights, perm=[0, 1, 3, 2]), mixed)
-    if cos is not None:
+    if sin is not None:
         back = op.Neg(sin)
         at_query, at_key = onnx_rotate(at_query, cos, back), onnx_rotate(at_key, cos, back)
     return _joined(at_query), _joined(at_key), _joined(at_value)

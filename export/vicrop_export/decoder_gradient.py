@@ -1,24 +1,25 @@
 """The decoder over whole prompts, and back from the answers' losses to the prompts' embeddings.
 
 The loss of a prompt is the logarithm of its likeliest next token's probability. Prompts that share a prefix
-go through side by side under a bias, and back side by side, one gradient for each. Each layer keeps its input,
-queries, keys and values, and what goes into its MLP's product; attention itself is computed again. Knows
-nothing of pictures or of ONNX.
+go through side by side under a bias, and back side by side, one gradient for each. Each layer keeps its
+input, queries, keys and values, and what goes into its MLP's product; attention itself is computed again.
+Knows nothing of pictures or of ONNX.
 """
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
 
 from vicrop_export.attention_gradient_op import attention_gradient
 from vicrop_export.attention_op import attention
-from vicrop_export.decoder_graph import DecoderLayer, LanguageHead, Rotation, RotaryAngles
+from vicrop_export.decoder_graph import DecoderLayer, LanguageHead, RotaryAngles, Rotation
 from vicrop_export.derivatives import DERIVATIVES
 from vicrop_export.gradient_ops import after, rms_norm_gradient, transposed
 from vicrop_export.llava_config import TextFacts
+from vicrop_export.modules import RmsNorm
 from vicrop_export.tensors import CheckpointTensors
 
 
@@ -53,25 +54,24 @@ class DecoderGradient(nn.Module):
         self.derivative = DERIVATIVES[facts.activation]
 
     def forward(self, embeds: Tensor, position_ids: Tensor, bias: Tensor, ends: Tensor) -> Tensor:
-        """Gradients [losses, tokens, hidden] at `embeds` [1, tokens, hidden] for the prompts ending at `ends`.
+        """Gradients [losses, tokens, hidden] at `embeds` [1, tokens, hidden], of prompts that end at `ends`.
 
         Only the ends go through the last layer's MLP.
         """
         rotation = self.angles(position_ids)
+        layers = cast("list[DecoderLayer]", list(self.layers))
         attended, lifted = [], []
         hidden = embeds
-        for layer in self.layers:
+        for layer in layers:
             hidden, kept = self._attend(layer, hidden, rotation, bias)
-            if layer is self.layers[-1]:
+            if layer is layers[-1]:
                 hidden = hidden.index_select(1, ends).transpose(0, 1)
             hidden, kept_mlp = self._lift(layer, hidden)
             attended.append(kept)
             lifted.append(kept_mlp)
         gradient = self._loss_gradient(hidden)
-        for layer, kept, kept_mlp in zip(
-            reversed(self.layers), reversed(attended), reversed(lifted), strict=True
-        ):
-            last = layer is self.layers[-1]
+        for layer, kept, kept_mlp in zip(reversed(layers), reversed(attended), reversed(lifted), strict=True):
+            last = layer is layers[-1]
             gradient = self._lift_gradient(layer, gradient, kept_mlp, again=not last)
             if last:
                 gradient = _placed(gradient, ends, embeds)
@@ -94,23 +94,24 @@ class DecoderGradient(nn.Module):
         return hidden + layer.down(layer.activation(gate) * up), Lifted(hidden, gate, up)
 
     def _loss_gradient(self, hidden: Tensor) -> Tensor:
-        """At the ends' last hidden states [losses, 1, hidden]."""
-        logits = self.head.vocabulary(self.head.norm(hidden))
-        likeliest = logits.argmax(-1, keepdim=True)
-        chosen = (torch.arange(logits.shape[-1]) == likeliest).to(logits.dtype)
-        gradient = transposed(chosen - torch.softmax(logits, dim=-1), self.head.vocabulary.weight)
-        return rms_norm_gradient(gradient, hidden, self.head.norm.weight, self.head.norm.eps)
+        """At the ends' last hidden states [losses, 1, hidden].
 
-    def _lift_gradient(
-        self, layer: DecoderLayer, gradient: Tensor, kept: Lifted, *, again: bool
-    ) -> Tensor:
+        One less the likeliest token's probability is the sum of the others', which rounding cannot take away.
+        """
+        logits = self.head.vocabulary(self.head.norm(hidden))
+        likeliest = torch.arange(logits.shape[-1]) == logits.argmax(-1, keepdim=True)
+        others = torch.where(likeliest, 0.0, torch.softmax(logits, dim=-1))
+        at_logits = torch.where(likeliest, others.sum(-1, keepdim=True), -others)
+        gradient = transposed(at_logits, self.head.vocabulary.weight)
+        return _through(self.head.norm, gradient, hidden)
+
+    def _lift_gradient(self, layer: DecoderLayer, gradient: Tensor, kept: Lifted, *, again: bool) -> Tensor:
         hidden, gate, up = (after(part, gradient) for part in kept) if again else kept
         product = transposed(gradient, layer.down.weight)
         at_gate = product * up * self.derivative(gate)
         at_up = product * layer.activation(gate)
         at_normed = transposed(at_gate, layer.gate.weight) + transposed(at_up, layer.up.weight)
-        norm = layer.mlp_norm
-        return gradient + rms_norm_gradient(at_normed, hidden, norm.weight, norm.eps)
+        return gradient + _through(layer.mlp_norm, at_normed, hidden)
 
     def _attend_gradient(
         self, layer: DecoderLayer, gradient: Tensor, kept: Attended, rotation: Rotation, bias: Tensor
@@ -123,8 +124,12 @@ class DecoderGradient(nn.Module):
             transposed(part, projection.weight)
             for part, projection in zip(at_projected, projections, strict=True)
         ]
-        norm = layer.attention_norm
-        return gradient + rms_norm_gradient(parts[0] + parts[1] + parts[2], hidden, norm.weight, norm.eps)
+        return gradient + _through(layer.attention_norm, parts[0] + parts[1] + parts[2], hidden)
+
+
+def _through(norm: RmsNorm, gradient: Tensor, x: Tensor) -> Tensor:
+    at_input: Tensor = rms_norm_gradient(gradient, x, norm.weight, norm.eps)
+    return at_input
 
 
 def _placed(gradient: Tensor, ends: Tensor, like: Tensor) -> Tensor:

@@ -8,10 +8,15 @@ from __future__ import annotations
 from pathlib import Path
 
 from vicrop_engine.errors import EngineDirectoryError
-from vicrop_engine.manifest import MANIFEST, REQUIRED, Manifest, read_manifest, verify_files
+from vicrop_engine.manifest import MANIFEST, PIXEL_GRADIENTS, REQUIRED, Manifest, read_manifest, verify_files
 from vicrop_export.plan import Plan, versions
 
-OWN_FILES = {MANIFEST, *REQUIRED, *(f"{name}.data" for name in REQUIRED if name.endswith(".onnx"))}
+OWN_FILES = {
+    MANIFEST,
+    *REQUIRED,
+    f"{PIXEL_GRADIENTS}.onnx",
+    *(f"{name}.data" for name in REQUIRED if name.endswith(".onnx")),
+}
 
 
 def reusable(output: Path, plan: Plan, *, force: bool) -> Manifest | None:
@@ -46,7 +51,9 @@ def reusable(output: Path, plan: Plan, *, force: bool) -> Manifest | None:
 
 
 def is_same(manifest: Manifest, plan: Plan) -> bool:
-    """Whether an engine is what building the plan would give."""
+    """Whether an engine is what building the plan would give, or that with a graph more."""
+    if plan.pure_grad and f"{PIXEL_GRADIENTS}.onnx" not in manifest.files:
+        return False
     wanted = (plan.name, plan.checkpoint.revision, plan.layers, plan.precision, plan.target)
     own = "vicrop-engine"
     return wanted == (

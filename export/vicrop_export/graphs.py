@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from vicrop_engine.errors import CheckpointError
+from vicrop_engine.manifest import PIXEL_GRADIENTS
 from vicrop_export.attention_op import HEAD_DIM_MULTIPLE
 from vicrop_export.decoder_graph import LanguageHead, LowerDecoder, UpperDecoder, causal_bias
 from vicrop_export.llava_config import LlavaFacts, TextFacts
@@ -63,11 +64,9 @@ def _upper(
     return upper, upper_interface(facts, num_lower_layers, in_place)
 
 
-def pixel_gradients(
-    tensors: CheckpointTensors, facts: LlavaFacts
-) -> tuple[str, nn.Module, GraphInterface]:
+def pixel_gradients(tensors: CheckpointTensors, facts: LlavaFacts) -> tuple[str, nn.Module, GraphInterface]:
     """Name, module and interface of the graph that takes a prompt's loss back to the pixels."""
-    return "pure_grad", PixelGradients(tensors, facts), gradient_interface(facts)
+    return PIXEL_GRADIENTS, PixelGradients(tensors, facts), gradient_interface(facts)
 
 
 def gradient_interface(facts: LlavaFacts) -> GraphInterface:

@@ -52,6 +52,7 @@ class Plan:
     placeholder: str
     precision: str
     target: str
+    pure_grad: bool = False
 
     @property
     def decoder(self) -> DecoderGeometry:

@@ -6,7 +6,7 @@ computed again. Knows nothing of the decoder or of ONNX.
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
@@ -55,7 +55,7 @@ class VisionGradient(nn.Module):
         tower = self.tower
         patches = tower.embeddings(pixel_values)
         states, kept = [tower.first_norm(patches)], []
-        for layer in tower.layers:
+        for layer in cast("list[VisionLayer]", list(tower.layers)):
             hidden, seen = _forward(layer, states[-1])
             states.append(hidden)
             kept.append(seen)
@@ -71,14 +71,15 @@ class VisionGradient(nn.Module):
         features = transposed(gradient, tower.linear1.weight).chunk(len(tower.feature_layers), dim=-1)
         gradient = self._at_state(len(kept), features)
         for index in reversed(range(len(kept))):
-            gradient = self._backward(tower.layers[index], gradient, kept[index])
+            gradient = self._backward(cast("VisionLayer", tower.layers[index]), gradient, kept[index])
             if index in tower.feature_layers:
                 gradient = gradient + self._at_state(index, features)
         gradient = _through(tower.first_norm, gradient, after(ends.patches, gradient))
         pixels = transposed(gradient[:, 1:], tower.embeddings.patches.weight)
         grid, patch = tower.embeddings.grid, tower.embeddings.patch
         cells = pixels.reshape(-1, grid, grid, 3, patch, patch).permute(0, 3, 1, 4, 2, 5)
-        return cells.reshape(-1, 3, grid * patch, grid * patch)
+        at_pixels: Tensor = cells.reshape(-1, 3, grid * patch, grid * patch)
+        return at_pixels
 
     def _at_state(self, index: int, features: tuple[Tensor, ...]) -> Tensor:
         """What the projector asks of hidden state `index`, which it may read twice or without class token."""
@@ -111,4 +112,5 @@ def _forward(layer: VisionLayer, hidden: Tensor) -> tuple[Tensor, Seen]:
 
 
 def _through(norm: LayerNorm, gradient: Tensor, x: Tensor) -> Tensor:
-    return layer_norm_gradient(gradient, x, norm.weight, norm.eps)
+    at_input: Tensor = layer_norm_gradient(gradient, x, norm.weight, norm.eps)
+    return at_input

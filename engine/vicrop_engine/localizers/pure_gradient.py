@@ -1,0 +1,66 @@
+"""pure-grad: where the answer to the question hangs on the pixels more than the general prompt's does."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from vicrop_engine.crop import Heatmap, find_box, fits_window
+from vicrop_engine.high_pass import MEDIAN, Mask, picture_detail, seen_detail
+from vicrop_engine.localizers.localizer import Localization
+from vicrop_engine.reading import Reading
+
+FLOOR, CEILING = 1e-30, 1e30  # weakest general gradient that counts, and largest ratio: sums stay finite
+
+
+@dataclass(frozen=True)
+class PureGradient:
+    """pure-grad: gradients at the pixels, the question's over the general prompt's (arXiv 2502.17422).
+
+    Only pixels of fine detail count, by a high-pass with a median filter of `median` pixels (7 in the
+    published code, 3 in the paper). With `compat` that is of the whole picture stretched to the model's
+    input, as published; else of the picture as the model sees it, so that both lie on each other. A picture
+    within one window is its own crop, except with `compat`.
+    """
+
+    compat: bool = False
+    median: int = MEDIAN
+
+    def layers_read(self, size: tuple[int, int], window: int) -> tuple[int, ...]:
+        """None."""
+        return ()
+
+    def locate(self, reading: Reading) -> Localization:
+        """Heatmap and box from one pass to the question's and the general prompt's answer, and back."""
+        crop, vision = reading.model.manifest.crop, reading.model.manifest.vision
+        size = reading.picture.size
+        if fits_window(size, crop.window) and not self.compat:
+            return Localization("pure-grad", (0, 0, *size))
+        reading.watch.enter("heatmap")
+        asked, usual = reading.gradient_strengths()
+        heatmap = gradient_heatmap(asked, usual, self._detail(reading), vision.patch_size)
+        box = find_box(heatmap, reading.grid, size, crop.window, crop.ratios)
+        return Localization("pure-grad", box, heatmap)
+
+    def _detail(self, reading: Reading) -> Mask:
+        if self.compat:
+            side = reading.model.manifest.vision.image_size
+            return picture_detail(reading.picture.image, side, self.median)
+        seen = reading.seen
+        return seen_detail(seen.pixels, seen.placement, reading.model.preprocessing.std, self.median)
+
+
+def gradient_heatmap(
+    asked: npt.NDArray[np.float32], usual: npt.NDArray[np.float32], detail: Mask, patch_size: int
+) -> Heatmap:
+    """Means over patches [rows, cols] of asked / usual where there is `detail`, always finite.
+
+    All are [height, width]; gradients are of whole patches, and detail beyond them is left out.
+    """
+    height, width = asked.shape
+    ratio = np.minimum(asked / np.maximum(usual, FLOOR, dtype=np.float64), CEILING)
+    ratio *= detail[:height, :width]
+    cells = ratio.reshape(height // patch_size, patch_size, width // patch_size, patch_size)
+    return np.asarray(cells.mean(axis=(1, 3)), np.float32)
