@@ -10,7 +10,7 @@ import pytest
 
 from tests.engines import GROUPED_224, MULTI_HEAD_336, ONE_KV_HEAD_336, built
 from tests.parity.published_flow import PublishedFlow
-from tests.parity.published_gradient import pure_gradient
+from tests.parity.published_pixel_gradient import pure_gradient
 from tests.parity.test_published_flow import PICTURES, picture, relative_l2
 from vicrop_engine import ViCropEngine
 from vicrop_engine.localizers import methods
