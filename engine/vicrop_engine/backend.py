@@ -6,8 +6,9 @@ Decoder graphs run bound to KV buffers that they read and write in place.
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ import numpy.typing as npt
 
 from vicrop_engine.errors import EngineDamagedError, ProviderError, RunError
 from vicrop_engine.kv_cache import Tensor
-from vicrop_engine.manifest import GRAPHS, Manifest, mend_command
+from vicrop_engine.manifest import GRADIENT, GRAPHS, Manifest, mend_command
 from vicrop_engine.shared_weights import made_at_once, shared_directory
 
 PROVIDERS = {"cpu": "CPUExecutionProvider"}
@@ -25,6 +26,9 @@ PACKING = {
     "optimized_model_external_initializers_min_size_in_bytes": "1024",
     "save_external_prepacked_constant_initializers": "1",
 }
+# The gradient graph reads the decoders' files: packing or folding would make a second copy of every weight.
+UNPACKED = {"session.disable_prepacking": "1"}
+UNFOLDED = ("ConstantFolding",)
 PAST, PRESENT = "past_key_values.", "present."
 Feed = npt.NDArray[Any] | Tensor
 
@@ -112,12 +116,16 @@ class BoundGraph:
 
 @dataclass(frozen=True)
 class Graphs:
-    """The open graphs of one engine and the execution provider they run on."""
+    """The open graphs of one engine and the execution provider they run on.
+
+    `gradient` opens the gradient graph at its first call; it is there only in engines that have one.
+    """
 
     vision: Graph
     lower: Graph
     upper: Graph
     provider: str
+    gradient: Callable[[], Graph] | None = None
 
 
 def open_graphs(
@@ -135,11 +143,26 @@ def open_graphs(
         )
     provider = PROVIDERS[manifest.target]
     runtime = _runtime()
-    options = _options(runtime, threads or usable_cores())
+    threads = threads or usable_cores()
+    options = _options(runtime, threads)
+    opened_later = _gradient(runtime, directory, provider, threads, manifest)
     if share_as is not None:
         directory = _packed(runtime, directory, shared_directory(share_as, runtime.__version__), provider)
     vision, lower, upper = (_open(runtime, directory, name, provider, options, manifest) for name in GRAPHS)
-    return Graphs(vision, lower, upper, provider)
+    return Graphs(vision, lower, upper, provider, opened_later)
+
+
+def _gradient(
+    runtime: Any, directory: Path, provider: str, threads: int, manifest: Manifest
+) -> Callable[[], Graph] | None:
+    @cache
+    def open_gradient() -> Graph:
+        options = _options(runtime, threads)
+        for key, value in UNPACKED.items():
+            options.add_session_config_entry(key, value)
+        return _open(runtime, directory, GRADIENT, provider, options, manifest, UNFOLDED)
+
+    return open_gradient if manifest.has_gradient else None
 
 
 def usable_cores() -> int:
@@ -194,10 +217,21 @@ def _packed(runtime: Any, directory: Path, shared: Path, provider: str) -> Path:
     return shared
 
 
-def _open(runtime: Any, directory: Path, name: str, provider: str, options: Any, manifest: Manifest) -> Graph:
+def _open(
+    runtime: Any,
+    directory: Path,
+    name: str,
+    provider: str,
+    options: Any,
+    manifest: Manifest,
+    without: Sequence[str] = (),
+) -> Graph:
+    """Open a graph, leaving the optimizers in `without` out."""
     path = directory / f"{name}.onnx"
     try:
-        session = runtime.InferenceSession(str(path), options, providers=[provider])
+        session = runtime.InferenceSession(
+            str(path), options, providers=[provider], disabled_optimizers=list(without)
+        )
     except Exception as error:
         raise EngineDamagedError(f"{path} cannot be opened ({error}); {mend_command(manifest)}") from error
     chosen = session.get_providers()

@@ -25,6 +25,7 @@ class Counters:
     lower_tokens: int = 0
     upper_tokens: int = 0
     decode_steps: int = 0
+    gradient_passes: int = 0
 
 
 class Tally:

@@ -29,6 +29,7 @@ from vicrop_engine.errors import ConfigError, EngineDamagedError, EngineDirector
 SCHEMA_VERSION = 2
 MANIFEST = "manifest.json"
 GRAPHS = ("vision", "decoder_lower", "decoder_upper")
+GRADIENT = "grad_att"  # a graph that engines may lack; its weights are in the decoders' files
 EMBEDDINGS = "token_embeddings.npy"
 TOKENIZER = "tokenizer.json"
 PREPROCESSOR = "preprocessor.json"
@@ -67,6 +68,11 @@ class Manifest:
     versions: dict[str, str]
     float32_parity: Parity | None = None
     agreement: Agreement | None = None
+
+    @property
+    def has_gradient(self) -> bool:
+        """Whether the engine has the graph that grad-att needs; those built before there was one lack it."""
+        return f"{GRADIENT}.onnx" in self.files
 
     @classmethod
     def from_dict(cls, data: object, where: str = MANIFEST) -> Self:

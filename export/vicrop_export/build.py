@@ -18,14 +18,22 @@ import numpy as np
 from vicrop_engine.config import to_json
 from vicrop_engine.errors import SettingError
 from vicrop_engine.layers import LayerChoice
-from vicrop_engine.manifest import EMBEDDINGS, PREPROCESSOR, TOKENIZER, Manifest, hash_file, write_manifest
+from vicrop_engine.manifest import (
+    EMBEDDINGS,
+    GRADIENT,
+    PREPROCESSOR,
+    TOKENIZER,
+    Manifest,
+    hash_file,
+    write_manifest,
+)
 from vicrop_export.agreement import measure_agreement
 from vicrop_export.checkpoint import locate, refuse_impossible
 from vicrop_export.checks import check_exported, check_written
 from vicrop_export.described import DescribedTensors
 from vicrop_export.existing import reusable
 from vicrop_export.exported import ExportedGraph, export_described
-from vicrop_export.graph_writer import write_graph
+from vicrop_export.graph_writer import StoredTensors, write_graph, write_referring_graph
 from vicrop_export.graphs import graph_modules
 from vicrop_export.layouts import Layout
 from vicrop_export.plan import Plan, make_plan
@@ -108,9 +116,10 @@ def _fill(directory: Path, plan: Plan, tensors: DescribedTensors, report: Progre
 
 def _export(plan: Plan, tensors: DescribedTensors, report: Progress) -> list[ExportedGraph]:
     exported = []
-    modules = graph_modules(tensors, plan.facts, plan.decoder.num_lower_layers, plan.target)
+    lower, first = plan.decoder.num_lower_layers, min(plan.layers)
+    modules = graph_modules(tensors, plan.facts, lower, plan.target, first)
     for index, graph in enumerate(modules):
-        report(f"exporting {graph[0]}", 0.2 + 0.1 * index)
+        report(f"exporting {graph[0]}", 0.2 + 0.07 * index)
         exported.append(export_described(*graph))
     return exported
 
@@ -125,10 +134,15 @@ def write_graphs(
     def layout_of(source: str) -> Layout:
         return precision.layout(source, plan.decoder.num_lower_layers)
 
+    stored = StoredTensors()
     for graph in exported:
         progress.enter(graph.name)
         path = directory / f"{graph.name}.onnx"
-        write_graph(graph.model(), graph.described, tensors, layout_of, path, progress.add)
+        source = graph.model(), graph.described, tensors, layout_of, path
+        if graph.name == GRADIENT:
+            write_referring_graph(*source, stored)
+        else:
+            stored.add(write_graph(*source, progress.add))
     _write_embeddings(directory, tensors, precision.embeddings)
     plan.tokenizer.save(str(directory / TOKENIZER))
     settings = json.dumps(to_json(plan.preprocessing), indent=1, sort_keys=True)

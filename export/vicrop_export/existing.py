@@ -8,10 +8,15 @@ from __future__ import annotations
 from pathlib import Path
 
 from vicrop_engine.errors import EngineDirectoryError
-from vicrop_engine.manifest import MANIFEST, REQUIRED, Manifest, read_manifest, verify_files
+from vicrop_engine.manifest import GRADIENT, MANIFEST, REQUIRED, Manifest, read_manifest, verify_files
 from vicrop_export.plan import Plan, versions
 
-OWN_FILES = {MANIFEST, *REQUIRED, *(f"{name}.data" for name in REQUIRED if name.endswith(".onnx"))}
+OWN_FILES = {
+    MANIFEST,
+    *REQUIRED,
+    f"{GRADIENT}.onnx",
+    *(f"{name}.data" for name in REQUIRED if name.endswith(".onnx")),
+}
 
 
 def reusable(output: Path, plan: Plan, *, force: bool) -> Manifest | None:

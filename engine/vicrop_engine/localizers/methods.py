@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from vicrop_engine.errors import UnknownMethodError, one_of
+from vicrop_engine.localizers.gradient_attention import GradientAttention
 from vicrop_engine.localizers.localizer import Localizer
 from vicrop_engine.localizers.relative_attention import RelativeAttention
 
@@ -20,10 +21,11 @@ class Looking:
 
 LOCALIZERS: dict[str, Callable[[Looking], Localizer]] = {
     "rel-att": lambda looking: RelativeAttention(looking.layers, always=looking.compat),
+    "grad-att": lambda looking: GradientAttention(looking.layers, always=looking.compat),
 }
 NONE = "none"
 METHODS = (NONE, *LOCALIZERS)
-LATER_METHODS = ("grad-att", "pure-grad", "clip", "yolo", "sam")
+LATER_METHODS = ("pure-grad", "clip", "yolo", "sam")
 
 
 def localizer_for(method: str, looking: Looking) -> Localizer | None:
