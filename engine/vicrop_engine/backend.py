@@ -6,8 +6,9 @@ Decoder graphs run bound to KV buffers that they read and write in place.
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ import numpy.typing as npt
 
 from vicrop_engine.errors import EngineDamagedError, ProviderError, RunError
 from vicrop_engine.kv_cache import Tensor
-from vicrop_engine.manifest import GRAPHS, Manifest, mend_command
+from vicrop_engine.manifest import GRADIENT, GRAPHS, PIXEL_GRADIENTS, Manifest, mend_command
 from vicrop_engine.shared_weights import made_at_once, shared_directory
 
 PROVIDERS = {"cpu": "CPUExecutionProvider"}
@@ -25,6 +26,9 @@ PACKING = {
     "optimized_model_external_initializers_min_size_in_bytes": "1024",
     "save_external_prepacked_constant_initializers": "1",
 }
+# The gradient graph reads the decoders' files: packing or folding would make a second copy of every weight.
+UNPACKED = {"session.disable_prepacking": "1"}
+UNFOLDED = ("ConstantFolding",)
 PAST, PRESENT = "past_key_values.", "present."
 Feed = npt.NDArray[Any] | Tensor
 
@@ -113,12 +117,18 @@ class BoundGraph:
 
 @dataclass(frozen=True)
 class Graphs:
-    """The open graphs of one engine and the execution provider they run on."""
+    """The open graphs of one engine and the execution provider they run on.
+
+    `gradient` and `pixel_gradients` open these graphs at the first call; they are there only in engines that
+    have them.
+    """
 
     vision: Graph
     lower: Graph
     upper: Graph
     provider: str
+    gradient: Callable[[], Graph] | None = None
+    pixel_gradients: Callable[[], Graph] | None = None
 
 
 def open_graphs(
@@ -136,27 +146,37 @@ def open_graphs(
         )
     provider = PROVIDERS[manifest.target]
     runtime = _runtime()
-    options = _options(runtime, threads or usable_cores())
+    threads = threads or usable_cores()
+    options = _options(runtime, threads)
+    gradient, pixel_gradients = (
+        _opened_later(runtime, directory, provider, threads, manifest, name)
+        for name in (GRADIENT, PIXEL_GRADIENTS)
+    )
     if share_as is not None:
         directory = _packed(runtime, directory, shared_directory(share_as, runtime.__version__), provider)
     vision, lower, upper = (_open(runtime, directory, name, provider, options, manifest) for name in GRAPHS)
-    return Graphs(vision, lower, upper, provider)
+    return Graphs(vision, lower, upper, provider, gradient, pixel_gradients)
 
 
-def open_optional(directory: Path, name: str, manifest: Manifest, threads: int | None = None) -> Graph:
-    """Open a graph whose weights are in the files of the others, which are used as they lie there.
+def _opened_later(
+    runtime: Any, directory: Path, provider: str, threads: int, manifest: Manifest, name: str
+) -> Callable[[], Graph] | None:
+    """Opens a graph that engines may lack; its weights are used as they lie in the files of the others."""
 
-    Nothing is packed or widened ahead, and what a run takes it gives back. Raises what `open_graphs` does.
-    """
-    runtime = _runtime()
-    options = _options(runtime, threads or usable_cores())
-    options.add_session_config_entry("session.disable_prepacking", "1")
-    options.enable_cpu_mem_arena = True  # without, holes between what is kept for the way back take as much
-    provider = PROVIDERS[manifest.target]
-    graph = _open(runtime, directory, name, provider, options, manifest, without=("ConstantFolding",))
-    each_run = runtime.RunOptions()
-    each_run.add_run_config_entry("memory.enable_memory_arena_shrinkage", "cpu:0")
-    return replace(graph, options=each_run)
+    @cache
+    def open_now() -> Graph:
+        options = _options(runtime, threads)
+        for key, value in UNPACKED.items():
+            options.add_session_config_entry(key, value)
+        each_run = None
+        if name == PIXEL_GRADIENTS:
+            options.enable_cpu_mem_arena = True  # or holes between what the way back needs take as much again
+            each_run = runtime.RunOptions()
+            each_run.add_run_config_entry("memory.enable_memory_arena_shrinkage", "cpu:0")
+        graph = _open(runtime, directory, name, provider, options, manifest, UNFOLDED)
+        return replace(graph, options=each_run)
+
+    return open_now if f"{name}.onnx" in manifest.files else None
 
 
 def usable_cores() -> int:
@@ -220,6 +240,7 @@ def _open(
     manifest: Manifest,
     without: Sequence[str] = (),
 ) -> Graph:
+    """Open a graph, leaving the optimizers in `without` out."""
     path = directory / f"{name}.onnx"
     try:
         session = runtime.InferenceSession(

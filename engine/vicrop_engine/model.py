@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from vicrop_engine.backend import Graph, open_graphs, open_optional
+from vicrop_engine.backend import open_graphs
 from vicrop_engine.config import Preprocessing, parse
 from vicrop_engine.counters import Tally
 from vicrop_engine.errors import EngineDamagedError
@@ -20,7 +20,6 @@ from vicrop_engine.generate import Decoder
 from vicrop_engine.manifest import (
     EMBEDDINGS,
     MANIFEST,
-    PIXEL_GRADIENTS,
     PREPROCESSOR,
     TOKENIZER,
     Manifest,
@@ -97,9 +96,6 @@ def open_model(
     )
     decoder = Decoder(graphs, _embeddings(directory, manifest), manifest.decoder, manifest.tokens, tally)
 
-    def open_gradients() -> Graph:
-        return open_optional(directory, PIXEL_GRADIENTS, manifest, threads)
-
     return Model(
         digest=digest,
         manifest=manifest,
@@ -108,7 +104,7 @@ def open_model(
         prompts=prompts,
         vision=VisionTower(graphs.vision, cache_bytes // VISION_SHARE, tally),
         decoder=decoder,
-        gradients=PixelGradients(open_gradients, decoder.embed, manifest.tokens.image, tally),
+        gradients=PixelGradients(graphs.pixel_gradients, decoder.embed, manifest.tokens.image, tally),
         prefixes=ByteCache(cache_bytes - cache_bytes // VISION_SHARE),
         tally=tally,
     )

@@ -19,11 +19,14 @@ Floats = npt.NDArray[np.float32]
 
 
 class PixelGradients:
-    """The gradients of one engine; `embed` gives token ids' rows [1, len, hidden], `open_graph` its graph."""
+    """The gradients of one engine.
+
+    `embed` gives the rows [1, len, hidden] of token ids, `open_graph` the graph, if the engine has it.
+    """
 
     def __init__(
         self,
-        open_graph: Callable[[], Graph],
+        open_graph: Callable[[], Graph] | None,
         embed: Callable[[Sequence[int]], Floats],
         image: int,
         tally: Tally,
@@ -32,7 +35,6 @@ class PixelGradients:
         self._embed = embed
         self._image = image
         self._tally = tally
-        self._graph: Graph | None = None
 
     def strengths(self, pixels: Floats, prefix: Sequence[int], suffixes: Sequence[Sequence[int]]) -> Floats:
         """L2 norms over channels of the gradients, [suffixes, height, width] of whole patches.
@@ -40,8 +42,8 @@ class PixelGradients:
         `prefix` holds the image tokens of `pixels` [1, 3, height, width]; each suffix continues it. The loss
         is the logarithm of the likeliest next token's probability. All go through one pass, and back in one.
         """
-        if self._graph is None:
-            self._graph = self._open()
+        if self._open is None:
+            raise ValueError("the engine was built without pixel gradients; check its manifest first")
         block = TokenBlock(0, len(prefix), tuple(map(len, suffixes)))
         first = prefix.index(self._image)
         after = first + prefix.count(self._image)
@@ -54,6 +56,6 @@ class PixelGradients:
             "ends": block.ends,
         }
         self._tally.add(gradient_passes=1, gradient_tokens=block.num_new, gradients=len(suffixes))
-        gradients = self._graph.run(feeds)["gradients"].numpy()
+        gradients = self._open().run(feeds)["gradients"].numpy()
         norms: Floats = np.linalg.norm(gradients, axis=1)
         return norms

@@ -10,8 +10,10 @@ from vicrop_engine.errors import BoxError, QuestionError, SettingError, nearest
 from vicrop_engine.image import Box
 from vicrop_engine.layers import LayerChoice, parse_layers
 from vicrop_engine.localizers.given_box import GivenBox
+from vicrop_engine.localizers.gradient_attention import GradientAttention
 from vicrop_engine.localizers.localizer import Localizer
-from vicrop_engine.localizers.methods import NONE, Looking, check_graphs, check_method, localizer_for
+from vicrop_engine.localizers.methods import NONE, Looking, check_method, localizer_for
+from vicrop_engine.localizers.pure_gradient import PureGradient
 from vicrop_engine.model import Model
 from vicrop_engine.prompts import Prompt
 from vicrop_engine.reading import Prompted
@@ -48,6 +50,11 @@ class Request:
     compat: bool
     box: Box | None
     capacity: int
+
+    @property
+    def gradients(self) -> bool:
+        """Whether the localizer's rows come with gradients."""
+        return isinstance(self.localizer, GradientAttention)
 
     def check_picture(self, size: tuple[int, int]) -> None:
         """Raises BoxError unless a given box holds a pixel and lies inside the picture (width, height)."""
@@ -107,8 +114,10 @@ def _localizer(model: Model, settings: Settings, box: Box | None) -> Localizer |
         layers = parse_layers(settings.layers, manifest.decoder.num_layers)
     if box is not None:
         return GivenBox(box)
-    check_graphs(settings.method, manifest)
-    return localizer_for(settings.method, Looking(layers, settings.compat is not None))
+    localizer = localizer_for(settings.method, Looking(layers, settings.compat is not None))
+    if isinstance(localizer, GradientAttention | PureGradient):
+        localizer.check(manifest)
+    return localizer
 
 
 def _box(value: Any) -> Box:

@@ -94,10 +94,10 @@ class ViCropEngine:
     ) -> Answer:
         """Answer `question` about `image`, with and without a crop of the place that matters.
 
-        `method` is "rel-att", "pure-grad" or "none"; a `box` (x0, y0, x1, y1 in picture pixels) is cropped to
-        instead.
-        `layers` are 14, "10-20" or "all"; `localize` is a shorter question to look with; `first_answer` False
-        leaves the answer without crop out; `compat` "mllms-know" takes the published code's own geometry.
+        `method` is "rel-att", "grad-att", "pure-grad" or "none"; a `box` (x0, y0, x1, y1 in picture pixels)
+        is cropped to instead. `layers` are 14, "10-20" or "all"; `localize` is a shorter question to look
+        with; `first_answer` False leaves the answer without crop out; `compat` "mllms-know" takes the
+        published code's own geometry.
         Raises ImageError, QuestionError, or the error of the setting that cannot be used.
         """
         watch = Stopwatch()
@@ -148,7 +148,7 @@ class ViCropEngine:
         )
         looker = request.localizer
         layers = () if looker is None else looker.layers_read(picture.size, crop.window)
-        wanted = Wanted(request.first_answer, layers)
+        wanted = Wanted(request.first_answer, layers, request.gradients)
         key, prefix = model.prefix(seen.pixels, request.prompted.question.prefix, request.capacity, watch)
         try:
             yield Reading(model, picture, grid, request.prompted, prefix, watch, wanted, seen)

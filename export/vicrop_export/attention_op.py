@@ -16,7 +16,7 @@ from onnxscript import opset18 as op
 from torch import Tensor
 
 from vicrop_export import contrib_ops
-from vicrop_export.operators import ints, number, sizes
+from vicrop_export.operators import Translations, ints, number, sizes
 
 Outputs = tuple[Tensor, Tensor, Tensor, Tensor]
 Values = Sequence[Any]
@@ -185,4 +185,4 @@ def onnx_rotate(x: Any, cos: Any, sin: Any) -> Any:
     return op.Concat(turned, op.Add(op.Mul(second, cos), op.Mul(first, sin)), axis=-1)
 
 
-TRANSLATIONS = {torch.ops.vicrop.attention.default: translate_attention}
+TRANSLATIONS: Translations = {torch.ops.vicrop.attention.default: translate_attention}

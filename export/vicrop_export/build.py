@@ -20,6 +20,7 @@ from vicrop_engine.errors import SettingError
 from vicrop_engine.layers import LayerChoice
 from vicrop_engine.manifest import (
     EMBEDDINGS,
+    GRADIENT,
     PIXEL_GRADIENTS,
     PREPROCESSOR,
     TOKENIZER,
@@ -119,9 +120,10 @@ def _fill(directory: Path, plan: Plan, tensors: DescribedTensors, report: Progre
 
 def _export(plan: Plan, tensors: DescribedTensors, report: Progress) -> list[ExportedGraph]:
     exported = []
-    modules = graph_modules(tensors, plan.facts, plan.decoder.num_lower_layers, plan.target)
+    lower, first = plan.decoder.num_lower_layers, min(plan.layers)
+    modules = graph_modules(tensors, plan.facts, lower, plan.target, first)
     for index, graph in enumerate(modules):
-        report(f"exporting {graph[0]}", 0.2 + 0.1 * index)
+        report(f"exporting {graph[0]}", 0.2 + 0.07 * index)
         exported.append(export_described(*graph))
     if plan.pure_grad:
         report(f"exporting {PIXEL_GRADIENTS}", 0.45)
@@ -142,9 +144,10 @@ def write_graphs(
     stored = StoredTensors()
     for graph in exported:
         progress.enter(graph.name)
-        source = graph.model(), graph.described, tensors, layout_of, directory / f"{graph.name}.onnx"
-        if graph.name == PIXEL_GRADIENTS:
-            write_referring_graph(*source, stored, whole_prompts=True)
+        path = directory / f"{graph.name}.onnx"
+        source = graph.model(), graph.described, tensors, layout_of, path
+        if graph.name in (GRADIENT, PIXEL_GRADIENTS):
+            write_referring_graph(*source, stored, whole_prompts=graph.name == PIXEL_GRADIENTS)
         else:
             stored.add(write_graph(*source, progress.add))
     _write_embeddings(directory, tensors, precision.embeddings)

@@ -16,10 +16,10 @@ from torch import Tensor, nn
 from vicrop_export.attention_gradient_op import attention_gradient
 from vicrop_export.attention_op import attention
 from vicrop_export.decoder_graph import DecoderLayer, LanguageHead, RotaryAngles, Rotation
-from vicrop_export.derivatives import DERIVATIVES
-from vicrop_export.gradient_ops import after, rms_norm_gradient, transposed
+from vicrop_export.gradient_ops import after, transposed
 from vicrop_export.llava_config import TextFacts
-from vicrop_export.modules import RmsNorm
+from vicrop_export.modules import DERIVATIVES, RmsNorm
+from vicrop_export.operators import rms_norm_back
 from vicrop_export.tensors import CheckpointTensors
 
 
@@ -128,7 +128,7 @@ class DecoderGradient(nn.Module):
 
 
 def _through(norm: RmsNorm, gradient: Tensor, x: Tensor) -> Tensor:
-    at_input: Tensor = rms_norm_gradient(gradient, x, norm.weight, norm.eps)
+    at_input: Tensor = rms_norm_back(gradient, x, norm.weight, norm.eps)
     return at_input
 
 

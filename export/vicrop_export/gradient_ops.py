@@ -40,19 +40,6 @@ def _(saved: Tensor, gradient: Tensor) -> Tensor:
     return torch.empty_like(saved)
 
 
-@torch.library.custom_op("vicrop::rms_norm_gradient", mutates_args=())
-def rms_norm_gradient(gradient: Tensor, x: Tensor, weight: Tensor, eps: float) -> Tensor:
-    """Gradient at the input x of `rms_norm`."""
-    scale = torch.rsqrt(x.pow(2).mean(-1, keepdim=True) + eps)
-    normed, weighted = x * scale, gradient * weight
-    return scale * (weighted - normed * (weighted * normed).mean(-1, keepdim=True))
-
-
-@rms_norm_gradient.register_fake
-def _(gradient: Tensor, x: Tensor, weight: Tensor, eps: float) -> Tensor:
-    return torch.empty_like(gradient)
-
-
 @torch.library.custom_op("vicrop::layer_norm_gradient", mutates_args=())
 def layer_norm_gradient(gradient: Tensor, x: Tensor, weight: Tensor, eps: float) -> Tensor:
     """Gradient at the input x of layer normalisation over the last axis."""
@@ -81,15 +68,6 @@ def onnx_after(saved: FLOAT, gradient: FLOAT) -> FLOAT:
     return same
 
 
-def onnx_rms_norm_gradient(gradient: FLOAT, x: FLOAT, weight: FLOAT, eps: float) -> FLOAT:
-    """The formula as it is."""
-    scale = op.Sqrt(op.Add(_mean(op.Mul(x, x)), number(eps)))
-    normed, weighted = op.Div(x, scale), op.Mul(gradient, weight)
-    along = op.Mul(normed, _mean(op.Mul(weighted, normed)))
-    result: FLOAT = op.Div(op.Sub(weighted, along), scale)
-    return result
-
-
 def onnx_layer_norm_gradient(gradient: FLOAT, x: FLOAT, weight: FLOAT, eps: float) -> FLOAT:
     """The formula as it is."""
     centred = op.Sub(x, _mean(x))
@@ -107,6 +85,5 @@ def _mean(x: Any) -> Any:
 TRANSLATIONS: Translations = {
     torch.ops.vicrop.transposed.default: onnx_transposed,
     torch.ops.vicrop.after.default: onnx_after,
-    torch.ops.vicrop.rms_norm_gradient.default: onnx_rms_norm_gradient,
     torch.ops.vicrop.layer_norm_gradient.default: onnx_layer_norm_gradient,
 }

@@ -17,14 +17,16 @@ from onnxscript import optimizer
 from torch import nn
 
 from vicrop_engine.errors import BuildError
-from vicrop_export import attention_gradient_op, attention_op, gradient_ops, operators
+from vicrop_export import attention_gradient_op, attention_op, gradient_ops, operators, token_attention_op
 from vicrop_export.quiet import reason
 
 OPSET = 18
-TRANSLATIONS = {
-    name: translation
-    for part in (operators, attention_op, gradient_ops, attention_gradient_op)
-    for name, translation in part.TRANSLATIONS.items()
+TRANSLATIONS: operators.Translations = {
+    **operators.TRANSLATIONS,
+    **attention_op.TRANSLATIONS,
+    **token_attention_op.TRANSLATIONS,
+    **gradient_ops.TRANSLATIONS,
+    **attention_gradient_op.TRANSLATIONS,
 }
 
 

@@ -13,10 +13,9 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from vicrop_export.attention_gradient_op import attention_gradient
-from vicrop_export.derivatives import DERIVATIVES
 from vicrop_export.gradient_ops import after, layer_norm_gradient, transposed
 from vicrop_export.llava_config import VisionFacts
-from vicrop_export.modules import LayerNorm
+from vicrop_export.modules import DERIVATIVES, LayerNorm
 from vicrop_export.operators import full_attention
 from vicrop_export.tensors import CheckpointTensors
 from vicrop_export.vision_graph import VisionLayer, VisionTower

@@ -11,7 +11,8 @@ import pytest
 import torch
 
 from vicrop_engine.errors import CheckpointError
-from vicrop_export.layouts import CONTRIB, Arrays, Blocks, Bytes, Half, Layout, Whole
+from vicrop_export.block_layout import Blocks
+from vicrop_export.layouts import CONTRIB, Arrays, Bytes, Half, Layout, Whole
 
 # Largest relative L2 distance of the stored weight, and of a product with rounded tokens, on normal noise.
 LAYOUTS: dict[str, tuple[Layout, float, float]] = {

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from vicrop_engine.errors import SettingError, UnknownMethodError, one_of
+from vicrop_engine.errors import UnknownMethodError, one_of
+from vicrop_engine.localizers.gradient_attention import GradientAttention
 from vicrop_engine.localizers.localizer import Localizer
 from vicrop_engine.localizers.pure_gradient import PureGradient
 from vicrop_engine.localizers.relative_attention import RelativeAttention
-from vicrop_engine.manifest import PIXEL_GRADIENTS, Manifest
 
 
 @dataclass(frozen=True)
@@ -22,27 +22,17 @@ class Looking:
 
 LOCALIZERS: dict[str, Callable[[Looking], Localizer]] = {
     "rel-att": lambda looking: RelativeAttention(looking.layers, always=looking.compat),
+    "grad-att": lambda looking: GradientAttention(looking.layers, always=looking.compat),
     "pure-grad": lambda looking: PureGradient(looking.compat),
 }
-GRAPHS = {"pure-grad": PIXEL_GRADIENTS}  # those that an engine may be without
 NONE = "none"
 METHODS = (NONE, *LOCALIZERS)
-LATER_METHODS = ("grad-att", "clip", "yolo", "sam")
+LATER_METHODS = ("clip", "yolo", "sam")
 
 
 def localizer_for(method: str, looking: Looking) -> Localizer | None:
     """The localizer of a method that exists; None for "none"."""
     return None if method == NONE else LOCALIZERS[method](looking)
-
-
-def check_graphs(method: str, manifest: Manifest) -> None:
-    """Raises SettingError unless the engine has what the method runs."""
-    graph = GRAPHS.get(method)
-    if graph is not None and f"{graph}.onnx" not in manifest.files:
-        raise SettingError(
-            f"method {method!r} needs the graph {graph}.onnx, which this engine was built without; add it "
-            f"with 'vicrop-engine build {manifest.model.name} --{method} --force'"
-        )
 
 
 def check_method(method: str) -> None:

@@ -8,8 +8,10 @@ import numpy as np
 import numpy.typing as npt
 
 from vicrop_engine.crop import Heatmap, find_box, fits_window
+from vicrop_engine.errors import SettingError
 from vicrop_engine.high_pass import MEDIAN, Mask, picture_detail, seen_detail
 from vicrop_engine.localizers.localizer import Localization
+from vicrop_engine.manifest import Manifest
 from vicrop_engine.reading import Reading
 
 FLOOR, CEILING = 1e-30, 1e30  # weakest general gradient that counts, and largest ratio: sums stay finite
@@ -31,6 +33,14 @@ class PureGradient:
     def layers_read(self, size: tuple[int, int], window: int) -> tuple[int, ...]:
         """None."""
         return ()
+
+    def check(self, manifest: Manifest) -> None:
+        """Raises SettingError when the engine has no gradients at the pixels."""
+        if not manifest.has_pixel_gradients:
+            raise SettingError(
+                "method 'pure-grad' needs the graph pure_grad.onnx and this engine was built without it; "
+                f"rebuild it with 'vicrop-engine build {manifest.model.name} --pure-grad --force'"
+            )
 
     def locate(self, reading: Reading) -> Localization:
         """Heatmap and box from one pass to the question's and the general prompt's answer, and back."""
