@@ -116,7 +116,7 @@ def ask(
     image: Annotated[str, typer.Argument(metavar="IMAGE", help="A picture file.")],
     question: Annotated[str, typer.Argument(metavar="QUESTION", help="The question.")],
     method: Annotated[
-        str, typer.Option(help="How to find the crop: rel-att, grad-att, or none to answer without one.")
+        str, typer.Option(help="How to find the crop: rel-att, grad-att or pure-grad; none: no crop.")
     ] = "rel-att",
     high_res: Annotated[
         str, typer.Option(help="Look at large pictures in tiles first: auto or off.")

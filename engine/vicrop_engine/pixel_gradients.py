@@ -55,7 +55,9 @@ class PixelGradients:
             "attention_bias": block.bias(),
             "ends": block.ends,
         }
-        self._tally.add(gradient_passes=1, gradient_tokens=block.num_new, gradients=len(suffixes))
+        self._tally.add(
+            pixel_gradient_passes=1, pixel_gradient_tokens=block.num_new, pixel_gradients=len(suffixes)
+        )
         gradients = self._open().run(feeds)["gradients"].numpy()
         norms: Floats = np.linalg.norm(gradients, axis=1)
         return norms

@@ -99,9 +99,9 @@ class DecoderGradient(nn.Module):
         One less the likeliest token's probability is the sum of the others', which rounding cannot take away.
         """
         logits = self.head.vocabulary(self.head.norm(hidden))
-        likeliest = torch.arange(logits.shape[-1]) == logits.argmax(-1, keepdim=True)
-        others = torch.where(likeliest, 0.0, torch.softmax(logits, dim=-1))
-        at_logits = torch.where(likeliest, others.sum(-1, keepdim=True), -others)
+        likeliest = logits.argmax(-1, keepdim=True)
+        others = torch.softmax(logits, dim=-1).scatter(-1, likeliest, 0.0)
+        at_logits = (-others).scatter(-1, likeliest, others.sum(-1, keepdim=True))
         gradient = transposed(at_logits, self.head.vocabulary.weight)
         return _through(self.head.norm, gradient, hidden)
 

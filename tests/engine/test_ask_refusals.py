@@ -30,7 +30,7 @@ REFUSED: list[tuple[dict[str, Any], type[ViCropError], str]] = [
     ({"max_new_tokens": 0}, SettingError, "got max_new_tokens 0"),
     ({"max_new_tokens": 2.5}, SettingError, r"got max_new_tokens 2\.5"),
     ({"method": "rel_att"}, UnknownMethodError, r"known: none, rel-att.*; did you mean 'rel-att'"),
-    ({"method": "pure-grad"}, UnknownMethodError, "not built yet; this version has none, rel-att"),
+    ({"method": "clip"}, UnknownMethodError, "not built yet; this version has none, rel-att"),
     ({"method": "grad-att", "layers": "0-2"}, LayerError, "below 1, .* build llava-signs --layers 0 --force"),
     ({"layers": 4}, LayerError, "count from 0 to 3"),
     ({"layers": "2-9"}, LayerError, "layer 4 does not exist"),
