@@ -21,7 +21,8 @@ from numpy.typing import NDArray
 from rich.console import Console
 from rich.table import Table
 
-from vicrop_export.layouts import CONTRIB, Arrays, Blocks, Bytes, Half, Layout, Whole
+from vicrop_export.block_layout import Blocks
+from vicrop_export.layouts import CONTRIB, Arrays, Bytes, Half, Layout, Whole
 
 Floats = NDArray[np.float32]
 LAYOUTS: dict[str, Layout] = {

@@ -15,6 +15,12 @@ from vicrop_engine.manifest import Manifest
 from vicrop_export.build import build_engine
 
 STRETCH_168 = CheckpointSpec(seed=11, image_size=168, feature_layer=-1, processor="exact")
+GROUPED_224 = CheckpointSpec(seed=12, image_size=224, feature_layer=-2, heads=4, kv_heads=2, naming="model")
+ONE_KV_HEAD_336 = CheckpointSpec(seed=13, image_size=336, feature_layer=-2, heads=4, kv_heads=1, layers=6)
+MULTI_HEAD_336 = CheckpointSpec(
+    seed=15, image_size=336, layers=2, vision_layers=2, feature_layer=(-2, -1), biases=True
+)
+WITH_PURE_GRAD = {GROUPED_224, ONE_KV_HEAD_336, MULTI_HEAD_336}
 
 
 @dataclass(frozen=True)
@@ -31,7 +37,9 @@ def built(spec: CheckpointSpec) -> Built:
     """The engine of this specification, gone when the test run ends."""
     directory = Path(_folder().name) / str(built.cache_info().misses)
     checkpoint = write_checkpoint(directory / "checkpoint", spec)
-    manifest = build_engine(checkpoint, directory / "engine", name="llava-signs")
+    manifest = build_engine(
+        checkpoint, directory / "engine", name="llava-signs", pure_grad=spec in WITH_PURE_GRAD
+    )
     return Built(checkpoint, directory / "engine", manifest)
 
 

@@ -6,8 +6,9 @@ Decoder graphs run bound to KV buffers that they read and write in place.
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ import numpy.typing as npt
 
 from vicrop_engine.errors import EngineDamagedError, ProviderError, RunError
 from vicrop_engine.kv_cache import Tensor
-from vicrop_engine.manifest import GRAPHS, Manifest, mend_command
+from vicrop_engine.manifest import GRADIENT, GRAPHS, PIXEL_GRADIENTS, Manifest, mend_command
 from vicrop_engine.shared_weights import made_at_once, shared_directory
 
 PROVIDERS = {"cpu": "CPUExecutionProvider"}
@@ -25,18 +26,22 @@ PACKING = {
     "optimized_model_external_initializers_min_size_in_bytes": "1024",
     "save_external_prepacked_constant_initializers": "1",
 }
+# The gradient graph reads the decoders' files: packing or folding would make a second copy of every weight.
+UNPACKED = {"session.disable_prepacking": "1"}
+UNFOLDED = ("ConstantFolding",)
 PAST, PRESENT = "past_key_values.", "present."
 Feed = npt.NDArray[Any] | Tensor
 
 
 @dataclass(frozen=True)
 class Graph:
-    """One open graph; `inputs` and `outputs` are its names in order."""
+    """One open graph; `inputs` and `outputs` are its names in order, `options` the runtime's for each run."""
 
     name: str
     session: Any
     inputs: tuple[str, ...]
     outputs: tuple[str, ...]
+    options: Any = None
 
     def run(self, feeds: Mapping[str, Feed]) -> dict[str, Tensor]:
         """All outputs by name. Arrays and tensors may be mixed; feeds the graph lacks are left out.
@@ -45,7 +50,7 @@ class Graph:
         """
         values = {name: self.tensor(feeds[name]) for name in self.inputs}
         try:
-            results = self.session.run_with_ort_values(list(self.outputs), values)
+            results = self.session.run_with_ort_values(list(self.outputs), values, self.options)
         except Exception as error:
             raise self.failure(error) from error
         return dict(zip(self.outputs, results, strict=True))
@@ -112,12 +117,18 @@ class BoundGraph:
 
 @dataclass(frozen=True)
 class Graphs:
-    """The open graphs of one engine and the execution provider they run on."""
+    """The open graphs of one engine and the execution provider they run on.
+
+    `gradient` and `pixel_gradients` open these graphs at the first call; they are there only in engines that
+    have them.
+    """
 
     vision: Graph
     lower: Graph
     upper: Graph
     provider: str
+    gradient: Callable[[], Graph] | None = None
+    pixel_gradients: Callable[[], Graph] | None = None
 
 
 def open_graphs(
@@ -135,14 +146,41 @@ def open_graphs(
         )
     provider = PROVIDERS[manifest.target]
     runtime = _runtime()
-    options = _options(runtime, threads or usable_cores())
+    threads = threads or usable_cores()
+    options = _options(runtime, threads)
+    gradient, pixel_gradients = (
+        _opened_later(runtime, directory, provider, threads, manifest, name)
+        for name in (GRADIENT, PIXEL_GRADIENTS)
+    )
     if share_as is not None:
         directory = _packed(runtime, directory, shared_directory(share_as, runtime.__version__), provider)
     mend = mend_command(manifest)
     vision, lower, upper = (
         _open(runtime, directory / f"{name}.onnx", provider, options, mend) for name in GRAPHS
     )
-    return Graphs(vision, lower, upper, provider)
+    return Graphs(vision, lower, upper, provider, gradient, pixel_gradients)
+
+
+def _opened_later(
+    runtime: Any, directory: Path, provider: str, threads: int, manifest: Manifest, name: str
+) -> Callable[[], Graph] | None:
+    """Opens a graph that engines may lack; its weights are used as they lie in the files of the others."""
+
+    @cache
+    def open_now() -> Graph:
+        options = _options(runtime, threads)
+        for key, value in UNPACKED.items():
+            options.add_session_config_entry(key, value)
+        each_run = None
+        if name == PIXEL_GRADIENTS:
+            options.enable_cpu_mem_arena = True  # or holes between what the way back needs take as much again
+            each_run = runtime.RunOptions()
+            each_run.add_run_config_entry("memory.enable_memory_arena_shrinkage", "cpu:0")
+        path = directory / f"{name}.onnx"
+        graph = _open(runtime, path, provider, options, mend_command(manifest), UNFOLDED)
+        return replace(graph, options=each_run)
+
+    return open_now if f"{name}.onnx" in manifest.files else None
 
 
 def open_graph(path: Path, mend: str, threads: int | None = None) -> Graph:
@@ -206,9 +244,14 @@ def _packed(runtime: Any, directory: Path, shared: Path, provider: str) -> Path:
     return shared
 
 
-def _open(runtime: Any, path: Path, provider: str, options: Any, mend: str) -> Graph:
+def _open(
+    runtime: Any, path: Path, provider: str, options: Any, mend: str, without: Sequence[str] = ()
+) -> Graph:
+    """Open a graph, leaving the optimizers in `without` out."""
     try:
-        session = runtime.InferenceSession(str(path), options, providers=[provider])
+        session = runtime.InferenceSession(
+            str(path), options, providers=[provider], disabled_optimizers=list(without)
+        )
     except Exception as error:
         raise EngineDamagedError(f"{path} cannot be opened ({error}); {mend}") from error
     chosen = session.get_providers()

@@ -24,6 +24,7 @@ def build_model(
     layers: LayerChoice | None = None,
     precision: str = "fp32",
     target: str = "cpu",
+    pure_grad: bool = False,
     force: bool = False,
     progress: Progress | None = None,
 ) -> Manifest:
@@ -46,6 +47,7 @@ def build_model(
         layers=layers,
         precision=precision,
         target=target,
+        pure_grad=pure_grad,
         force=force,
         progress=progress,
     )

@@ -86,6 +86,9 @@ def build(
     ] = None,
     precision: Annotated[str, typer.Option(help="fp32, fp16, int8 or int4.")] = "fp32",
     target: Annotated[str, typer.Option(help="cpu.")] = "cpu",
+    pure_grad: Annotated[
+        bool, typer.Option("--pure-grad", help="Add the graph that the method pure-grad runs.")
+    ] = False,
     force: Annotated[bool, typer.Option("--force", help="Replace an engine that is already there.")] = False,
     debug: DebugOption = False,
 ) -> None:
@@ -95,7 +98,7 @@ def build(
 
     known = find_buildable(model)
     if isinstance(known, KnownTool):
-        if (layers, precision, target) != (None, "fp32", "cpu"):
+        if (layers, precision, target, pure_grad) != (None, "fp32", "cpu", False):
             raise SettingError(f"{model} is built in fp32 for cpu and has no layers; leave these options out")
         build_tool_and_print(known, out or cached_tool(known.name), checkpoint=checkpoint, force=force)
         return
@@ -106,6 +109,7 @@ def build(
         layers=layers,
         precision=precision,
         target=target,
+        pure_grad=pure_grad,
         force=force,
     )
 
@@ -116,7 +120,10 @@ def ask(
     image: Annotated[str, typer.Argument(metavar="IMAGE", help="A picture file.")],
     question: Annotated[str, typer.Argument(metavar="QUESTION", help="The question.")],
     method: Annotated[
-        str, typer.Option(help="How to find the crop: rel-att, clip, yolo or sam; none answers without.")
+        str,
+        typer.Option(
+            help="How to find the crop: rel-att, grad-att, pure-grad, clip, yolo or sam; none: no crop."
+        ),
     ] = "rel-att",
     high_res: Annotated[
         str,
@@ -155,7 +162,7 @@ def ask(
     debug: DebugOption = False,
 ) -> None:
     """Answer a question about a picture, without and with the crop."""
-    window = None if box is None else parse_box(box)
+    window = None if box is None else output.parse_box(box)
     if overlay is not None:
         output.check_output_path(overlay, "overlay", ".png")
     if heatmap is not None:
@@ -251,15 +258,6 @@ def info(
 
 
 app.command()(layers)
-
-
-def parse_box(text: str) -> tuple[int, int, int, int]:
-    """`x0,y0,x1,y1` as four integers. Raises SettingError."""
-    try:
-        x0, y0, x1, y1 = (int(part) for part in text.split(","))
-    except ValueError:
-        raise SettingError(f"--box got {text!r}, wanted four whole numbers x0,y0,x1,y1") from None
-    return x0, y0, x1, y1
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

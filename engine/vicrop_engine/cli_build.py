@@ -23,6 +23,7 @@ def build_and_print(
     layers: str | None,
     precision: str,
     target: str,
+    pure_grad: bool = False,
     force: bool,
 ) -> None:
     """Build `model` into `directory` and print the engine's facts.
@@ -42,6 +43,7 @@ def build_and_print(
             layers=layers,
             precision=precision,
             target=target,
+            pure_grad=pure_grad,
             force=force,
             progress=progress,
         )

@@ -149,3 +149,12 @@ def describe_os_error(error: OSError) -> str:
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         return f"{where}no space left on the device; free some and run it again"
     return f"{where}{error.strerror or error}; check the path and its permissions"
+
+
+def parse_box(text: str) -> tuple[int, int, int, int]:
+    """`x0,y0,x1,y1` as four integers. Raises SettingError."""
+    try:
+        x0, y0, x1, y1 = (int(part) for part in text.split(","))
+    except ValueError:
+        raise SettingError(f"--box got {text!r}, wanted four whole numbers x0,y0,x1,y1") from None
+    return x0, y0, x1, y1

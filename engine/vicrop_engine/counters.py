@@ -10,7 +10,8 @@ from dataclasses import dataclass
 class Counters:
     """Totals since loading; passes and tokens include decode steps, and upper tokens went through lower too.
 
-    A pass reads the weights of its graph once. Moves are prefixes that were given larger KV buffers.
+    A pass reads the weights of its graph once. Moves are prefixes that were given larger KV buffers. A pixel
+    gradient pass goes through the whole model and back to the pixels, with a gradient for each prompt.
     """
 
     vision_passes: int = 0
@@ -26,6 +27,10 @@ class Counters:
     lower_tokens: int = 0
     upper_tokens: int = 0
     decode_steps: int = 0
+    gradient_passes: int = 0
+    pixel_gradient_passes: int = 0
+    pixel_gradient_tokens: int = 0
+    pixel_gradients: int = 0
 
 
 class Tally:

@@ -32,12 +32,15 @@ class Pass:
 
     `cache` ends with the first suffix; `logits` [vocab] are those after it, None when no suffix went up.
     `attention` holds every suffix's last row of lower and upper graph, each [layers, suffixes, heads, total];
-    None where nothing was read.
+    None where nothing was read. `tapped` [1, suffixes, hidden] are their last tokens' states where the lowest
+    heatmap layer begins, and `block` is where all tokens stand.
     """
 
     cache: KVCache
     logits: Floats | None
     attention: tuple[Floats | None, Floats | None] = (None, None)
+    tapped: Floats | None = None
+    block: TokenBlock | None = None
 
     def rows(self, suffix: int) -> dict[int, Floats]:
         """Attention [heads, total] of a suffix's last token, by absolute layer."""
@@ -77,6 +80,10 @@ class Decoder:
         self._num_lower = geometry.num_lower_layers
         self._num_upper = geometry.num_layers - geometry.num_lower_layers
 
+    def embed(self, ids: Sequence[int]) -> Floats:
+        """Rows of the token table, [1, len, hidden]."""
+        return self._embed(ids)
+
     def begin(self, ids: Sequence[int], images: Sequence[Floats], capacity: int) -> Prefix:
         """A prefix with room for `capacity` tokens, to be run with its first suffixes.
 
@@ -102,29 +109,56 @@ class Decoder:
         *,
         answer: bool = True,
         layers: Sequence[int] = (),
+        gradients: bool = False,
     ) -> Pass:
         """Run what is left of `prefix`, then `suffixes`, each right after it and blind to the others.
 
         All go through the lower layers in one pass. With `answer` the first goes on through the upper layers;
-        all do when one of `layers`, whose attention is read, is up there. Only the first stays in the cache.
+        all do when one of `layers`, whose attention is read, is up there, or with `gradients`, which are to
+        be asked for next. Only the first stays in the cache.
         """
         lengths = tuple(len(suffix) for suffix in suffixes)
-        above = bool(layers) and max(layers) >= self._num_lower
+        above = gradients or (bool(layers) and max(layers) >= self._num_lower)
         num_upper = len(suffixes) if above else int(answer)
         embeds = self._embed([id for suffix in suffixes for id in suffix], images)
         block = TokenBlock(prefix.length - _length(prefix.embeds), prefix.length, lengths)
         cache = prefix.buffers.write(block.done, block.total, prefix.length + lengths[0])
-        hidden, lower_rows = self._lower(cache, _joined(prefix.embeds, embeds), _Feeds(block, bool(layers)))
+        feeds = _Feeds(block, bool(layers) or gradients)
+        hidden, lower_rows, tapped = self._lower(cache, _joined(prefix.embeds, embeds), feeds)
         if prefix.embeds is not None:
             prefix.hidden = hidden[:, : prefix.length] if self._num_upper else None
             prefix.embeds = None
         if not num_upper:
-            return Pass(cache, None, (lower_rows, None))
+            return Pass(cache, None, (lower_rows, None), tapped, block)
         hidden = hidden[:, block.prefix - block.done :][:, : sum(lengths[:num_upper])]
-        block = TokenBlock(prefix.length - _length(prefix.hidden), prefix.length, lengths[:num_upper])
-        logits, upper_rows = self._upper(cache, _joined(prefix.hidden, hidden), _Feeds(block, above))
+        going_up = TokenBlock(prefix.length - _length(prefix.hidden), prefix.length, lengths[:num_upper])
+        logits, upper_rows = self._upper(cache, _joined(prefix.hidden, hidden), _Feeds(going_up, above))
         prefix.hidden = None
-        return Pass(cache, logits, (lower_rows, upper_rows))
+        return Pass(cache, logits, (lower_rows, upper_rows), tapped, block)
+
+    def gradients(self, read: Pass, suffix: int) -> tuple[Floats, Floats]:
+        """Attention of a suffix's last token and the loss's gradient at it, [layers, heads, total] each.
+
+        The loss is minus the cross-entropy of the token's logits with their largest; layers are those from
+        the lowest heatmap layer on. `read` was made with `gradients`, and nothing has been run since then.
+        Raises ValueError for another pass.
+        """
+        gradient, block, buffers = self._graphs.gradient, read.block, read.cache.buffers
+        if gradient is None or read.tapped is None or block is None or not buffers.is_latest(read.cache):
+            raise ValueError("gradients are of a pass just made with gradients, in an engine that has them")
+        self._tally.add(gradient_passes=1)
+        last = block.ends[suffix]
+        outputs = gradient().run(
+            {
+                "tapped_states": read.tapped[:, suffix : suffix + 1],
+                "position_ids": block.position_ids[:, last : last + 1],
+                "attention_bias": block.last_bias(suffix),
+                "own_row": np.array([block.own_row(suffix)]),
+                **buffers.lower.buffers,
+                **buffers.upper.buffers,
+            }
+        )
+        return outputs["attention"].numpy(), outputs["gradient"].numpy()
 
     def decode(self, start: Pass, max_new_tokens: int) -> Generation:
         """Greedy tokens from the logits of `start` until an end sign or `max_new_tokens`."""
@@ -142,7 +176,7 @@ class Decoder:
             self._tally.add(decode_steps=1)
             feeds = _Feeds(TokenBlock(cache.length, cache.length, (1,)))
             cache = cache.grown(1)
-            hidden, _ = self._lower(cache, self._embed([token]), feeds)
+            hidden, _, _ = self._lower(cache, self._embed([token]), feeds)
             logits, _ = self._upper(cache, hidden, feeds)
 
     def _buffers(self, capacity: int) -> KVBuffers:
@@ -156,11 +190,17 @@ class Decoder:
             embeds[index == self._tokens.image] = np.concatenate(images)
         return embeds[None]
 
-    def _lower(self, cache: KVCache, embeds: Floats, feeds: _Feeds) -> tuple[Floats, Floats | None]:
-        """Hidden states [1, new, hidden], and with a tap attention rows."""
+    def _lower(
+        self, cache: KVCache, embeds: Floats, feeds: _Feeds
+    ) -> tuple[Floats, Floats | None, Floats | None]:
+        """Hidden states [1, new, hidden], and with a tap attention rows and the taps' states."""
         self._tally.add(lower_passes=1, lower_tokens=feeds.num_new)
         outputs = cache.buffers.lower.run({"inputs_embeds": embeds, **feeds.tensors})
-        return outputs["hidden_states"].numpy(), outputs["attention"].numpy() if feeds.tap else None
+        hidden = outputs["hidden_states"].numpy()
+        if not feeds.tap:
+            return hidden, None, None
+        tapped = outputs.get("tapped_states")
+        return hidden, outputs["attention"].numpy(), None if tapped is None else tapped.numpy()
 
     def _upper(self, cache: KVCache, hidden: Floats, feeds: _Feeds) -> tuple[Floats, Floats | None]:
         """Logits [vocab] after the first suffix, and with a tap attention rows of the upper layers."""

@@ -69,6 +69,10 @@ class KVBuffers:
         self._writes.append((start, self._num_writes))
         return KVCache(self, length, self._num_writes)
 
+    def is_latest(self, cache: KVCache) -> bool:
+        """Whether nothing at all has been written since `cache` was, not even beyond its rows."""
+        return cache.number == self._num_writes
+
     def holds(self, cache: KVCache) -> bool:
         """Whether nothing has written over the rows of `cache` since it was made."""
         for index, (_, number) in enumerate(self._writes):

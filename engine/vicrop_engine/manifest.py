@@ -30,6 +30,8 @@ from vicrop_engine.errors import ConfigError, EngineDamagedError, EngineDirector
 SCHEMA_VERSION = 2
 MANIFEST = "manifest.json"
 GRAPHS = ("vision", "decoder_lower", "decoder_upper")
+GRADIENT = "grad_att"  # a graph that engines may lack; its weights are in the decoders' files
+PIXEL_GRADIENTS = "pure_grad"  # an optional graph, whose weights are in the others' files
 EMBEDDINGS = "token_embeddings.npy"
 TOKENIZER = "tokenizer.json"
 PREPROCESSOR = "preprocessor.json"
@@ -68,6 +70,16 @@ class Manifest:
     versions: dict[str, str]
     float32_parity: Parity | None = None
     agreement: Agreement | None = None
+
+    @property
+    def has_gradient(self) -> bool:
+        """Whether the engine has the graph that grad-att needs; those built before there was one lack it."""
+        return f"{GRADIENT}.onnx" in self.files
+
+    @property
+    def has_pixel_gradients(self) -> bool:
+        """Whether the engine was built with the graph that pure-grad needs."""
+        return f"{PIXEL_GRADIENTS}.onnx" in self.files
 
     @classmethod
     def from_dict(cls, data: object, where: str = MANIFEST) -> Self:

@@ -28,6 +28,7 @@ from vicrop_engine.manifest import (
     mend_command,
 )
 from vicrop_engine.memory import VISION_SHARE, default_cache_bytes
+from vicrop_engine.pixel_gradients import PixelGradients
 from vicrop_engine.prefix_cache import ByteCache, Prefix, PrefixKey, pixel_digest
 from vicrop_engine.prompts import Ids, PromptBuilder
 from vicrop_engine.timing import Stopwatch
@@ -48,6 +49,7 @@ class Model:
     prompts: PromptBuilder
     vision: VisionTower
     decoder: Decoder
+    gradients: PixelGradients
     prefixes: ByteCache[Prefix]
     tally: Tally
     tools: Toolbox
@@ -110,6 +112,8 @@ def open_model(
     prompts = PromptBuilder(
         directory / TOKENIZER, manifest.prompts, manifest.tokens, manifest.vision.image_tokens
     )
+    decoder = Decoder(graphs, _embeddings(directory, manifest), manifest.decoder, manifest.tokens, tally)
+
     return Model(
         digest=digest,
         manifest=manifest,
@@ -117,7 +121,8 @@ def open_model(
         preprocessing=parse(Preprocessing, document, str(directory / PREPROCESSOR)),
         prompts=prompts,
         vision=VisionTower(graphs.vision, cache_bytes // VISION_SHARE, tally),
-        decoder=Decoder(graphs, _embeddings(directory, manifest), manifest.decoder, manifest.tokens, tally),
+        decoder=decoder,
+        gradients=PixelGradients(graphs.pixel_gradients, decoder.embed, manifest.tokens.image, tally),
         prefixes=ByteCache(cache_bytes - cache_bytes // VISION_SHARE),
         tally=tally,
         tools=tools or Toolbox(threads=threads),

@@ -45,7 +45,8 @@ class Prefix:
 
     `embeds` [1, length, hidden] still have to go through the lower layers; `hidden` have been there and wait
     for the upper ones: both go along with the next pass. `general` holds the general prompt's attention rows
-    [heads, patches] by layer; they depend on the picture alone.
+    [heads, patches] by layer, `general_gradient` how its answer hangs on the pixels [height, width]; both
+    depend on the picture alone.
     """
 
     buffers: KVBuffers
@@ -53,11 +54,13 @@ class Prefix:
     embeds: Rows | None = None
     hidden: Rows | None = None
     general: dict[int, Rows] = field(default_factory=dict)
+    general_gradient: Rows | None = None
 
     @property
     def nbytes(self) -> int:
-        """Bytes held by buffers, waiting states and rows."""
-        waiting = (part.nbytes for part in (self.embeds, self.hidden) if part is not None)
+        """Bytes held by buffers, waiting states, rows and gradient."""
+        parts = (self.embeds, self.hidden, self.general_gradient)
+        waiting = (part.nbytes for part in parts if part is not None)
         return self.buffers.nbytes + sum(waiting) + sum(rows.nbytes for rows in self.general.values())
 
 

@@ -51,10 +51,14 @@ class Prompted:
 
 @dataclass(frozen=True)
 class Wanted:
-    """What the pass over the picture is for: the answer on it alone, and rows of `layers` to look with."""
+    """What the pass over the picture is for: the answer on it alone, and rows of `layers` to look with.
+
+    With `gradients` these rows come with the loss's gradient and need no general prompt.
+    """
 
     answer: bool
     layers: tuple[int, ...]
+    gradients: bool = False
 
     @property
     def reads(self) -> bool:
@@ -81,6 +85,7 @@ class Reading:
     tiles: TilePlan | None = None
     prompt_tokens: int = 0
     _pass: tuple[list[Prompt], Pass] | None = field(default=None, init=False)
+    _gradients: tuple[Floats, Floats] | None = field(default=None, init=False)
 
     @property
     def text(self) -> str:
@@ -97,6 +102,30 @@ class Reading:
         """The same for the general prompt; kept with the prefix, for it depends on the picture alone."""
         self._read()
         return np.stack([self.prefix.general[layer] for layer in self.wanted.layers])
+
+    def gradient_rows(self) -> tuple[Floats, Floats]:
+        """The attention of `question_rows`, and the gradient of the answer's log likelihood at it, alike."""
+        self._read()
+        if self._gradients is None:
+            raise ValueError("the pass was made without gradients; ask for them in `wanted`")
+        first = min(self.model.manifest.crop.layers)
+        layers, patches = [layer - first for layer in self.wanted.layers], self._patch_columns
+        attention, gradient = (rows[layers][..., patches] for rows in self._gradients)
+        return attention, gradient
+
+    def gradient_strengths(self) -> tuple[Floats, Floats]:
+        """How strongly the answers to look with and to the general prompt hang on pixels, [height, width].
+
+        The general one is kept with the prefix, for it depends on the picture alone.
+        """
+        suffixes = [self.prompted.looked_with.suffix]
+        known = self.prefix.general_gradient
+        if known is None:
+            suffixes.append(self.prompted.general.suffix)
+        strengths = self.model.gradients.strengths(self.seen.pixels, self.prompted.question.prefix, suffixes)
+        if known is None:
+            known = self.prefix.general_gradient = strengths[1].copy()
+        return strengths[0], known
 
     def first_answer(self, max_new_tokens: int) -> Generation:
         """The answer on the picture alone."""
@@ -123,8 +152,14 @@ class Reading:
             self.prompt_tokens += sum(len(prompt) for prompt in prompts)
             suffixes = [prompt.suffix for prompt in prompts]
             answer, layers = self.wanted.answer, self.wanted.layers
-            read = self.model.decoder.read(self.prefix, suffixes, answer=answer, layers=layers)
+            gradients = self.wanted.gradients and bool(layers)
+            read = self.model.decoder.read(
+                self.prefix, suffixes, answer=answer, layers=layers, gradients=gradients
+            )
             self._pass = prompts, read
+            if gradients:  # now, for decoding writes over the rows of a prompt that is only looked with
+                self.watch.enter("heatmap")
+                self._gradients = self.model.decoder.gradients(read, prompts.index(self.prompted.looked_with))
             if self.prompted.general in prompts:
                 general = self._patches(read, prompts.index(self.prompted.general))
                 self.prefix.general.update({layer: rows.copy() for layer, rows in general.items()})
@@ -137,6 +172,8 @@ class Reading:
             return prompts
         if self.prompted.looked_with not in prompts:
             prompts.append(self.prompted.looked_with)
+        if self.wanted.gradients:
+            return prompts
         if all(layer in self.prefix.general for layer in self.wanted.layers):
             self.model.tally.add(general_hits=1)
             self.prompt_tokens += len(self.prompted.general)
@@ -147,7 +184,12 @@ class Reading:
 
     def _patches(self, read: Pass, suffix: int) -> dict[int, Floats]:
         """Attention of a suffix's last token to the patches [heads, patches], by layer."""
+        patches = self._patch_columns
+        return {layer: row[:, patches] for layer, row in read.rows(suffix).items()}
+
+    @property
+    def _patch_columns(self) -> slice:
+        """Where the patches are among the keys."""
         vision = self.model.manifest.vision
         start = self.prompted.question.prefix.index(self.model.manifest.tokens.image) + vision.patch_offset
-        stop = start + vision.rows * vision.cols
-        return {layer: row[:, start:stop] for layer, row in read.rows(suffix).items()}
+        return slice(start, start + vision.rows * vision.cols)

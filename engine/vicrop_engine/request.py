@@ -11,9 +11,11 @@ from vicrop_engine.image import Box
 from vicrop_engine.kv_cache import roomy
 from vicrop_engine.layers import LayerChoice, parse_layers
 from vicrop_engine.localizers.given_box import GivenBox
+from vicrop_engine.localizers.gradient_attention import GradientAttention
 from vicrop_engine.localizers.heatmap_search import HeatmapLocalizer
 from vicrop_engine.localizers.localizer import Localizer
 from vicrop_engine.localizers.methods import NONE, Looking, check_method, localizer_for
+from vicrop_engine.localizers.pure_gradient import PureGradient
 from vicrop_engine.model import Model
 from vicrop_engine.prompts import Prompt
 from vicrop_engine.reading import Prompted
@@ -51,6 +53,11 @@ class Request:
     box: Box | None
     capacity: int
     high_res: str
+
+    @property
+    def gradients(self) -> bool:
+        """Whether the localizer's rows come with gradients."""
+        return isinstance(self.localizer, GradientAttention)
 
     def check_picture(self, size: tuple[int, int]) -> None:
         """Raises BoxError unless a given box holds a pixel and lies inside the picture (width, height)."""
@@ -126,7 +133,10 @@ def _localizer(model: Model, settings: Settings, box: Box | None) -> Localizer |
     if box is not None:
         return GivenBox(box)
     looking = Looking(layers, settings.compat is not None, model.tools, manifest.decoder.num_layers)
-    return localizer_for(settings.method, looking)
+    localizer = localizer_for(settings.method, looking)
+    if isinstance(localizer, GradientAttention | PureGradient):
+        localizer.check(manifest)
+    return localizer
 
 
 def _box(value: Any) -> Box:

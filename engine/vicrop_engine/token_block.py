@@ -58,5 +58,16 @@ class TokenBlock:
             bias[start:stop, self.prefix : self.done + start] = -np.inf
         return bias[None, None]
 
+    def own_row(self, suffix: int) -> int:
+        """The row of the buffers that holds the last token of a suffix."""
+        return self.done + int(self.ends[suffix])
+
+    def last_bias(self, suffix: int) -> Floats:
+        """The line of `bias` of a suffix's last token, [1, 1, 1, total]."""
+        stop = self.own_row(suffix) + 1
+        bias = np.full((1, 1, 1, self.total), -np.inf, np.float32)
+        bias[..., : self.prefix] = bias[..., stop - self.suffixes[suffix] : stop] = 0
+        return bias
+
     def _spans(self) -> Iterator[tuple[int, int]]:
         return pairwise(np.cumsum((self.prefix - self.done, *self.suffixes)).tolist())

@@ -102,8 +102,8 @@ class ViCropEngine:
     ) -> Answer:
         """Answer `question` about `image`, with and without a crop of the place that matters.
 
-        `method` is "rel-att", "clip", "yolo", "sam", "none" or a localizer of your own; a `box` (x0, y0, x1,
-        y1 in picture pixels) is cropped to instead.
+        `method` is "rel-att", "grad-att", "pure-grad", "clip", "yolo", "sam", "none" or a localizer of your
+        own; a `box` (x0, y0, x1, y1 in picture pixels) is cropped to instead.
         `high_res` "on" makes the heatmap of tiles of at most 1024 pixels a side, which finds smaller things;
         "auto" does so when the picture's longer side is over 1536, and never with `compat`.
         `layers` are 14, "10-20" or "all"; `localize` is a shorter question to look with; `first_answer` False
@@ -191,7 +191,7 @@ class ViCropEngine:
         looker = request.localizer
         in_tiles = tiles is not None and len(tiles.boxes) > 1
         layers = () if looker is None or in_tiles else looker.layers_read(picture.size, crop.window)
-        wanted = Wanted(request.first_answer, layers)
+        wanted = Wanted(request.first_answer, layers, request.gradients)
         key, prefix = model.prefix(seen.pixels, request.prompted.question.prefix, request.capacity, watch)
         try:
             yield Reading(model, picture, grid, request.prompted, prefix, watch, wanted, seen, tiles)

@@ -16,7 +16,7 @@ from onnxscript import opset18 as op
 from torch import Tensor
 
 from vicrop_export import contrib_ops
-from vicrop_export.operators import ints, number, sizes
+from vicrop_export.operators import Translations, ints, number, sizes
 
 Outputs = tuple[Tensor, Tensor, Tensor, Tensor]
 Values = Sequence[Any]
@@ -128,9 +128,9 @@ def in_place_attention(
         kv_num_heads=kv_heads,
     )
     tapped = op.Reshape(op.Gather(query, tap_positions, axis=1), ints(0, 0, heads, dim))
-    tapped = _fold(op.Transpose(tapped, perm=[0, 2, 1, 3]), heads, kv_heads)
+    tapped = fold(op.Transpose(tapped, perm=[0, 2, 1, 3]), heads, kv_heads)
     scores = contrib_ops.fused_matmul(tapped, present_key, transB=1, alpha=dim**-0.5)
-    scores = _fold(op.Slice(scores, ints(0), total, ints(3)), kv_heads, heads)
+    scores = fold(op.Slice(scores, ints(0), total, ints(3)), kv_heads, heads)
     rows = op.Softmax(op.Add(scores, op.Gather(bias, tap_positions, axis=2)), axis=-1)
     return mixed, _by_row(rows), present_key, present_value
 
@@ -145,20 +145,22 @@ def standard_attention(
     query, key, value = projected
     kv_heads, dim = sizes(past[0])[1], sizes(past[0])[3]
     heads = sizes(query)[2] // dim
-    query = op.Mul(_rotate(_split(query, dim), *rotation), number(dim**-0.5))
-    key = op.Concat(past[0], _rotate(_split(key, dim), *rotation), axis=2)
-    value = op.Concat(past[1], _split(value, dim), axis=2)
+    query = op.Mul(onnx_rotate(split_heads(query, dim), *rotation), number(dim**-0.5))
+    key = op.Concat(past[0], onnx_rotate(split_heads(key, dim), *rotation), axis=2)
+    value = op.Concat(past[1], split_heads(value, dim), axis=2)
     tapped = op.Gather(query, tap_positions, axis=2)
-    rows = _weights(tapped, key, op.Gather(bias, tap_positions, axis=2), heads, kv_heads)
-    weights = _weights(query, key, bias, heads, kv_heads)
-    mixed = _fold(op.MatMul(_fold(weights, heads, kv_heads), value), kv_heads, heads)
+    rows = weights_of(tapped, key, op.Gather(bias, tap_positions, axis=2), heads, kv_heads)
+    weights = weights_of(query, key, bias, heads, kv_heads)
+    mixed = fold(op.MatMul(fold(weights, heads, kv_heads), value), kv_heads, heads)
     mixed = op.Reshape(op.Transpose(mixed, perm=[0, 2, 1, 3]), ints(0, 0, -1))
     return mixed, _by_row(rows), key, value
 
 
-def _weights(query: Any, key: Any, bias: Any, heads: int, kv_heads: int) -> Any:
-    scores = op.MatMul(_fold(query, heads, kv_heads), op.Transpose(key, perm=[0, 1, 3, 2]))
-    return op.Softmax(op.Add(_fold(scores, kv_heads, heads), bias), axis=-1)
+def weights_of(query: Any, key: Any, bias: Any, heads: int, kv_heads: int) -> Any:
+    """Attention after softmax [1, heads, queries, keys] of scaled queries; `bias` may be None."""
+    scores = op.MatMul(fold(query, heads, kv_heads), op.Transpose(key, perm=[0, 1, 3, 2]))
+    scores = fold(scores, kv_heads, heads)
+    return op.Softmax(scores if bias is None else op.Add(scores, bias), axis=-1)
 
 
 def _by_row(rows: Any) -> Any:
@@ -166,19 +168,21 @@ def _by_row(rows: Any) -> Any:
     return op.Transpose(op.Squeeze(rows, ints(0)), perm=[1, 0, 2])
 
 
-def _fold(x: Any, have: int, want: int) -> Any:
-    """[1, have, n, m] to [1, want, n·have / want, m]: query groups into rows of their KV head, or back."""
+def fold(x: Any, have: int, want: int) -> Any:
+    """[b, have, n, m] to [b, want, n·have / want, m]: query groups into rows of their KV head, or back."""
     return x if have == want else op.Reshape(x, ints(0, want, -1, 0))
 
 
-def _split(x: Any, dim: int) -> Any:
+def split_heads(x: Any, dim: int) -> Any:
+    """[b, tokens, heads·dim] to [b, heads, tokens, dim]."""
     return op.Transpose(op.Reshape(x, ints(0, 0, -1, dim)), perm=[0, 2, 1, 3])
 
 
-def _rotate(x: Any, cos: Any, sin: Any) -> Any:
+def onnx_rotate(x: Any, cos: Any, sin: Any) -> Any:
+    """`rotate` in ONNX operators."""
     first, second = op.Split(x, axis=-1, num_outputs=2)
     turned = op.Sub(op.Mul(first, cos), op.Mul(second, sin))
     return op.Concat(turned, op.Add(op.Mul(second, cos), op.Mul(first, sin)), axis=-1)
 
 
-TRANSLATIONS = {torch.ops.vicrop.attention.default: translate_attention}
+TRANSLATIONS: Translations = {torch.ops.vicrop.attention.default: translate_attention}

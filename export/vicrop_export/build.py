@@ -18,15 +18,24 @@ import numpy as np
 from vicrop_engine.config import to_json
 from vicrop_engine.errors import SettingError
 from vicrop_engine.layers import LayerChoice
-from vicrop_engine.manifest import EMBEDDINGS, PREPROCESSOR, TOKENIZER, Manifest, hash_file, write_manifest
+from vicrop_engine.manifest import (
+    EMBEDDINGS,
+    GRADIENT,
+    PIXEL_GRADIENTS,
+    PREPROCESSOR,
+    TOKENIZER,
+    Manifest,
+    hash_file,
+    write_manifest,
+)
 from vicrop_export.agreement import measure_agreement
 from vicrop_export.checkpoint import fetch_weights, locate, refuse_impossible
 from vicrop_export.checks import check_exported, check_written
 from vicrop_export.described import DescribedTensors
 from vicrop_export.existing import reusable
 from vicrop_export.exported import ExportedGraph, export_described
-from vicrop_export.graph_writer import write_graph
-from vicrop_export.graphs import graph_modules
+from vicrop_export.graph_writer import StoredTensors, write_graph, write_referring_graph
+from vicrop_export.graphs import graph_modules, pixel_gradients
 from vicrop_export.layouts import Layout, to_half
 from vicrop_export.plan import Plan, make_plan
 from vicrop_export.precision import PRECISIONS, Precision
@@ -50,14 +59,16 @@ def build_engine(
     layers: LayerChoice | None = None,
     precision: str = "fp32",
     target: str = "cpu",
+    pure_grad: bool = False,
     force: bool = False,
     progress: Progress | None = None,
 ) -> Manifest:
     """Build `output` from a checkpoint directory or hub id and return its manifest.
 
     `layers` are the default heatmap layers: 14, "10-20", "all" or a sequence; None scales the published one
-    to this depth. `progress` hears what is being done and the share that is behind, 0 to 1. The same engine
-    already there is kept; another one is replaced only with `force`, and only once the new one is whole.
+    to this depth. `pure_grad` adds the graph of that method. `progress` hears what is being done and the
+    share that is behind, 0 to 1. The same engine already there is kept; another one is replaced only with
+    `force`, and only once the new one is whole.
     Raises CheckpointError, LayerError, SettingError and EngineDirectoryError before any work, BuildError,
     ParityError and NoSpaceError from it; then nothing is left behind.
     """
@@ -69,6 +80,7 @@ def build_engine(
     with quiet():
         report("reading the checkpoint", 0.0)
         plan = make_plan(locate(checkpoint), name=name, layers=layers, precision=precision, target=target)
+        plan = replace(plan, pure_grad=pure_grad)
         clear_leftovers(output)
         kept = reusable(output, plan, force=force)
         if kept is not None:
@@ -112,10 +124,14 @@ def _fill(directory: Path, plan: Plan, tensors: DescribedTensors, report: Progre
 
 def _export(plan: Plan, tensors: DescribedTensors, report: Progress) -> list[ExportedGraph]:
     exported = []
-    modules = graph_modules(tensors, plan.facts, plan.decoder.num_lower_layers, in_place=plan.in_place)
+    lower, first = plan.decoder.num_lower_layers, min(plan.layers)
+    modules = graph_modules(tensors, plan.facts, lower, in_place=plan.in_place, first_heatmap_layer=first)
     for index, graph in enumerate(modules):
-        report(f"exporting {graph[0]}", 0.2 + 0.1 * index)
+        report(f"exporting {graph[0]}", 0.2 + 0.07 * index)
         exported.append(export_described(*graph))
+    if plan.pure_grad:
+        report(f"exporting {PIXEL_GRADIENTS}", 0.45)
+        exported.append(export_described(*pixel_gradients(tensors, plan.facts)))
     return exported
 
 
@@ -129,10 +145,15 @@ def write_graphs(
     def layout_of(source: str) -> Layout:
         return precision.layout(source, plan.decoder.num_lower_layers)
 
+    stored = StoredTensors()
     for graph in exported:
         progress.enter(graph.name)
         path = directory / f"{graph.name}.onnx"
-        write_graph(graph.model(), graph.described, tensors, layout_of, path, progress.add)
+        source = graph.model(), graph.described, tensors, layout_of, path
+        if graph.name in (GRADIENT, PIXEL_GRADIENTS):
+            write_referring_graph(*source, stored, whole_prompts=graph.name == PIXEL_GRADIENTS)
+        else:
+            stored.add(write_graph(*source, progress.add))
     _write_embeddings(directory, tensors, precision.embeddings)
     plan.tokenizer.save(str(directory / TOKENIZER))
     settings = json.dumps(to_json(plan.preprocessing), indent=1, sort_keys=True)

@@ -98,19 +98,23 @@ class DecoderStack(nn.Module):
         bias: Tensor,
         past: list[KeyValue],
         carried: Tensor | None = None,
-    ) -> tuple[Tensor, Tensor, list[Tensor]]:
+        tapped_layer: int | None = None,
+    ) -> tuple[Tensor, Tensor, list[Tensor], list[Tensor]]:
         """Hidden states, attention [layers, rows, heads, total], and each layer's keys and values in turn.
 
-        With `carried` [n] only these new tokens leave the last layer.
+        With `carried` [n] only these new tokens leave the last layer. The last list holds the taps' states
+        that enter `tapped_layer`, [1, rows, hidden], if there is one.
         """
         rotation = self.angles(position_ids)
-        rows, present = [], []
-        for layer, layer_past in zip(self.layers, past, strict=True):
+        rows, present, tapped = [], [], []
+        for index, (layer, layer_past) in enumerate(zip(self.layers, past, strict=True)):
+            if index == tapped_layer:
+                tapped.append(hidden.index_select(1, tap_positions))
             last = carried if layer is self.layers[-1] else None
             hidden, layer_rows, key, value = layer(hidden, rotation, bias, tap_positions, layer_past, last)
             rows.append(layer_rows)
             present += [key, value]
-        return hidden, torch.stack(rows), present
+        return hidden, torch.stack(rows), present, tapped
 
 
 class LanguageHead(nn.Module):
@@ -129,13 +133,23 @@ class LanguageHead(nn.Module):
 
 
 class LowerDecoder(nn.Module):
-    """The first `num_layers` layers: embeddings in, hidden states, attention rows and KV out."""
+    """The first `num_layers` layers: embeddings in, hidden states, attention rows, taps' states and KV out.
+
+    The taps' states [1, rows, hidden] are those that enter `tapped_layer`, by default the last.
+    """
 
     def __init__(
-        self, tensors: CheckpointTensors, facts: TextFacts, num_layers: int, *, in_place: bool = True
+        self,
+        tensors: CheckpointTensors,
+        facts: TextFacts,
+        num_layers: int,
+        tapped_layer: int | None = None,
+        *,
+        in_place: bool = True,
     ) -> None:
         super().__init__()
         self.stack = DecoderStack(tensors, facts, range(num_layers), in_place)
+        self.tapped_layer = num_layers - 1 if tapped_layer is None else tapped_layer
 
     def forward(
         self,
@@ -145,8 +159,10 @@ class LowerDecoder(nn.Module):
         attention_bias: Tensor,
         past: list[KeyValue],
     ) -> tuple[Tensor, ...]:
-        hidden, rows, present = self.stack(inputs_embeds, position_ids, tap_positions, attention_bias, past)
-        return hidden, rows, *present
+        hidden, rows, present, tapped = self.stack(
+            inputs_embeds, position_ids, tap_positions, attention_bias, past, tapped_layer=self.tapped_layer
+        )
+        return hidden, rows, *tapped, *present
 
 
 class UpperDecoder(nn.Module):
@@ -171,7 +187,7 @@ class UpperDecoder(nn.Module):
         answer_position: Tensor,
         past: list[KeyValue],
     ) -> tuple[Tensor, ...]:
-        hidden, rows, present = self.stack(
+        hidden, rows, present, _ = self.stack(
             hidden_states, position_ids, tap_positions, attention_bias, past, answer_position
         )
         return self.head(hidden, torch.zeros_like(answer_position)), rows, *present

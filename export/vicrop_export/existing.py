@@ -8,10 +8,24 @@ from __future__ import annotations
 from pathlib import Path
 
 from vicrop_engine.errors import EngineDirectoryError
-from vicrop_engine.manifest import MANIFEST, REQUIRED, Manifest, read_manifest, verify_files
+from vicrop_engine.manifest import (
+    GRADIENT,
+    MANIFEST,
+    PIXEL_GRADIENTS,
+    REQUIRED,
+    Manifest,
+    read_manifest,
+    verify_files,
+)
 from vicrop_export.plan import Plan, versions
 
-OWN_FILES = {MANIFEST, *REQUIRED, *(f"{name}.data" for name in REQUIRED if name.endswith(".onnx"))}
+OWN_FILES = {
+    MANIFEST,
+    *REQUIRED,
+    f"{GRADIENT}.onnx",
+    f"{PIXEL_GRADIENTS}.onnx",
+    *(f"{name}.data" for name in REQUIRED if name.endswith(".onnx")),
+}
 
 
 def reusable(output: Path, plan: Plan, *, force: bool) -> Manifest | None:
@@ -39,14 +53,16 @@ def reusable(output: Path, plan: Plan, *, force: bool) -> Manifest | None:
     if not is_same(manifest, plan):
         raise EngineDirectoryError(
             f"{output} holds another engine ({manifest.model.name}, layers {_listed(manifest.crop.layers)}, "
-            f"{manifest.precision} for {manifest.target}); --force replaces it"
+            f"{manifest.precision} for {manifest.target}, {_graphs(manifest)}); --force replaces it"
         )
     verify_files(output, manifest, weights=True)
     return manifest
 
 
 def is_same(manifest: Manifest, plan: Plan) -> bool:
-    """Whether an engine is what building the plan would give."""
+    """Whether an engine is what building the plan would give, or that with a graph more."""
+    if plan.pure_grad and not manifest.has_pixel_gradients:
+        return False
     wanted = (plan.name, plan.checkpoint.revision, plan.layers, plan.precision, plan.target)
     own = "vicrop-engine"
     return wanted == (
@@ -56,6 +72,10 @@ def is_same(manifest: Manifest, plan: Plan) -> bool:
         manifest.precision,
         manifest.target,
     ) and manifest.versions.get(own) == versions().get(own)
+
+
+def _graphs(manifest: Manifest) -> str:
+    return "with pure-grad" if manifest.has_pixel_gradients else "without pure-grad"
 
 
 def _listed(layers: tuple[int, ...]) -> str:

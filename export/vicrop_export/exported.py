@@ -55,6 +55,8 @@ def export_described(name: str, module: nn.Module, interface: GraphInterface) ->
     """Export a module whose projections are described. Raises BuildError."""
     model = export_graph(module, interface, name)
     for parameter, source in sources(module).items():
+        if parameter not in model.graph.initializers:
+            continue  # a projection that the graph does not use
         value = model.graph.initializers[parameter]
         value.const_value = ir.ExternalTensor(
             source, 0, 0, ir.DataType.FLOAT, shape=ir.Shape(value.shape or ()), name=parameter

@@ -1,4 +1,4 @@
-"""The three graphs of an engine: their names, modules, axes and example inputs.
+"""The graphs of an engine: their names, modules, axes and example inputs.
 
 The interface is what the runtime feeds and reads; layer indices in names are the model's own. Knows nothing
 of ONNX files or of checking the numbers.
@@ -13,30 +13,44 @@ import torch
 from torch import Tensor, nn
 
 from vicrop_engine.errors import CheckpointError
+from vicrop_engine.manifest import GRADIENT, PIXEL_GRADIENTS
 from vicrop_export.attention_op import HEAD_DIM_MULTIPLE
 from vicrop_export.decoder_graph import LanguageHead, LowerDecoder, UpperDecoder, causal_bias
+from vicrop_export.gradient_graph import TokenGradient
 from vicrop_export.llava_config import LlavaFacts, TextFacts
 from vicrop_export.onnx_export import GraphInterface
+from vicrop_export.pixel_gradient_graph import PixelGradients
 from vicrop_export.tensors import CheckpointTensors
 from vicrop_export.vision_graph import VisionTower
 
 # Example sizes for tracing: none 0 or 1 and no two alike, so that no axis is taken for fixed or for another.
 SEQ, PAST, CAPACITY, TAPS = 7, 5, 19, (2, 4, 6)
+TAPPED = "tapped_states"
 SEQ_AXIS, PAST_AXIS, TOTAL_AXIS, ROWS_AXIS, CAPACITY_AXIS = "seq", "past", "total", "rows", "capacity"
+LOSSES_AXIS = "losses"
 IN_PLACE_TARGETS = ("cpu", "cuda")
 
 
 def graph_modules(
-    tensors: CheckpointTensors, facts: LlavaFacts, num_lower_layers: int, *, in_place: bool = True
+    tensors: CheckpointTensors,
+    facts: LlavaFacts,
+    num_lower_layers: int,
+    *,
+    in_place: bool = True,
+    first_heatmap_layer: int | None = None,
 ) -> Iterator[tuple[str, nn.Module, GraphInterface]]:
-    """Name, module and interface of `vision`, `decoder_lower` and `decoder_upper`, each made when wanted.
+    """Name, module and interface of each graph, in the order they are written, each made when wanted.
 
-    `in_place` is what `writes_in_place` says of the target.
+    These are `vision`, `decoder_lower`, `decoder_upper` and `grad_att`; the last has no weights of its own
+    and begins at `first_heatmap_layer`, by default the last of the lower ones. Raises CheckpointError
+    when the target's attention cannot have these sizes.
     """
     yield "vision", VisionTower(tensors, facts.vision), vision_interface(facts)
-    lower = LowerDecoder(tensors, facts.text, num_lower_layers, in_place=in_place)
+    first = num_lower_layers - 1 if first_heatmap_layer is None else first_heatmap_layer
+    lower = LowerDecoder(tensors, facts.text, num_lower_layers, first, in_place=in_place)
     yield "decoder_lower", lower, lower_interface(facts.text, num_lower_layers, in_place)
     yield "decoder_upper", *_upper(tensors, facts.text, num_lower_layers, in_place)
+    yield GRADIENT, TokenGradient(tensors, facts.text, first), gradient_interface(facts.text, first)
 
 
 def writes_in_place(target: str, facts: TextFacts) -> bool:
@@ -58,6 +72,34 @@ def _upper(
         return LanguageHead(tensors, facts), head_interface(facts)
     upper = UpperDecoder(tensors, facts, num_lower_layers, in_place=in_place)
     return upper, upper_interface(facts, num_lower_layers, in_place)
+
+
+def pixel_gradients(tensors: CheckpointTensors, facts: LlavaFacts) -> tuple[str, nn.Module, GraphInterface]:
+    """Name, module and interface of the graph that takes a prompt's loss back to the pixels."""
+    return PIXEL_GRADIENTS, PixelGradients(tensors, facts), pixel_interface(facts)
+
+
+def pixel_interface(facts: LlavaFacts) -> GraphInterface:
+    """A picture and prompts about it to `gradients` [losses, 3, side, side] of whole patches."""
+    hidden, side = facts.text.hidden_size, facts.vision.image_size
+    total = PAST + facts.vision.image_tokens + SEQ
+    axes = {
+        "pixel_values": {},
+        "embeds_before": {1: "before"},
+        "embeds_after": {1: "after"},
+        "position_ids": {1: TOTAL_AXIS},
+        "attention_bias": {2: TOTAL_AXIS, 3: TOTAL_AXIS},
+        "ends": {0: LOSSES_AXIS},
+    }
+    embeds = _noise(1, PAST, hidden), _noise(1, SEQ, hidden)
+    positions, ends = torch.arange(total)[None], torch.tensor([total - 4, total - 2, total - 1])
+    return GraphInterface(
+        arguments=(_noise(1, 3, side, side), *embeds, positions, causal_bias(total, 0), ends),
+        inputs=list(axes),
+        outputs=["gradients"],
+        axes=axes,
+        output_axes={"gradients": {0: LOSSES_AXIS}},
+    )
 
 
 def vision_interface(facts: LlavaFacts) -> GraphInterface:
@@ -83,6 +125,31 @@ def upper_interface(facts: TextFacts, first: int, in_place: bool) -> GraphInterf
     return _decoder_interface(facts, layers, in_place, "hidden_states", "logits", answers=True)
 
 
+def gradient_interface(facts: TextFacts, first: int) -> GraphInterface:
+    """Layers from `first` on for one token: `tapped_states` [1, 1, hidden] to `attention` and `gradient`.
+
+    `own_row` [1] is the row of the token's keys and values in the buffers.
+    """
+    layers = range(first, facts.num_layers)
+    shape = (1, facts.num_kv_heads, CAPACITY, facts.head_dim)
+    past = [(_noise(*shape), _noise(*shape)) for _ in layers]
+    last, capacity = torch.tensor([PAST - 1]), {2: CAPACITY_AXIS}
+    axes: dict[str, Any] = {
+        TAPPED: {},
+        "position_ids": {},
+        "attention_bias": {3: TOTAL_AXIS},
+        "own_row": {},
+        "past": [(capacity, capacity)] * len(layers),
+    }
+    return GraphInterface(
+        arguments=(_noise(1, 1, facts.hidden_size), last[None], torch.zeros(1, 1, 1, PAST), last, past),
+        inputs=[*(name for name in axes if name != "past"), *kv_names("past_key_values", layers)],
+        outputs=["attention", "gradient"],
+        axes=axes,
+        output_axes={"attention": {2: TOTAL_AXIS}, "gradient": {2: TOTAL_AXIS}},
+    )
+
+
 def _decoder_interface(
     facts: TextFacts,
     layers: Sequence[int],
@@ -97,6 +164,7 @@ def _decoder_interface(
     past = [(_noise(*past_shape), _noise(*past_shape)) for _ in layers]
     positions = torch.arange(PAST, PAST + SEQ)[None]
     bias = causal_bias(SEQ, PAST)
+    tapped = [] if answers else [TAPPED]
     answer = {"answer_position": torch.tensor([SEQ - 1])} if answers else {}
     present = kv_names("present", layers)
     axes: dict[str, Any] = {
@@ -111,9 +179,10 @@ def _decoder_interface(
     return GraphInterface(
         arguments=(*arguments, past),
         inputs=[*(name for name in axes if name != "past"), *kv_names("past_key_values", layers)],
-        outputs=[result, "attention", *present],
+        outputs=[result, "attention", *tapped, *present],
         axes=axes,
         output_axes={
+            **{name: {1: ROWS_AXIS} for name in tapped},
             "attention": {1: ROWS_AXIS, 3: TOTAL_AXIS},
             **{name: {2: CAPACITY_AXIS if in_place else TOTAL_AXIS} for name in present},
         },

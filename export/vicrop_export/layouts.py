@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import onnx_ir as ir
@@ -16,10 +16,19 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from vicrop_export.node_list import NodeList
+
 CONTRIB = "com.microsoft"
 FINER = 254  # steps of a second byte in one step of the first, so that half a step either way is a byte
 Arrays = dict[str, NDArray[Any]]
 Values = Mapping[str, ir.Value]
+
+
+class Widened(NamedTuple):
+    """A weight as float32 [in, out], or `turned` [out, in]."""
+
+    value: ir.Value
+    turned: bool = False
 
 
 class Layout(Protocol):
@@ -41,6 +50,15 @@ class Layout(Protocol):
     def nodes(self, x: ir.Value, stored: Values, size: tuple[int, int]) -> list[ir.Node]:
         """Nodes for `x` [..., in] times the stored weight of `size` (in, out); the last gives the product."""
 
+    def row_nodes(self, x: ir.Value, stored: Values, size: tuple[int, int]) -> list[ir.Node]:
+        """The same for one token, `x` [1, in], of a runtime that packs no weights."""
+
+    def column_nodes(self, column: ir.Value, stored: Values, size: tuple[int, int]) -> list[ir.Node]:
+        """Nodes for the weight [in, out] times `column` [out, 1], the way back; from the same bytes."""
+
+    def widened(self, made: NodeList, x: ir.Value, stored: Values, size: tuple[int, int]) -> Widened:
+        """The weight as float32, made when `x` is there: one weight at a time is as wide as that."""
+
 
 @dataclass(frozen=True)
 class Whole:
@@ -56,6 +74,14 @@ class Whole:
 
     def nodes(self, x: ir.Value, stored: Values, size: tuple[int, int]) -> list[ir.Node]:
         return [ir.node("MatMul", [x, stored[""]])]
+
+    row_nodes = nodes
+
+    def column_nodes(self, column: ir.Value, stored: Values, size: tuple[int, int]) -> list[ir.Node]:
+        return [ir.node("MatMul", [stored[""], column])]
+
+    def widened(self, made: NodeList, x: ir.Value, stored: Values, size: tuple[int, int]) -> Widened:
+        return Widened(stored[""])
 
 
 @dataclass(frozen=True)
@@ -73,6 +99,16 @@ class Half:
     def nodes(self, x: ir.Value, stored: Values, size: tuple[int, int]) -> list[ir.Node]:
         widened = ir.node("Cast", [stored[""]], {"to": ir.DataType.FLOAT.value})
         return [widened, ir.node("MatMul", [x, widened.outputs[0]])]
+
+    row_nodes = nodes
+
+    def column_nodes(self, column: ir.Value, stored: Values, size: tuple[int, int]) -> list[ir.Node]:
+        widened = ir.node("Cast", [stored[""]], {"to": ir.DataType.FLOAT.value})
+        return [widened, ir.node("MatMul", [widened.outputs[0], column])]
+
+    def widened(self, made: NodeList, x: ir.Value, stored: Values, size: tuple[int, int]) -> Widened:
+        half = once_there(made, x, stored[""], size)
+        return Widened(made.add("Cast", half, to=ir.DataType.FLOAT.value))
 
 
 @dataclass(frozen=True)
@@ -111,7 +147,7 @@ class Bytes:
         return np.asarray(steps * arrays["_scales"], np.float32)
 
     def nodes(self, x: ir.Value, stored: Values, size: tuple[int, int]) -> list[ir.Node]:
-        made = _Nodes()
+        made = NodeList()
         one, middle = made.constant(1, np.float32), made.constant(128, np.uint8)
 
         def products(tokens: ir.Value, weight: str) -> ir.Value:
@@ -135,96 +171,54 @@ class Bytes:
         made.add("Mul", made.add("Add", total, made.add("Mul", rest, finer)), scale)
         return made.nodes
 
+    row_nodes = nodes
 
-@dataclass(frozen=True)
-class Blocks:
-    """4 or 8 bits with a scale per block of inputs, for MatMulNBits, which rounds tokens per block too."""
+    def column_nodes(self, column: ir.Value, stored: Values, size: tuple[int, int]) -> list[ir.Node]:
+        made = NodeList()
+        scales = made.add("Unsqueeze", stored["_scales"], made.constant([1], np.int64))
+        column = made.add("Mul", column, scales)
 
-    width: int
-    block: int = 128
+        def product(weight: str) -> ir.Value:
+            return made.add("MatMul", made.add("Cast", stored[weight], to=ir.DataType.FLOAT.value), column)
 
-    @property
-    def bits(self) -> float:
-        return self.width + 32 / self.block
+        whole = product("")
+        if self.fine_weights:
+            made.add("Add", whole, made.add("Mul", product("_rest"), made.constant(1 / FINER, np.float32)))
+        return made.nodes
 
-    def encode(self, weight: Tensor) -> Arrays:
-        blocks = _blocks(weight.to(torch.float32), self.block)
-        scales = _scales4(blocks) if self.width == 4 else blocks.abs().amax(-1) / 127
-        scales = torch.where(scales.abs() < torch.finfo(torch.float32).tiny, 1.0, scales)
-        whole = _rounded(blocks, scales, self.width).add_(1 << (self.width - 1)).to(torch.uint8)
-        packed = whole[..., 0::2] | (whole[..., 1::2] << 4) if self.width == 4 else whole
-        return {"_packed": packed.numpy(), "_scales": scales.numpy()}
+    def widened(self, made: NodeList, x: ir.Value, stored: Values, size: tuple[int, int]) -> Widened:
+        def steps(weight: str) -> ir.Value:
+            return made.add("Cast", once_there(made, x, stored[weight], size), to=ir.DataType.FLOAT.value)
 
-    def decode(self, arrays: Arrays) -> NDArray[np.float32]:
-        packed, scales = arrays["_packed"], arrays["_scales"]
-        if self.width == 4:
-            packed = np.stack((packed & 15, packed >> 4), axis=-1).reshape(*packed.shape[:2], -1)
-        values = (packed.astype(np.float32) - (1 << (self.width - 1))) * scales[..., None]
-        return np.ascontiguousarray(values.reshape(len(values), -1).T)
-
-    def nodes(self, x: ir.Value, stored: Values, size: tuple[int, int]) -> list[ir.Node]:
-        sizes = {"K": size[0], "N": size[1], "bits": self.width, "block_size": self.block}
-        inputs = [x, stored["_packed"], stored["_scales"]]
-        return [ir.node("MatMulNBits", inputs, {**sizes, "accuracy_level": 4}, domain=CONTRIB)]
+        whole = steps("")
+        if self.fine_weights:
+            rest = made.add("Mul", steps("_rest"), made.constant(1 / FINER, np.float32))
+            whole = made.add("Add", whole, rest)
+        return Widened(made.add("Mul", whole, stored["_scales"]))
 
 
-_SHRINK = (0.92, 0.85)  # of the scale that holds a block's largest weight; a tighter one often costs less
+def float_nodes(
+    layout: Layout, x: ir.Value, stored: Values, size: tuple[int, int], *, back: bool
+) -> list[ir.Node]:
+    """Nodes for `x` [..., in] times the weight, or with `back` [..., out] times the weight transposed.
+
+    Tokens are not rounded, and the weight is that which is stored, as a float.
+    """
+    made = NodeList()
+    weight = layout.widened(made, x, stored, size)
+    made.add("FusedMatMul", x, weight.value, domain=CONTRIB, transB=int(weight.turned != back))
+    return made.nodes
 
 
-class _Nodes:
-    """Nodes in the order they were added."""
-
-    def __init__(self) -> None:
-        self.nodes: list[ir.Node] = []
-
-    def add(self, kind: str, *inputs: ir.Value, domain: str = "", **attributes: Any) -> ir.Value:
-        self.nodes.append(ir.node(kind, list(inputs), attributes, domain=domain))
-        return self.nodes[-1].outputs[0]
-
-    def constant(self, value: object, dtype: type[np.generic]) -> ir.Value:
-        return self.add("Constant", value=ir.tensor(np.array(value, dtype)))
-
-    def split(self, x: ir.Value, axis: int) -> tuple[ir.Value, ir.Value]:
-        self.nodes.append(ir.node("Split", [x], {"axis": axis, "num_outputs": 2}, num_outputs=2))
-        first, second = self.nodes[-1].outputs
-        return first, second
+def once_there(made: NodeList, x: ir.Value, stored: ir.Value, shape: tuple[int, ...]) -> ir.Value:
+    """The stored array of `shape`, not to be had before `x`, so that a runtime widens nothing ahead."""
+    nothing = made.add("Mul", made.add("Shape", x, start=-1), made.constant([0], np.int64))
+    return made.add("Reshape", stored, made.add("Add", nothing, made.constant(shape, np.int64)))
 
 
 def _turned(whole: Tensor) -> NDArray[np.int8]:
     """Whole numbers [out, in] as int8 [in, out]."""
     return np.asarray(whole.to(torch.int8).t().contiguous().numpy())
-
-
-def _blocks(weight: Tensor, block: int) -> Tensor:
-    """[out, in] to [out, blocks, block], the last block filled up with zeros."""
-    missing = -weight.shape[1] % block
-    padded = torch.nn.functional.pad(weight, (0, missing)) if missing else weight
-    return padded.reshape(len(weight), -1, block)
-
-
-def _scales4(blocks: Tensor) -> Tensor:
-    """Scales [out, blocks] of whole numbers from -8 to 7, of the least squared error among a few.
-
-    The largest weight of a block becomes -8, the end that reaches further; so scales may be negative.
-    """
-    largest = blocks.gather(-1, blocks.abs().argmax(-1, keepdim=True)).squeeze(-1)
-    best = largest / -8
-    least = _error4(blocks, best)
-    for share in _SHRINK:
-        tried = largest * (share / -8)
-        error = _error4(blocks, tried)
-        best, least = torch.where(error < least, tried, best), torch.minimum(error, least)
-    return best
-
-
-def _error4(blocks: Tensor, scales: Tensor) -> Tensor:
-    scales = torch.where(scales == 0, 1.0, scales)
-    return _rounded(blocks, scales, 4).mul_(scales.unsqueeze(-1)).sub_(blocks).square_().sum(-1)
-
-
-def _rounded(blocks: Tensor, scales: Tensor, width: int) -> Tensor:
-    end = 1 << (width - 1)
-    return (blocks / scales.unsqueeze(-1)).round_().clamp_(-end, end - 1)
 
 
 def to_half(weight: Tensor) -> Tensor:

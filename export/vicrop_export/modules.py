@@ -7,6 +7,8 @@ nothing of checkpoints' names or of ONNX.
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
+from math import pi, tau
 
 import torch
 from torch import Tensor, nn
@@ -31,6 +33,37 @@ ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "relu": functional.relu,
     "silu": functional.silu,
     "swish": functional.silu,
+}
+
+TANH_GELU = (2 / pi) ** 0.5, 0.044715  # of x + 0.044715 x³
+
+
+def _sigmoid_derivative(x: Tensor, slope: float) -> Tensor:
+    """Of x·sigmoid(slope·x)."""
+    share = torch.sigmoid(slope * x)
+    return share * (1 + slope * x * (1 - share))
+
+
+def _gelu_derivative(x: Tensor) -> Tensor:
+    slope: Tensor = 0.5 * (1 + torch.erf(x * 0.5**0.5)) + x * torch.exp(-0.5 * x * x) / tau**0.5
+    return slope
+
+
+def _tanh_gelu_derivative(x: Tensor) -> Tensor:
+    scale, cubic = TANH_GELU
+    tanh = torch.tanh(scale * (x + cubic * x * x * x))
+    slope: Tensor = 0.5 * (1 + tanh) + 0.5 * x * (1 - tanh * tanh) * scale * (1 + 3 * cubic * x * x)
+    return slope
+
+
+DERIVATIVES: dict[str, Callable[[Tensor], Tensor]] = {
+    "gelu": _gelu_derivative,
+    "gelu_new": _tanh_gelu_derivative,
+    "gelu_pytorch_tanh": _tanh_gelu_derivative,
+    "quick_gelu": partial(_sigmoid_derivative, slope=1.702),
+    "relu": lambda x: (x > 0).to(x.dtype),
+    "silu": partial(_sigmoid_derivative, slope=1.0),
+    "swish": partial(_sigmoid_derivative, slope=1.0),
 }
 
 

@@ -17,10 +17,17 @@ from onnxscript import optimizer
 from torch import nn
 
 from vicrop_engine.errors import BuildError
-from vicrop_export import attention_op, operators
+from vicrop_export import attention_gradient_op, attention_op, gradient_ops, operators, token_attention_op
 from vicrop_export.quiet import reason
 
 OPSET = 18
+TRANSLATIONS: operators.Translations = {
+    **operators.TRANSLATIONS,
+    **attention_op.TRANSLATIONS,
+    **token_attention_op.TRANSLATIONS,
+    **gradient_ops.TRANSLATIONS,
+    **attention_gradient_op.TRANSLATIONS,
+}
 
 
 @dataclass(frozen=True)
@@ -52,7 +59,7 @@ def export_graph(module: nn.Module, interface: GraphInterface, name: str) -> onn
             input_names=list(interface.inputs),
             output_names=list(interface.outputs),
             dynamic_shapes=dict(interface.axes),
-            custom_translation_table=operators.TRANSLATIONS | attention_op.TRANSLATIONS,
+            custom_translation_table=TRANSLATIONS,
             optimize=False,
             verbose=False,
         )

@@ -39,6 +39,30 @@ def _(x: Tensor, weight: Tensor, eps: float) -> Tensor:
     return torch.empty_like(x)
 
 
+@torch.library.custom_op("vicrop::project_back", mutates_args=())
+def project_back(gradient: Tensor, weight: Tensor) -> Tensor:
+    """The gradient at x of x·W: gradient [1, out] times weight [in, out] transposed, [1, in]."""
+    return torch.matmul(gradient, weight.t())
+
+
+@project_back.register_fake
+def _(gradient: Tensor, weight: Tensor) -> Tensor:
+    return gradient.new_empty(1, weight.shape[0])
+
+
+@torch.library.custom_op("vicrop::rms_norm_back", mutates_args=())
+def rms_norm_back(gradient: Tensor, x: Tensor, weight: Tensor, eps: float) -> Tensor:
+    """The gradient at x of `rms_norm`, from the one at its result."""
+    scale = torch.rsqrt(x.pow(2).mean(-1, keepdim=True) + eps)
+    weighted = gradient * weight
+    return scale * weighted - scale.pow(3) * (x * weighted).mean(-1, keepdim=True) * x
+
+
+@rms_norm_back.register_fake
+def _(gradient: Tensor, x: Tensor, weight: Tensor, eps: float) -> Tensor:
+    return torch.empty_like(gradient)
+
+
 @torch.library.custom_op("vicrop::full_attention", mutates_args=())
 def full_attention(query: Tensor, key: Tensor, value: Tensor, num_heads: int) -> Tensor:
     """Attention among all tokens of each picture: [images, tokens, hidden] three times to the same."""
@@ -65,6 +89,22 @@ def onnx_rms_norm(x: FLOAT, weight: FLOAT, eps: float) -> FLOAT:
     mean_square = op.ReduceMean(op.Pow(x, number(2.0)), ints(-1), keepdims=1)
     normed: FLOAT = op.Mul(op.Div(x, op.Sqrt(op.Add(mean_square, number(eps)))), weight)
     return normed
+
+
+def onnx_project_back(gradient: FLOAT, weight: FLOAT) -> FLOAT:
+    """The stored weight on the left of a column: there ONNX Runtime neither packs nor transposes it."""
+    column = op.MatMul(weight, op.Reshape(gradient, ints(-1, 1)))
+    row: FLOAT = op.Reshape(column, ints(1, -1))
+    return row
+
+
+def onnx_rms_norm_back(gradient: FLOAT, x: FLOAT, weight: FLOAT, eps: float) -> FLOAT:
+    """The formula as it is."""
+    mean_square = op.Add(op.ReduceMean(op.Mul(x, x), ints(-1), keepdims=1), number(eps))
+    weighted = op.Mul(gradient, weight)
+    along = op.Div(op.ReduceMean(op.Mul(x, weighted), ints(-1), keepdims=1), mean_square)
+    back: FLOAT = op.Div(op.Sub(weighted, op.Mul(along, x)), op.Sqrt(mean_square))
+    return back
 
 
 def onnx_full_attention(query: FLOAT, key: FLOAT, value: FLOAT, num_heads: int) -> FLOAT:
@@ -99,5 +139,7 @@ def number(value: float) -> Any:
 TRANSLATIONS: Translations = {
     torch.ops.vicrop.project.default: onnx_project,
     torch.ops.vicrop.rms_norm.default: onnx_rms_norm,
+    torch.ops.vicrop.project_back.default: onnx_project_back,
+    torch.ops.vicrop.rms_norm_back.default: onnx_rms_norm_back,
     torch.ops.vicrop.full_attention.default: onnx_full_attention,
 }

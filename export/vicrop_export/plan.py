@@ -54,6 +54,7 @@ class Plan:
     precision: str
     target: str
     in_place: bool
+    pure_grad: bool = False
 
     @property
     def decoder(self) -> DecoderGeometry:

@@ -12,7 +12,8 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from vicrop_export.layouts import Blocks, Bytes, Half, Layout, Whole
+from vicrop_export.block_layout import Blocks
+from vicrop_export.layouts import Bytes, Half, Layout, Whole
 
 _PROJECTION = re.compile(r"layers\.(\d+)\.(?:self_attn|mlp)\.(\w+)_proj\.")
 VISION = ("vision_tower.", "multi_modal_projector.")

@@ -46,6 +46,23 @@ def heatmap(question: Rows, general: Rows, weights: Sequence[float]) -> list[flo
     return result
 
 
+def gradient_heatmap(attention: Rows, gradient: Rows, weights: Sequence[float]) -> list[float]:
+    """Attention where more of it would help the answer: a value per patch.
+
+    `attention` and the loss's `gradient` at it are [layers, heads, patches]; per layer the mean over heads of
+    attention times the gradient, where that is above zero, and the layers are averaged with `weights`
+    [layers], which sum to one.
+    """
+    patches = len(attention[0][0])
+    result = [0.0] * patches
+    for layer, weight in enumerate(weights):
+        heads = list(zip(attention[layer], gradient[layer], strict=True))
+        for patch in range(patches):
+            helpful = sum(looked[patch] * max(slope[patch], 0.0) for looked, slope in heads)
+            result[patch] += weight * (helpful / len(heads))
+    return result
+
+
 def best_window(grid: Sequence[Sequence[float]], windows: Sequence[tuple[int, int]]) -> BestWindow:
     """The window whose sum stands out most from its neighbours', per cell.
 

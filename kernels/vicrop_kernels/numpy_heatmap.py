@@ -1,4 +1,7 @@
-"""The heatmap in NumPy: head and layer means and the guarded ratio. Its truth is `definition.heatmap`."""
+"""The heatmaps in NumPy: head and layer means of relative or gradient-weighted attention.
+
+Their truths are `definition.heatmap` and `definition.gradient_heatmap`.
+"""
 
 from __future__ import annotations
 
@@ -16,15 +19,33 @@ def heatmap(question: Floats, general: Floats, rows: int, cols: int, weights: Fl
     `question` and `general` are attention rows [batch, layers, heads, patches] with patches = rows * cols;
     `weights` [layers] sum to one and are equal when not given. Raises ValueError on shapes that do not agree.
     """
-    if question.shape != general.shape or question.ndim != 4 or question.shape[3] != rows * cols:
-        raise ValueError(
-            f"got rows {question.shape} and {general.shape}, wanted [batch, layers, heads, {rows * cols}]"
-        )
-    batch, layers = question.shape[:2]
-    if weights is None:
-        weights = np.full(layers, 1.0 / layers)
+    _demand_shapes(question, general, rows * cols)
     asked = question.mean(axis=2, dtype=np.float64)  # [batch, layers, patches]
     usual = general.mean(axis=2, dtype=np.float64)
     ratio = asked / np.maximum(usual, FLOOR)
-    merged = np.tensordot(ratio, np.asarray(weights, np.float64), axes=([1], [0]))
+    return _merged(ratio, rows, cols, weights)
+
+
+def gradient_heatmap(
+    attention: Floats, gradient: Floats, rows: int, cols: int, weights: Floats | None = None
+) -> Floats:
+    """Attention times its gradient where that is above zero, float32 [batch, rows, cols].
+
+    Shapes and `weights` are those of `heatmap`. Raises ValueError on shapes that do not agree.
+    """
+    _demand_shapes(attention, gradient, rows * cols)
+    helpful = attention * np.maximum(gradient, 0.0, dtype=np.float64)
+    return _merged(helpful.mean(axis=2), rows, cols, weights)
+
+
+def _demand_shapes(one: Floats, other: Floats, patches: int) -> None:
+    if one.shape != other.shape or one.ndim != 4 or one.shape[3] != patches:
+        raise ValueError(f"got rows {one.shape} and {other.shape}, wanted [batch, layers, heads, {patches}]")
+
+
+def _merged(maps: npt.NDArray[np.float64], rows: int, cols: int, weights: Floats | None) -> Floats:
+    """[batch, layers, patches] to [batch, rows, cols]; equal weights when none are given."""
+    batch, layers = maps.shape[:2]
+    shares = np.full(layers, 1.0 / layers) if weights is None else np.asarray(weights, np.float64)
+    merged = np.tensordot(maps, shares, axes=([1], [0]))
     return np.ascontiguousarray(merged.reshape(batch, rows, cols), np.float32)

@@ -32,7 +32,7 @@ def main() -> None:
     if not (model.checkpoint.exists() and options.checkpoint.samefile(model.checkpoint)):
         shutil.rmtree(model.checkpoint, ignore_errors=True)
         shutil.copytree(options.checkpoint, model.checkpoint)
-    build_model(model, model.shipped_engine, force=True)
+    build_model(model, model.shipped_engine, pure_grad=True, force=True)
     print(write_demo(model.home, ViCropEngine.load(model.shipped_engine)))
 
 

@@ -8,12 +8,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tests.checkpoints import CheckpointSpec
-from tests.engines import built
+from tests.engines import GROUPED_224, built
 from vicrop_engine import ViCropEngine
 
 # Also a parity test's: centre-cropping processor, 16 x 16 patches, 4 layers, heatmap from layer 1.
-SPEC = CheckpointSpec(seed=12, image_size=224, feature_layer=-2, heads=4, kv_heads=2, naming="model")
+SPEC = GROUPED_224
 
 
 @pytest.fixture(scope="session")

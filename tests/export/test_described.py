@@ -114,8 +114,7 @@ def test_tied_embeddings_are_the_language_head(tmp_path: Path) -> None:
     directory = write_checkpoint(tmp_path, replace(SPEC, tie_word_embeddings=True))
     with quiet():
         plan = make_plan(locate(directory), name="x", layers=(1,), precision="fp32", target="cpu")
-    name, module, _ = list(graph_modules(DescribedTensors(directory), plan.facts, 2))[-1]
-    assert (name, sources(module)) == (
-        "decoder_upper",
-        {"vocabulary.weight": "language_model.embed_tokens.weight"},
-    )
+    modules = {name: module for name, module, _ in graph_modules(DescribedTensors(directory), plan.facts, 2)}
+    tied = {"vocabulary.weight": "language_model.embed_tokens.weight"}
+    assert sources(modules["decoder_upper"]) == tied
+    assert sources(modules["grad_att"]).items() > {f"head.{name}": tied[name] for name in tied}.items()

@@ -133,6 +133,7 @@ def test_names_and_axes_of_the_decoders(name: str, flavour: str) -> None:
     assert axes_of(graph.get_outputs()) == {
         **({"hidden_states": hidden} if lower else {"logits": [1, decoder.vocab_size]}),
         "attention": [len(layers), "rows", decoder.num_heads, "total"],
+        **({"tapped_states": [1, "rows", decoder.hidden_size]} if lower else {}),
         **dict.fromkeys(key_values("present", layers), grown),
     }
     kinds = {value.name: value.type for value in graph.get_inputs()}
@@ -306,7 +307,7 @@ def test_each_weight_is_stored_once() -> None:
 
 def test_files_hold_no_traces_of_the_machine() -> None:
     texts = [path for path in built(STRETCH_168).engine.iterdir() if path.suffix in (".onnx", ".json")]
-    assert len(texts) == 6
+    assert len(texts) == 7
     for path in texts:
         content = path.read_bytes()
         for trace in (b"site-packages", b"vicrop_export", b".py", b"/tmp/", bytes(Path.home() / "x")[:-1]):

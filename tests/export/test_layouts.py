@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
+
 import numpy as np
 import onnx_ir as ir
 import onnxruntime
 import pytest
 import torch
 
-from vicrop_export.layouts import CONTRIB, Arrays, Blocks, Bytes, Half, Layout, Whole
+from vicrop_export.block_layout import Blocks
+from vicrop_export.layouts import CONTRIB, Arrays, Bytes, Half, Layout, Whole, float_nodes
 
 # Largest relative L2 distance of the stored weight, and of a product with rounded tokens, on normal noise.
 LAYOUTS: dict[str, tuple[Layout, float, float]] = {
@@ -23,14 +27,17 @@ LAYOUTS: dict[str, tuple[Layout, float, float]] = {
 }
 
 
-def product(layout: Layout, arrays: Arrays, x: np.ndarray, num_out: int) -> np.ndarray:
-    """What ONNX Runtime computes with the layout's nodes."""
+Nodes = Callable[[ir.Value, dict[str, ir.Value], tuple[int, int]], list[ir.Node]]
+
+
+def product(nodes_of: Nodes, arrays: Arrays, x: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """What ONNX Runtime computes with the nodes for a weight of `size` (in, out)."""
     source = ir.Value(name="x", shape=ir.Shape(["rows", x.shape[1]]), type=ir.TensorType(ir.DataType.FLOAT))
     stored = {
         ending: ir.Value(name=f"w{ending}", const_value=ir.tensor(array, name=f"w{ending}"))
         for ending, array in arrays.items()
     }
-    nodes = layout.nodes(source, stored, (x.shape[1], num_out))
+    nodes = nodes_of(source, stored, size)
     result = nodes[-1].outputs[0]
     result.name, result.type = "y", ir.TensorType(ir.DataType.FLOAT)
     graph = ir.Graph(
@@ -62,7 +69,20 @@ def test_the_graph_multiplies_with_the_stored_weight(kind: str, size: tuple[int,
     assert distance(decoded, weight.t().numpy()) <= of_weight
     for rows in (1, 7):
         x = np.random.default_rng(rows).standard_normal((rows, num_in), np.float32)
-        assert distance(product(layout, arrays, x, num_out), x @ decoded) <= of_product
+        assert distance(product(layout.nodes, arrays, x, size), x @ decoded) <= of_product
+
+
+@pytest.mark.parametrize("size", [(128, 48), (200, 33)], ids=str)
+@pytest.mark.parametrize("kind", LAYOUTS)
+def test_both_ways_with_the_stored_weight_as_floats(kind: str, size: tuple[int, int]) -> None:
+    """What is widened for whole prompts is the weight that is stored, and tokens are not rounded."""
+    layout = LAYOUTS[kind][0]
+    arrays = layout.encode(torch.randn(size[1], size[0], generator=torch.Generator().manual_seed(2)))
+    decoded = layout.decode(arrays)[: size[0]]
+    for back, weight in ((False, decoded), (True, decoded.T)):
+        x = np.random.default_rng(5).standard_normal((5, len(weight)), np.float32)
+        got = product(partial(float_nodes, layout, back=back), arrays, x, size)
+        assert distance(got, x @ weight) <= 1e-6
 
 
 @pytest.mark.parametrize("kind", LAYOUTS)

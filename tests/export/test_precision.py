@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from vicrop_export.layouts import Blocks, Bytes, Half, Layout, Whole
+from vicrop_export.block_layout import Blocks
+from vicrop_export.layouts import Bytes, Half, Layout, Whole
 from vicrop_export.precision import PRECISIONS, SPARE
 
 LAYER = "language_model.layers.{}.{}.weight"

@@ -7,7 +7,7 @@ import numpy.typing as npt
 import pytest
 
 from vicrop_kernels import definition
-from vicrop_kernels.numpy_heatmap import heatmap
+from vicrop_kernels.numpy_heatmap import gradient_heatmap, heatmap
 
 Floats = npt.NDArray[np.float32]
 
@@ -62,7 +62,35 @@ def test_small_general_attention_is_left_alone() -> None:
     assert heatmap(question, general, 1, 1)[0, 0, 0] == pytest.approx(5e29)
 
 
+@pytest.mark.parametrize(("rows", "cols"), [(1, 1), (1, 63), (24, 24)])
+@pytest.mark.parametrize(("batch", "layers", "heads"), [(1, 1, 1), (2, 3, 5), (1, 11, 32)])
+def test_the_gradient_heatmap_equals_its_definition(
+    batch: int, layers: int, heads: int, rows: int, cols: int
+) -> None:
+    attention = attention_rows(5, batch, layers, heads, rows * cols)
+    gradient = np.random.default_rng(6).standard_normal(attention.shape, np.float32)
+    result = gradient_heatmap(attention, gradient, rows, cols)
+    assert result.dtype == np.float32
+    assert result.shape == (batch, rows, cols)
+    for index in range(batch):
+        rows_of = attention[index].tolist(), gradient[index].tolist()
+        truth = definition.gradient_heatmap(*rows_of, [1 / layers] * layers)
+        np.testing.assert_allclose(result[index].ravel(), truth, rtol=2 * np.finfo(np.float32).eps)
+
+
+def test_only_gradients_above_zero_count_and_layer_weights_are_used() -> None:
+    attention, gradient = np.full((1, 2, 2, 3), 0.5, np.float32), np.zeros((1, 2, 2, 3), np.float32)
+    gradient[0, 0, :, 0] = 1, -3
+    gradient[0, 1, :, 1] = 2, 2
+    weights = np.array([0.25, 0.75], np.float32)
+    result = gradient_heatmap(attention, gradient, 1, 3, weights).ravel()
+    np.testing.assert_allclose(result, [0.25 * 0.25, 0.75, 0])
+    np.testing.assert_allclose(result, definition.gradient_heatmap(attention[0], gradient[0], weights))
+
+
 @pytest.mark.parametrize("shape", [(1, 2, 3, 5), (1, 2, 3), (2, 2, 3, 6)])
 def test_shapes_that_do_not_agree_are_refused(shape: tuple[int, ...]) -> None:
     with pytest.raises(ValueError, match=r"wanted \[batch, layers, heads, 6\]"):
         heatmap(np.zeros(shape, np.float32), np.zeros((1, 2, 3, 6), np.float32), 2, 3)
+    with pytest.raises(ValueError, match=r"wanted \[batch, layers, heads, 6\]"):
+        gradient_heatmap(np.zeros(shape, np.float32), np.zeros((1, 2, 3, 6), np.float32), 2, 3)

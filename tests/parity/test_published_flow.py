@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 from tests.checkpoints import CheckpointSpec
-from tests.engines import STRETCH_168, built
+from tests.engines import GROUPED_224, ONE_KV_HEAD_336, STRETCH_168, built
 from tests.parity.published_flow import PublishedAnswer, PublishedFlow
 from vicrop_engine import ViCropEngine
 from vicrop_engine.result import Answer
@@ -21,12 +21,8 @@ QUESTION = "What is written on the red sign?"
 NEW_TOKENS = 8
 CHECKPOINTS = {
     "168 px, layer -1, stretch": STRETCH_168,
-    "224 px, layer -2, grouped-query": CheckpointSpec(
-        seed=12, image_size=224, feature_layer=-2, heads=4, kv_heads=2, naming="model"
-    ),
-    "336 px, layer -2, one KV head": CheckpointSpec(
-        seed=13, image_size=336, feature_layer=-2, heads=4, kv_heads=1, layers=6
-    ),
+    "224 px, layer -2, grouped-query": GROUPED_224,
+    "336 px, layer -2, one KV head": ONE_KV_HEAD_336,
     "168 px, layer -2, padding": CheckpointSpec(seed=14, processor="pad", nested_processor=True),
 }
 PICTURES = {

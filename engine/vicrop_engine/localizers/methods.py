@@ -7,9 +7,11 @@ from dataclasses import dataclass
 
 from vicrop_engine.errors import UnknownMethodError, one_of
 from vicrop_engine.localizers.clip_zoom import ClipZoom
+from vicrop_engine.localizers.gradient_attention import GradientAttention
 from vicrop_engine.localizers.localizer import Localizer
 from vicrop_engine.localizers.own import OwnLocalizer
 from vicrop_engine.localizers.proposed_box import ProposedBox
+from vicrop_engine.localizers.pure_gradient import PureGradient
 from vicrop_engine.localizers.relative_attention import RelativeAttention
 from vicrop_engine.tools.toolbox import Toolbox
 
@@ -29,13 +31,14 @@ class Looking:
 
 LOCALIZERS: dict[str, Callable[[Looking], Localizer]] = {
     "rel-att": lambda looking: RelativeAttention(looking.layers, always=looking.compat),
+    "grad-att": lambda looking: GradientAttention(looking.layers, always=looking.compat),
+    "pure-grad": lambda looking: PureGradient(looking.compat),
     "clip": lambda looking: ClipZoom(looking.tools.similarity()),
     "yolo": lambda looking: ProposedBox("yolo", looking.tools.detector(), looking.tools.similarity()),
     "sam": lambda looking: ProposedBox("sam", looking.tools.segmenter(), looking.tools.similarity()),
 }
 NONE = "none"
 METHODS = (NONE, *LOCALIZERS)
-LATER_METHODS = ("grad-att", "pure-grad")
 
 
 def localizer_for(method: str | Localizer, looking: Looking) -> Localizer | None:
@@ -54,7 +57,5 @@ def check_method(method: object) -> None:
             f"got {type(method).__name__} as method, wanted one of {', '.join(METHODS)}, or an object with "
             "layers_read and locate"
         )
-    if method in LATER_METHODS:
-        raise UnknownMethodError(f"method {method!r} is not built yet; this version has {', '.join(METHODS)}")
     if method not in METHODS:
         raise UnknownMethodError(one_of("method", method, METHODS))
