@@ -26,9 +26,6 @@ PACKING = {
     "optimized_model_external_initializers_min_size_in_bytes": "1024",
     "save_external_prepacked_constant_initializers": "1",
 }
-# The gradient graph reads the decoders' files: packing or folding would make a second copy of every weight.
-UNPACKED = {"session.disable_prepacking": "1"}
-UNFOLDED = ("ConstantFolding",)
 PAST, PRESENT = "past_key_values.", "present."
 Feed = npt.NDArray[Any] | Tensor
 
@@ -155,12 +152,17 @@ def open_graphs(
 def _gradient(
     runtime: Any, directory: Path, provider: str, threads: int, manifest: Manifest
 ) -> Callable[[], Graph] | None:
+    """Opens the gradient graph, which reads the decoders' files.
+
+    Optimizing it would make further copies of their weights in memory: widened, transposed or packed.
+    """
+
     @cache
     def open_gradient() -> Graph:
         options = _options(runtime, threads)
-        for key, value in UNPACKED.items():
-            options.add_session_config_entry(key, value)
-        return _open(runtime, directory, GRADIENT, provider, options, manifest, UNFOLDED)
+        options.graph_optimization_level = runtime.GraphOptimizationLevel.ORT_DISABLE_ALL
+        options.add_session_config_entry("session.disable_prepacking", "1")
+        return _open(runtime, directory, GRADIENT, provider, options, manifest)
 
     return open_gradient if manifest.has_gradient else None
 
@@ -217,21 +219,10 @@ def _packed(runtime: Any, directory: Path, shared: Path, provider: str) -> Path:
     return shared
 
 
-def _open(
-    runtime: Any,
-    directory: Path,
-    name: str,
-    provider: str,
-    options: Any,
-    manifest: Manifest,
-    without: Sequence[str] = (),
-) -> Graph:
-    """Open a graph, leaving the optimizers in `without` out."""
+def _open(runtime: Any, directory: Path, name: str, provider: str, options: Any, manifest: Manifest) -> Graph:
     path = directory / f"{name}.onnx"
     try:
-        session = runtime.InferenceSession(
-            str(path), options, providers=[provider], disabled_optimizers=list(without)
-        )
+        session = runtime.InferenceSession(str(path), options, providers=[provider])
     except Exception as error:
         raise EngineDamagedError(f"{path} cannot be opened ({error}); {mend_command(manifest)}") from error
     chosen = session.get_providers()
