@@ -45,7 +45,7 @@ from vicrop_export.reference import run_reference
 from vicrop_export.staging import LAST, clear_leftovers, demand_space, scratch, staged
 
 TARGETS = ("cpu",)
-LARGEST_COMPARED = 2 << 30  # bytes of float32 weights up to which a build also asks a float32 engine
+LARGEST_COMPARED = 2 << 30  # bytes of float32 weights up to which a build asks a float32 engine and autograd
 FETCHED = 0.5  # the share of a build that fetching its weights takes, where it does
 EMBEDDINGS_SOURCE = "language_model.embed_tokens.weight"
 Progress = Callable[[str, float], None]
@@ -100,7 +100,10 @@ def build_engine(
 def _fill(directory: Path, plan: Plan, tensors: DescribedTensors, report: Progress) -> Manifest:
     report("running transformers on a probe", 0.05)
     probe = plan.probe()
-    reference = run_reference(tensors, probe, first_position=len(probe.prefix))
+    small = num_weight_bytes(tensors, replace(plan, precision="fp32")) <= LARGEST_COMPARED
+    reference = run_reference(
+        tensors, probe, len(probe.prefix), gradient_layer=min(plan.layers) if small else None
+    )
     exported = _export(plan, tensors, report)
     _write_embeddings(directory, tensors, np.float32)
     report("comparing with transformers", 0.5)
