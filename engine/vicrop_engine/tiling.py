@@ -81,6 +81,12 @@ def worth_tiles(size: Size) -> bool:
     return max(size) > AUTO_SIDE and _number(size) <= MAX_TILES
 
 
+def over_its_mean(heatmap: Heatmap) -> Heatmap:
+    """A tile's map on a scale that tiles share; one of zeros stays as it is."""
+    mean = float(heatmap.mean(dtype=np.float64))
+    return heatmap if mean <= 0 else (heatmap / mean).astype(np.float32)
+
+
 def stitched(maps: Sequence[Heatmap], plan: TilePlan) -> Heatmap:
     """The tiles' maps, all of one shape and row by row, as one map of the picture."""
     rows = [list(maps[start : start + plan.cols]) for start in range(0, len(maps), plan.cols)]

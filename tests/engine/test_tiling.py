@@ -12,6 +12,7 @@ from vicrop_engine.tiling import (
     MAX_TILES,
     TILE_SIDE,
     TilePlan,
+    over_its_mean,
     plan_tiles,
     published_tiles,
     stitched,
@@ -116,6 +117,15 @@ def test_too_many_tiles_are_refused_with_the_limit() -> None:
 )
 def test_what_auto_takes_tiles_for(size: tuple[int, int], worth: bool) -> None:
     assert worth_tiles(size) is worth
+
+
+def test_a_map_over_its_mean_keeps_its_shape() -> None:
+    values = np.random.default_rng(1).random((5, 7)).astype(np.float32) * 1e35
+    evened = over_its_mean(values)
+    assert evened.mean() == pytest.approx(1, rel=1e-6)
+    np.testing.assert_allclose(evened / evened[0, 0], values / values[0, 0], rtol=1e-6)
+    zeros = np.zeros((5, 7), np.float32)
+    assert over_its_mean(zeros) is zeros
 
 
 def test_maps_are_stitched_row_by_row() -> None:

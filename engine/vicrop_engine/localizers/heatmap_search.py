@@ -9,7 +9,7 @@ from vicrop_engine.geometry import Grid, whole_grid
 from vicrop_engine.localizers.localizer import Localization, Localizer
 from vicrop_engine.reading import Reading, Wanted
 from vicrop_engine.tile_reading import tile_readings
-from vicrop_engine.tiling import TilePlan, stitched
+from vicrop_engine.tiling import TilePlan, over_its_mean, stitched
 
 
 @runtime_checkable
@@ -27,6 +27,10 @@ class HeatmapLocalizer(Localizer, Protocol):
     @property
     def wanted_of_tile(self) -> Wanted:
         """What it needs of the pass over one tile."""
+
+    @property
+    def evens_tiles(self) -> bool:
+        """Whether maps of two tiles differ in scale for no good reason, so that each goes over its mean."""
 
     def heatmap(self, reading: Reading) -> Heatmap:
         """The heatmap of one reading, a value per patch [rows, cols]; patches of padding may say anything."""
@@ -47,12 +51,15 @@ def search_heatmap(localizer: HeatmapLocalizer, reading: Reading) -> Localizatio
 
 
 def _of_tiles(localizer: HeatmapLocalizer, reading: Reading, plan: TilePlan) -> tuple[Grid, Heatmap]:
-    """The tiles' maps as one, and its grid; patches beside a tile are left out."""
-    maps = []
+    """The tiles' maps as one, and its grid; patches beside a tile are left out.
+
+    The published code compares tiles as they are.
+    """
+    evens, maps = localizer.evens_tiles and not plan.published, []
     for tile in tile_readings(reading, plan, localizer.wanted_of_tile):
         grid = tile.grid
-        values = localizer.heatmap(tile)
-        maps.append(values[grid.first_row : grid.last_row, grid.first_col : grid.last_col])
+        values = localizer.heatmap(tile)[grid.first_row : grid.last_row, grid.first_col : grid.last_col]
+        maps.append(over_its_mean(values) if evens else values)
     values = stitched(maps, plan)
     rows, cols = values.shape
     return whole_grid(rows, cols, reading.picture.size), values

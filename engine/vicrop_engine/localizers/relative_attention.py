@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 from vicrop_engine.crop import Heatmap, fits_window
 from vicrop_engine.localizers.heatmap_search import search_heatmap
@@ -20,7 +21,10 @@ class RelativeAttention:
 
     layers: tuple[int, ...]
     always: bool = False
-    method: str = "rel-att"
+    method: ClassVar[str] = "rel-att"
+    evens_tiles: ClassVar[bool] = (
+        True  # how much the general prompt looks at a tile at all sets its ratios' scale
+    )
 
     @property
     def wanted_of_tile(self) -> Wanted:
