@@ -83,6 +83,7 @@ def test_every_damaged_file_is_named_with_what_mends_it(
         ("[]", EngineDamagedError, "no object"),
         ("{}", EngineDirectoryError, "kind 'engine', wanted 'clip'"),
         ('{"kind": "sam"}', EngineDirectoryError, "kind 'sam', wanted 'clip'"),
+        ('{"kind": []}', EngineDirectoryError, r"kind \[\], wanted 'clip'"),
         ('{"kind": "clip"}', EngineDirectoryError, "schema is None and this version reads 1"),
         ('{"kind": "clip", "schema": 9}', EngineDirectoryError, "schema is 9"),
         ('{"kind": "clip", "schema": 1, "sorce": ""}', EngineDamagedError, "did you mean 'source'"),

@@ -17,7 +17,8 @@ def tool_info(directory: Path, *, verify: bool) -> dict[str, Any]:
     Raises EngineDirectoryError and EngineDamagedError.
     """
     kind = read_document(directory).get("kind")
-    manifest = read_tool(directory, cast(ToolName, kind) if kind in REQUIRED else "clip")
+    known = isinstance(kind, str) and kind in REQUIRED
+    manifest = read_tool(directory, cast(ToolName, kind) if known else "clip")
     if verify:
         verify_hashes(directory, manifest.files, mend_tool(manifest.kind), weights=True)
     document = to_json(manifest)
