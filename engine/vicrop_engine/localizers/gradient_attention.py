@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 from vicrop_engine.crop import Heatmap, fits_window
 from vicrop_engine.errors import LayerError, SettingError
@@ -24,6 +25,7 @@ class GradientAttention:
     layers: tuple[int, ...]
     always: bool = False
     method: str = "grad-att"
+    evens_tiles: ClassVar[bool] = True  # how steep a tile's loss is sets its gradients' scale
 
     @property
     def wanted_of_tile(self) -> Wanted:

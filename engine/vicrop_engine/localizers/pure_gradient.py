@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 import numpy.typing as npt
@@ -31,6 +32,7 @@ class PureGradient:
     compat: bool = False
     median: int = MEDIAN
     method: str = "pure-grad"
+    evens_tiles: ClassVar[bool] = False
     layers: tuple[int, ...] = ()
 
     @property
