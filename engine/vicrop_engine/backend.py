@@ -26,9 +26,6 @@ PACKING = {
     "optimized_model_external_initializers_min_size_in_bytes": "1024",
     "save_external_prepacked_constant_initializers": "1",
 }
-# The gradient graph reads the decoders' files: packing or folding would make a second copy of every weight.
-UNPACKED = {"session.disable_prepacking": "1"}
-UNFOLDED = ("ConstantFolding",)
 PAST, PRESENT = "past_key_values.", "present."
 Feed = npt.NDArray[Any] | Tensor
 
@@ -161,20 +158,22 @@ def open_graphs(
 def _opened_later(
     runtime: Any, directory: Path, provider: str, threads: int, manifest: Manifest, name: str
 ) -> Callable[[], Graph] | None:
-    """Opens a graph that engines may lack; its weights are used as they lie in the files of the others."""
+    """Opens a graph that engines may lack and that reads the files of the others.
+
+    Optimizing it would make further copies of their weights in memory: widened, transposed or packed.
+    """
 
     @cache
     def open_now() -> Graph:
         options = _options(runtime, threads)
-        for key, value in UNPACKED.items():
-            options.add_session_config_entry(key, value)
+        options.graph_optimization_level = runtime.GraphOptimizationLevel.ORT_DISABLE_ALL
+        options.add_session_config_entry("session.disable_prepacking", "1")
         each_run = None
         if name == PIXEL_GRADIENTS:
             options.enable_cpu_mem_arena = True  # or holes between what the way back needs take as much again
             each_run = runtime.RunOptions()
             each_run.add_run_config_entry("memory.enable_memory_arena_shrinkage", "cpu:0")
-        graph = _open(runtime, directory, name, provider, options, manifest, UNFOLDED)
-        return replace(graph, options=each_run)
+        return replace(_open(runtime, directory, name, provider, options, manifest), options=each_run)
 
     return open_now if f"{name}.onnx" in manifest.files else None
 
@@ -231,21 +230,10 @@ def _packed(runtime: Any, directory: Path, shared: Path, provider: str) -> Path:
     return shared
 
 
-def _open(
-    runtime: Any,
-    directory: Path,
-    name: str,
-    provider: str,
-    options: Any,
-    manifest: Manifest,
-    without: Sequence[str] = (),
-) -> Graph:
-    """Open a graph, leaving the optimizers in `without` out."""
+def _open(runtime: Any, directory: Path, name: str, provider: str, options: Any, manifest: Manifest) -> Graph:
     path = directory / f"{name}.onnx"
     try:
-        session = runtime.InferenceSession(
-            str(path), options, providers=[provider], disabled_optimizers=list(without)
-        )
+        session = runtime.InferenceSession(str(path), options, providers=[provider])
     except Exception as error:
         raise EngineDamagedError(f"{path} cannot be opened ({error}); {mend_command(manifest)}") from error
     chosen = session.get_providers()

@@ -89,11 +89,15 @@ class CropSettings:
 
 @dataclass(frozen=True)
 class Parity:
-    """Relative L2 distance to transformers in float32, measured at build time."""
+    """Relative L2 distance to transformers in float32, measured at build time.
+
+    `gradient` is grad-att's, against autograd; None for models too large to hold for that.
+    """
 
     image_embeds: float
     attention: float
     logits: float
+    gradient: float | None = None
 
 
 @dataclass(frozen=True)

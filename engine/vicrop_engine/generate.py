@@ -152,13 +152,15 @@ class Decoder:
             {
                 "tapped_states": read.tapped[:, suffix : suffix + 1],
                 "position_ids": block.position_ids[:, last : last + 1],
-                "attention_bias": block.last_bias(suffix),
+                "attention_bias": block.last_bias(suffix, buffers.capacity),
                 "own_row": np.array([block.own_row(suffix)]),
                 **buffers.lower.buffers,
                 **buffers.upper.buffers,
             }
         )
-        return outputs["attention"].numpy(), outputs["gradient"].numpy()
+        return outputs["attention"].numpy()[..., : block.total], outputs["gradient"].numpy()[
+            ..., : block.total
+        ]
 
     def decode(self, start: Pass, max_new_tokens: int) -> Generation:
         """Greedy tokens from the logits of `start` until an end sign or `max_new_tokens`."""

@@ -92,7 +92,9 @@ def engine_facts(document: dict[str, Any]) -> dict[str, str]:
         "{kv_buffers:.2f}, working {working:.2f}; of other pictures at most {cache:.2f} is kept".format(
             **{name: number / 1e9 for name, number in document["memory"].items()}
         ),
-        "parity": ", ".join(f"{name} {value:.1e}" for name, value in document["parity"].items()),
+        "parity": ", ".join(
+            f"{name} {value:.1e}" for name, value in document["parity"].items() if value is not None
+        ),
         **_agreement_facts(document["agreement"]),
         "built with": ", ".join(f"{name} {found}" for name, found in document["versions"].items()),
         "files": f"{len(document['files'])}, " + ("hashes agree" if document["verified"] else "sizes agree"),

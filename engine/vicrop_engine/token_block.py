@@ -62,10 +62,10 @@ class TokenBlock:
         """The row of the buffers that holds the last token of a suffix."""
         return self.done + int(self.ends[suffix])
 
-    def last_bias(self, suffix: int) -> Floats:
-        """The line of `bias` of a suffix's last token, [1, 1, 1, total]."""
+    def last_bias(self, suffix: int, capacity: int) -> Floats:
+        """The line of `bias` of a suffix's last token over a whole buffer, [1, 1, 1, capacity]."""
         stop = self.own_row(suffix) + 1
-        bias = np.full((1, 1, 1, self.total), -np.inf, np.float32)
+        bias = np.full((1, 1, 1, capacity), -np.inf, np.float32)
         bias[..., : self.prefix] = bias[..., stop - self.suffixes[suffix] : stop] = 0
         return bias
 

@@ -45,7 +45,7 @@ from vicrop_export.reference import run_reference
 from vicrop_export.staging import LAST, clear_leftovers, demand_space, scratch, staged
 
 TARGETS = ("cpu",)
-LARGEST_COMPARED = 2 << 30  # bytes of float32 weights up to which a build also asks a float32 engine
+LARGEST_COMPARED = 2 << 30  # bytes of float32 weights up to which a build asks a float32 engine and autograd
 EMBEDDINGS_SOURCE = "language_model.embed_tokens.weight"
 Progress = Callable[[str, float], None]
 
@@ -96,7 +96,10 @@ def build_engine(
 def _fill(directory: Path, plan: Plan, tensors: DescribedTensors, report: Progress) -> Manifest:
     report("running transformers on a probe", 0.05)
     probe = plan.probe()
-    reference = run_reference(tensors, probe, first_position=len(probe.prefix))
+    small = num_weight_bytes(tensors, replace(plan, precision="fp32")) <= LARGEST_COMPARED
+    reference = run_reference(
+        tensors, probe, len(probe.prefix), gradient_layer=min(plan.layers) if small else None
+    )
     exported = _export(plan, tensors, report)
     _write_embeddings(directory, tensors, np.float32)
     report("comparing with transformers", 0.5)
@@ -107,8 +110,8 @@ def _fill(directory: Path, plan: Plan, tensors: DescribedTensors, report: Progre
     report("hashing", 0.9)
     files = {path.name: hash_file(path) for path in sorted(directory.iterdir())}
     manifest = plan.manifest(parity, reference.eos, files, float32)
-    full = replace(plan, precision="fp32")
-    if plan.precision != "fp32" and num_weight_bytes(tensors, full) <= LARGEST_COMPARED:
+    if plan.precision != "fp32" and small:
+        full = replace(plan, precision="fp32")
         report("comparing answers with float32", 0.92)
         with scratch(directory) as beside:
             write_graphs(beside, full, exported, tensors, lambda _stage, _share: None)

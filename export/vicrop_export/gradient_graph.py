@@ -23,7 +23,7 @@ from vicrop_export.token_attention_op import token_attention, token_attention_ba
 
 @dataclass(frozen=True)
 class _Step:
-    """What going back through a layer needs of its forward pass, [1, n] each, attention [heads, total]."""
+    """What going back through a layer needs of its forward pass, [1, n] each, attention [heads, capacity]."""
 
     entering: Tensor
     query: Tensor
@@ -56,11 +56,11 @@ class TokenGradient(nn.Module):
         own_row: Tensor,
         past: list[KeyValue],
     ) -> tuple[Tensor, Tensor]:
-        """Attention and its gradient, [layers, heads, total] each.
+        """Attention and its gradient, [layers, heads, capacity] each.
 
-        tapped_states [1, 1, hidden] enter layer `first`; position_ids [1, 1]; attention_bias [1, 1, 1, total]
-        is 0 where the token may look and -inf elsewhere; its own keys and values are in row `own_row` [1] of
-        the buffers.
+        tapped_states [1, 1, hidden] enter layer `first`; position_ids [1, 1]; attention_bias
+        [1, 1, 1, capacity] is 0 where the token may look and -inf elsewhere; its own keys and values are in
+        row `own_row` [1] of the buffers.
         """
         rotation = self.angles(position_ids)
         hidden, steps = tapped_states.squeeze(1), []

@@ -68,6 +68,7 @@ def write_graph(
             elif value.const_value is not None:
                 array = value.const_value.numpy()
                 value.const_value = stored.others[_digest(array)] = data.add(name, array)
+    share(model)
     _save(model, path)
     return stored
 
@@ -100,6 +101,7 @@ def write_referring_graph(
             _multiply(graph, value, stored.weights[source], source, products)
         elif value.const_value is not None:
             value.const_value = stored.others.get(_digest(value.const_value.numpy()), value.const_value)
+    share(model, expressions=False)  # a weight unpacked for the way there would be kept for the way back
     _save(model, path)
 
 
@@ -161,7 +163,6 @@ def _multiply(
 
 def _save(model: ir.Model, path: Path) -> None:
     model.graph.opset_imports[CONTRIB] = 1
-    share(model)
     RemoveUnusedOpsetsPass()(model)
     ir.save(model, path)
 

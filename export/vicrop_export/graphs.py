@@ -128,25 +128,26 @@ def upper_interface(facts: TextFacts, first: int, in_place: bool) -> GraphInterf
 def gradient_interface(facts: TextFacts, first: int) -> GraphInterface:
     """Layers from `first` on for one token: `tapped_states` [1, 1, hidden] to `attention` and `gradient`.
 
-    `own_row` [1] is the row of the token's keys and values in the buffers.
+    `own_row` [1] is the row of the token's keys and values in the buffers, which are used whole: what the
+    bias hides has to be finite.
     """
     layers = range(first, facts.num_layers)
     shape = (1, facts.num_kv_heads, CAPACITY, facts.head_dim)
     past = [(_noise(*shape), _noise(*shape)) for _ in layers]
-    last, capacity = torch.tensor([PAST - 1]), {2: CAPACITY_AXIS}
+    last, bias, capacity = torch.tensor([PAST - 1]), torch.zeros(1, 1, 1, CAPACITY), {2: CAPACITY_AXIS}
     axes: dict[str, Any] = {
         TAPPED: {},
         "position_ids": {},
-        "attention_bias": {3: TOTAL_AXIS},
+        "attention_bias": {3: CAPACITY_AXIS},
         "own_row": {},
         "past": [(capacity, capacity)] * len(layers),
     }
     return GraphInterface(
-        arguments=(_noise(1, 1, facts.hidden_size), last[None], torch.zeros(1, 1, 1, PAST), last, past),
+        arguments=(_noise(1, 1, facts.hidden_size), last[None], bias, last, past),
         inputs=[*(name for name in axes if name != "past"), *kv_names("past_key_values", layers)],
         outputs=["attention", "gradient"],
         axes=axes,
-        output_axes={"attention": {2: TOTAL_AXIS}, "gradient": {2: TOTAL_AXIS}},
+        output_axes={name: {2: CAPACITY_AXIS} for name in ("attention", "gradient")},
     )
 
 

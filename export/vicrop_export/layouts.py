@@ -178,12 +178,9 @@ class Bytes:
         scales = made.add("Unsqueeze", stored["_scales"], made.constant([1], np.int64))
         column = made.add("Mul", column, scales)
 
-        def product(weight: str) -> ir.Value:
-            return made.add("MatMul", made.add("Cast", stored[weight], to=ir.DataType.FLOAT.value), column)
-
-        whole = product("")
+        whole = made.add("MatMul", made.floats(stored[""]), column)
         if self.fine_weights:
-            made.add("Add", whole, made.add("Mul", product("_rest"), made.constant(1 / FINER, np.float32)))
+            made.add("Add", whole, made.add("MatMul", made.floats(stored["_rest"], 1 / FINER), column))
         return made.nodes
 
     def widened(self, made: NodeList, x: ir.Value, stored: Values, size: tuple[int, int]) -> Widened:

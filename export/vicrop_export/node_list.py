@@ -25,3 +25,8 @@ class NodeList:
         self.nodes.append(ir.node("Split", [x], {"axis": axis, "num_outputs": 2}, num_outputs=2))
         first, second = self.nodes[-1].outputs
         return first, second
+
+    def floats(self, x: ir.Value, step: float = 1.0, middle: int | None = None) -> ir.Value:
+        """Whole numbers as floats: (x - middle) · step, for bytes quicker than a Cast."""
+        offset = () if middle is None else (self.constant(middle, np.uint8),)
+        return self.add("DequantizeLinear", x, self.constant(step, np.float32), *offset)

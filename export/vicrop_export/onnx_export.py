@@ -97,12 +97,15 @@ def _tidy(model: onnx_ir.Model) -> None:
     share(model)
 
 
-def share(model: onnx_ir.Model) -> None:
-    """Keep one of each small constant and of each expression, and give every value a name."""
+def share(model: onnx_ir.Model, *, expressions: bool = True) -> None:
+    """Keep one of each small constant and of each expression, and give every value a name.
+
+    Without `expressions` these stay as often as they are: to make one again may be better than to keep it.
+    """
     passes: Any = common
     onnx_ir.passes.Sequential(
         passes.LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0),
         passes.DeduplicateInitializersPass(),
-        passes.CommonSubexpressionEliminationPass(),
+        *([passes.CommonSubexpressionEliminationPass()] if expressions else []),
         passes.NameFixPass(),
     )(model)

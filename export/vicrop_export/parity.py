@@ -7,6 +7,7 @@ runtime uses. Knows the graphs' interface in both flavours of attention, not how
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +16,9 @@ import onnxruntime
 
 from vicrop_engine.config import DecoderGeometry, Parity
 from vicrop_engine.errors import ParityError
+from vicrop_engine.manifest import GRADIENT
 from vicrop_export.decoder_graph import causal_bias
-from vicrop_export.graphs import CAPACITY_AXIS, kv_names
+from vicrop_export.graphs import CAPACITY_AXIS, TAPPED, kv_names
 from vicrop_export.reference import Floats, Probe, Reference
 
 TOLERANCE = 1e-4
@@ -57,7 +59,7 @@ def check_parity(
     """
     graphs = EngineGraphs(directory, decoder, len(probe.ids) + SPARE, open_graph)
     embeds = graphs.image_embeds(probe.pixel_values)
-    attention, logits = [], []
+    attention, logits, gradient = [], [], None
     prefix = np.array(graphs.table[probe.prefix], np.float32)
     prefix[np.array(probe.prefix) == probe.image_token] = embeds
     graphs.forward(prefix[None], taps=[])
@@ -68,10 +70,13 @@ def check_parity(
         wanted = reference.attention[:, [end - len(tokens), end - 1], :, :end]
         attention.append([relative_l2(got, want) for got, want in zip(rows, wanted, strict=True)])
         logits.append(token_logits)
+        if reference.gradient is not None and gradient is None:
+            gradient = relative_l2(graphs.gradient(), reference.gradient[..., :end])
     parity = Parity(
         image_embeds=relative_l2(embeds, reference.image_embeds),
         attention=float(np.max(attention)),
         logits=relative_l2(np.concatenate(logits), reference.logits),
+        gradient=gradient,
     )
     _demand_parity(parity, tolerance)
     return parity
@@ -79,6 +84,8 @@ def check_parity(
 
 def _demand_parity(parity: Parity, tolerance: float) -> None:
     figures = {"image embeds": parity.image_embeds, "attention": parity.attention, "logits": parity.logits}
+    if parity.gradient is not None and tolerance <= TOLERANCE:  # rounded weights may prefer another token
+        figures["gradient"] = parity.gradient
     for name, figure in figures.items():
         if not figure <= tolerance:
             raise ParityError(
@@ -88,7 +95,7 @@ def _demand_parity(parity: Parity, tolerance: float) -> None:
 
 
 class EngineGraphs:
-    """The three graphs with one KV cache, in buffers of `capacity` tokens where attention works in place."""
+    """The graphs with one KV cache, in buffers of `capacity` tokens where attention works in place."""
 
     def __init__(
         self, directory: Path, decoder: DecoderGeometry, capacity: int, open_graph: OpenGraph = open_whole
@@ -96,6 +103,8 @@ class EngineGraphs:
         self.vision, self.lower, self.upper = (
             open_graph(directory / f"{name}.onnx") for name in ("vision", "decoder_lower", "decoder_upper")
         )
+        self._open_gradient = partial(open_graph, directory / f"{GRADIENT}.onnx")
+        self._tapped: Floats | None = None
         self.table: Floats = np.load(directory / "token_embeddings.npy", mmap_mode="r")
         self.num_lower_layers = decoder.num_lower_layers
         self.num_cached = 0
@@ -123,12 +132,24 @@ class EngineGraphs:
         lower = self._run(self.lower, {"inputs_embeds": inputs_embeds, **shared})
         upper = self._run(self.upper, {"hidden_states": lower["hidden_states"], **shared})
         rows = [graph["attention"] for graph in (lower, upper) if "attention" in graph]
+        self._tapped = lower.get(TAPPED)
         return np.concatenate(rows), upper["logits"]
+
+    def gradient(self) -> Floats:
+        """The gradient at the attention of the last tap of the last pass, [layers, heads, total]."""
+        assert self._tapped is not None, "the lower graph gives its taps' states"
+        buffers = {name: np.nan_to_num(rows) for name, rows in self.cache.items()}
+        capacity = max(rows.shape[2] for rows in buffers.values())
+        last = np.array([self.num_cached - 1])
+        bias = np.where(np.arange(capacity) <= last, 0, -np.inf).astype(np.float32)
+        feeds = {"position_ids": last[None], "attention_bias": bias[None, None, None], "own_row": last}
+        outputs = self._run(self._open_gradient(), {TAPPED: self._tapped[:, -1:], **feeds, **buffers})
+        return outputs["gradient"][..., : self.num_cached]
 
     def _run(self, graph: Any, feeds: dict[str, np.ndarray]) -> dict[str, Floats]:
         wanted = {value.name for value in graph.get_inputs()}
         names = [value.name for value in graph.get_outputs()]
-        values = {name: value for name, value in {**feeds, **self.cache}.items() if name in wanted}
+        values = {name: value for name, value in {**self.cache, **feeds}.items() if name in wanted}
         outputs = dict(zip(names, graph.run(names, values), strict=True))
         for name, value in outputs.items():
             if name.startswith("present."):

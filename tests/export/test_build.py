@@ -20,7 +20,7 @@ from tests.engines import STRETCH_168, Built, built
 from tests.export.conftest import SMALL
 from vicrop_engine.config import Preprocessing, parse
 from vicrop_engine.errors import CheckpointError, LayerError, NoSpaceError, ParityError, SettingError
-from vicrop_engine.manifest import GRAPHS, REQUIRED, hash_file, read_manifest, verify_files
+from vicrop_engine.manifest import GRADIENT, GRAPHS, REQUIRED, hash_file, read_manifest, verify_files
 from vicrop_export import agreement, build, parity, staging
 from vicrop_export.build import build_engine
 from vicrop_export.checkpoint import locate
@@ -256,7 +256,7 @@ def test_progress_rises_and_ends(
     assert list(dict.fromkeys(stages)) == [
         "reading the checkpoint",
         "running transformers on a probe",
-        *(f"exporting {graph}" for graph in GRAPHS),
+        *(f"exporting {graph}" for graph in (*GRAPHS, GRADIENT)),
         "comparing with transformers",
         *(f"writing {graph}" for graph in GRAPHS),
         "comparing what was written",

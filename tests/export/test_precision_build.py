@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,7 @@ from vicrop_engine import ViCropEngine
 from vicrop_engine.manifest import EMBEDDINGS, Manifest
 from vicrop_export.agreement import builtin_questions, intersection_over_union
 from vicrop_export.build import build_engine
+from vicrop_export.parity import relative_l2
 
 FACTS = {
     "fp16": ({"MatMul", "Cast"}, 0.99, 0.02),
@@ -64,6 +66,23 @@ def test_it_answers_through_the_runtime(low: tuple[str, Path, Manifest]) -> None
     answer = ViCropEngine.load(directory).ask(picture, question, max_new_tokens=2)
     assert answer.crop_box is not None
     assert answer.engine.precision == low[0]
+
+
+def test_gradients_through_rounded_weights_are_close_to_float32s(low: tuple[str, Path, Manifest]) -> None:
+    """Median over a picture's questions: rounding may change which token is the likeliest."""
+    precision, directory, _ = low
+    engines = [ViCropEngine.load(place) for place in (directory, built(STRETCH_168).engine)]
+    distances = []
+    for picture, question in islice(builtin_questions(), 3):
+        got, wanted = (
+            engine.ask(picture, question, method="grad-att", max_new_tokens=1, first_answer=False).heatmap
+            for engine in engines
+        )
+        assert got is not None
+        assert wanted is not None
+        assert got.max() > 0
+        distances.append(relative_l2(got, wanted))
+    assert np.median(distances) <= {"fp16": 0.01, "int8": 0.15, "int4": 0.8}[precision]
 
 
 def test_builtin_pictures_are_there_and_each_has_questions() -> None:

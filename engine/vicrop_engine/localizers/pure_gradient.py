@@ -43,16 +43,20 @@ class PureGradient:
             )
 
     def locate(self, reading: Reading) -> Localization:
-        """Heatmap and box from one pass to the question's and the general prompt's answer, and back."""
-        crop, vision = reading.model.manifest.crop, reading.model.manifest.vision
-        size = reading.picture.size
+        """The window in the heatmap; the whole of a picture that is its own crop."""
+        crop, size = reading.model.manifest.crop, reading.picture.size
         if fits_window(size, crop.window) and not self.compat:
             return Localization("pure-grad", (0, 0, *size))
+        values = self.heatmap(reading)
+        box = find_box(values, reading.grid, size, crop.window, crop.ratios)
+        return Localization("pure-grad", box, values)
+
+    def heatmap(self, reading: Reading) -> Heatmap:
+        """From one pass to the question's and the general prompt's answer, and back to the pixels."""
         reading.watch.enter("heatmap")
         asked, usual = reading.gradient_strengths()
-        heatmap = gradient_heatmap(asked, usual, self._detail(reading), vision.patch_size)
-        box = find_box(heatmap, reading.grid, size, crop.window, crop.ratios)
-        return Localization("pure-grad", box, heatmap)
+        patch_size = reading.model.manifest.vision.patch_size
+        return gradient_heatmap(asked, usual, self._detail(reading), patch_size)
 
     def _detail(self, reading: Reading) -> Mask:
         if self.compat:
