@@ -26,7 +26,6 @@ PACKING = {
     "optimized_model_external_initializers_min_size_in_bytes": "1024",
     "save_external_prepacked_constant_initializers": "1",
 }
-UNFOLDED = ("ConstantFolding",)  # it would keep a widened copy of every weight
 PAST, PRESENT = "past_key_values.", "present."
 Feed = npt.NDArray[Any] | Tensor
 
@@ -162,7 +161,7 @@ def open_graphs(
 def _opened_later(
     runtime: Any, directory: Path, provider: str, threads: int, manifest: Manifest, name: str
 ) -> Callable[[], Graph] | None:
-    """Opens a graph that engines may lack, which reads the files of the others.
+    """Opens a graph that engines may lack and that reads the files of the others.
 
     Optimizing it would make further copies of their weights in memory: widened, transposed or packed.
     """
@@ -174,13 +173,11 @@ def _opened_later(
         options.add_session_config_entry("session.disable_prepacking", "1")
         each_run = None
         if name == PIXEL_GRADIENTS:
-            options.graph_optimization_level = runtime.GraphOptimizationLevel.ORT_ENABLE_ALL
             options.enable_cpu_mem_arena = True  # or holes between what the way back needs take as much again
             each_run = runtime.RunOptions()
             each_run.add_run_config_entry("memory.enable_memory_arena_shrinkage", "cpu:0")
         path = directory / f"{name}.onnx"
-        without = UNFOLDED if name == PIXEL_GRADIENTS else ()
-        graph = _open(runtime, path, provider, options, mend_command(manifest), without)
+        graph = _open(runtime, path, provider, options, mend_command(manifest))
         return replace(graph, options=each_run)
 
     return open_now if f"{name}.onnx" in manifest.files else None
@@ -247,10 +244,7 @@ def _packed(runtime: Any, directory: Path, shared: Path, provider: str) -> Path:
     return shared
 
 
-def _open(
-    runtime: Any, path: Path, provider: str, options: Any, mend: str, without: Sequence[str] = ()
-) -> Graph:
-    """Open a graph, leaving the optimizers in `without` out."""
+def _open(runtime: Any, path: Path, provider: str, options: Any, mend: str) -> Graph:
     try:
         session = runtime.InferenceSession(str(path), options, providers=[provider])
     except Exception as error:

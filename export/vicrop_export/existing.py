@@ -53,7 +53,7 @@ def reusable(output: Path, plan: Plan, *, force: bool) -> Manifest | None:
     if not is_same(manifest, plan):
         raise EngineDirectoryError(
             f"{output} holds another engine ({manifest.model.name}, layers {_listed(manifest.crop.layers)}, "
-            f"{manifest.precision} for {manifest.target}, {_graphs(manifest)}); --force replaces it"
+            f"{manifest.precision} for {manifest.target}{_missing(manifest, plan)}); --force replaces it"
         )
     verify_files(output, manifest, weights=True)
     return manifest
@@ -61,7 +61,7 @@ def reusable(output: Path, plan: Plan, *, force: bool) -> Manifest | None:
 
 def is_same(manifest: Manifest, plan: Plan) -> bool:
     """Whether an engine is what building the plan would give, or that with a graph more."""
-    if plan.pure_grad and not manifest.has_pixel_gradients:
+    if _missing(manifest, plan):
         return False
     wanted = (plan.name, plan.checkpoint.revision, plan.layers, plan.precision, plan.target)
     own = "vicrop-engine"
@@ -74,8 +74,8 @@ def is_same(manifest: Manifest, plan: Plan) -> bool:
     ) and manifest.versions.get(own) == versions().get(own)
 
 
-def _graphs(manifest: Manifest) -> str:
-    return "with pure-grad" if manifest.has_pixel_gradients else "without pure-grad"
+def _missing(manifest: Manifest, plan: Plan) -> str:
+    return ", without pure-grad" if plan.pure_grad and not manifest.has_pixel_gradients else ""
 
 
 def _listed(layers: tuple[int, ...]) -> str:

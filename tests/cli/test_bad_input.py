@@ -115,7 +115,7 @@ def test_a_bad_question_is_refused(
     ("options", "words"),
     [
         (("--method", "rel-at"), ("rel-at", "did you mean 'rel-att'")),
-        (("--method", "clip"), ("clip", "none, rel-att")),
+        (("--method", "clip"), ("clip", "vicrop-engine build clip")),
         (("--layers", "99"), ("layer 99", "from 0 to 3")),
         (("--layers", "3-1"), ("3-1", "backwards")),
         (("--layers", "top"), ("'top'", "14, 10-20 or all")),

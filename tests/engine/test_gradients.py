@@ -46,9 +46,9 @@ def opened(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     names: list[str] = []
     inner = backend._open
 
-    def heard(runtime: Any, directory: Path, name: str, *rest: Any) -> backend.Graph:
-        names.append(name)
-        return inner(runtime, directory, name, *rest)
+    def heard(runtime: Any, path: Path, *rest: Any) -> backend.Graph:
+        names.append(path.stem)
+        return inner(runtime, path, *rest)
 
     monkeypatch.setattr(backend, "_open", heard)
     return names

@@ -74,6 +74,13 @@ def test_another_engine_is_refused(settings: dict[str, Any], engine: Path, tmp_p
 
 
 @pytest.mark.usefixtures("no_work")
+def test_an_engine_without_the_graph_asked_for_is_another(engine: Path) -> None:
+    words = r"llava-signs, layers 1, fp32 for cpu, without pure-grad\); --force replaces it"
+    with pytest.raises(EngineDirectoryError, match=words):
+        build_again(engine, pure_grad=True)
+
+
+@pytest.mark.usefixtures("no_work")
 def test_other_weights_make_another_engine(engine: Path, tmp_path: Path) -> None:
     checkpoint = Path(shutil.copytree(built(STRETCH_168).checkpoint, tmp_path / "checkpoint"))
     with (checkpoint / "model.safetensors").open("r+b") as file:

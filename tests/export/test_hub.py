@@ -233,6 +233,7 @@ def test_a_build_hears_of_it_and_goes_on_in_the_share_that_is_left(
     monkeypatch.setattr(build, "DescribedTensors", lambda _: None)  # the shards hold no tensors
     monkeypatch.setattr(build, "demand_space", lambda *_: None)
     monkeypatch.setattr(build, "num_build_bytes", lambda *_: 0)
+    monkeypatch.setattr(build, "num_weight_bytes", lambda *_: 0)
     monkeypatch.setattr(build, "run_reference", stop)
     told: list[tuple[str, float]] = []
     with pytest.raises(StoppedError):

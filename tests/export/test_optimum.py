@@ -77,12 +77,12 @@ def test_it_builds_what_vicrop_engine_builds_and_says_the_same(
     export: Call, build: Call, made: Built, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(agreement, "MOST", 1)  # question is enough here
-    output, options = tmp_path / "engine", ("--precision", "fp16", "--layers", "0-1")
+    output, options = tmp_path / "engine", ("--precision", "fp16", "--layers", "1-1")
     status, out, err = export("--model", made.checkpoint, *options, output)
     assert status == 0
     manifest = read_manifest(output)
     assert (manifest.model.name, manifest.precision) == ("llava-1.5", "fp16")
-    assert manifest.crop.layers == (0, 1)
+    assert manifest.crop.layers == (1,)
     assert err.splitlines()[0] == "  0%  reading the checkpoint"
     assert err.splitlines()[-1] == "100%  done"
     again = build("--checkpoint", made.checkpoint, *options, "-o", output)

@@ -32,7 +32,7 @@ class PureGradient:
     compat: bool = False
     median: int = MEDIAN
     method: str = "pure-grad"
-    evens_tiles: ClassVar[bool] = False
+    evens_tiles: ClassVar[bool] = True  # as rel-att's, a ratio to what a tile is looked at in general
     layers: tuple[int, ...] = ()
 
     @property
