@@ -1,0 +1,140 @@
+"""What finding the crop costs, by method: the time up to the crop pass beyond a plain answer.
+
+    python benchmarks/method_costs.py                                # fp32, int8, int4 at mid-size, 7 runs
+    python benchmarks/method_costs.py --precision fp32 --runs 15
+
+The model is the mid-size one of against_reference.py (12 layers of width 1024, 336 px, random weights). In
+every run each method and a plain answer take their turn on a new picture of their own, so nothing is reused;
+medians of processor time are printed, on one core unless told otherwise. The last rows are the prepass in
+four tiles against four passes through the lower layers with the vision tower, made one by one.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from unittest import mock
+
+from PIL import Image
+from rich.console import Console
+from rich.table import Table
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))
+
+from benchmarks.against_reference import MID_SIZE, QUESTION, noise  # noqa: E402
+from tests.checkpoints import write_checkpoint  # noqa: E402
+from vicrop_engine import ViCropEngine  # noqa: E402
+from vicrop_engine import vicrop as engine_module  # noqa: E402
+from vicrop_engine.timing import Stopwatch  # noqa: E402
+from vicrop_export.build import build_engine  # noqa: E402
+
+METHODS = ("rel-att", "grad-att", "pure-grad")
+NEW_TOKENS = 5
+
+
+class UntilCrop(Stopwatch):
+    """Remembers the processor time at which the crop pass began."""
+
+    began = 0.0
+
+    def enter(self, stage: str) -> None:
+        """As every stopwatch; entering the crop's vision is what is waited for."""
+        if stage == "crop_vision" and UntilCrop.began == 0.0:
+            UntilCrop.began = time.process_time()
+        super().enter(stage)
+
+
+def main() -> None:
+    """Build what is missing, run in turn, print medians."""
+    options = _options()
+    directory = options.directory or Path(tempfile.mkdtemp(prefix="vicrop-method-costs-"))
+    checkpoint = directory / "checkpoint"
+    if not (checkpoint / "model.safetensors").exists():
+        write_checkpoint(checkpoint, MID_SIZE)
+    for precision in options.precision:
+        path = directory / f"gradients-{precision}"
+        if not path.exists():
+            build_engine(checkpoint, path, name="llava-signs", precision=precision, pure_grad=True)
+        engine = ViCropEngine.load(path, threads=options.threads, cache_bytes=0)
+        Console(width=110).print(costs(engine, precision, options.runs))
+
+
+def costs(engine: ViCropEngine, precision: str, runs: int) -> Table:
+    """Median seconds of a plain answer, of each method up to its crop pass, and of tiles."""
+    pictures = _pictures()
+    seconds: dict[str, list[float]] = {}
+    for _ in range(runs + 1):
+        seconds.setdefault("plain answer", []).append(_plain(engine, next(pictures)))
+        for method in METHODS:
+            seconds.setdefault(method, []).append(_until_crop(engine, next(pictures), method))
+        seconds.setdefault("tile by tile", []).append(_by_parts(engine, pictures))
+        seconds.setdefault("four tiles", []).append(_tiles(engine, next(pictures)))
+    medians = {name: statistics.median(values[1:]) for name, values in seconds.items()}
+    plain = medians["plain answer"]
+    table = Table("until the crop pass", "s", "beyond a plain answer", title=f"{precision}, {runs} runs")
+    for name in ("plain answer", *METHODS):
+        table.add_row(name, f"{medians[name]:.3f}", f"{medians[name] / plain - 1:+.1%}")
+    parts = medians["tile by tile"]
+    table.add_row("4 × (vision and lower layers)", f"{parts:.3f}", "")
+    table.add_row(
+        "rel-att in 4 tiles", f"{medians['four tiles']:.3f}", f"{medians['four tiles'] / parts:.2f} ×"
+    )
+    return table
+
+
+def _plain(engine: ViCropEngine, picture: Image.Image) -> float:
+    start = time.process_time()
+    engine.ask(picture, QUESTION, method="none", max_new_tokens=NEW_TOKENS)
+    return time.process_time() - start
+
+
+def _until_crop(engine: ViCropEngine, picture: Image.Image, method: str) -> float:
+    """The first answer, the heatmap and the window; the crop pass that follows is not counted."""
+    with mock.patch.object(engine_module, "Stopwatch", UntilCrop):
+        UntilCrop.began, start = 0.0, time.process_time()
+        engine.ask(picture, QUESTION, method=method, high_res="off", max_new_tokens=NEW_TOKENS)
+    return UntilCrop.began - start
+
+
+def _by_parts(engine: ViCropEngine, pictures: Iterator[Image.Image]) -> float:
+    """Four pictures as large as a tile, each located by itself."""
+    start = time.process_time()
+    for _ in range(4):
+        engine.locate(next(pictures), QUESTION, high_res="off")
+    return time.process_time() - start
+
+
+def _tiles(engine: ViCropEngine, picture: Image.Image) -> float:
+    """The whole picture goes through vision for its prefix too; that is part of any answer, not of looking."""
+    large = picture.resize((2048, 2048))
+    start = time.process_time()
+    engine.locate(large, QUESTION, high_res="on")
+    return time.process_time() - start
+
+
+def _pictures() -> Iterator[Image.Image]:
+    number = 0
+    while True:
+        number += 1
+        yield noise(number)
+
+
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--precision", nargs="+", default=["fp32", "int8", "int4"])
+    parser.add_argument("--runs", type=int, default=7)
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--directory", type=Path, help="keep checkpoint and engines here and use them again")
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    main()
