@@ -111,7 +111,7 @@ def _by_parts(engine: ViCropEngine, pictures: Iterator[Image.Image]) -> float:
 
 
 def _tiles(engine: ViCropEngine, picture: Image.Image) -> float:
-    """The whole picture goes through vision for its prefix too; that is part of any answer, not of looking."""
+    """The picture itself goes through the vision tower once as well: the answers continue from it."""
     large = picture.resize((2048, 2048))
     start = time.process_time()
     engine.locate(large, QUESTION, high_res="on")
