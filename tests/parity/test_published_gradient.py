@@ -12,6 +12,8 @@ from tests.checkpoints import CheckpointSpec
 from tests.engines import built
 from tests.parity.published_flow import PublishedFlow, one_image_prompt, search_window
 from tests.parity.published_gradient import gradient_heatmaps
+from tests.parity.published_high_res import cut
+from tests.parity.test_high_res import detailed
 from tests.parity.test_published_flow import CHECKPOINTS, NEW_TOKENS, PICTURES, QUESTION, picture
 from vicrop_engine import ViCropEngine
 from vicrop_engine.counters import Counters
@@ -107,3 +109,19 @@ def test_the_comparison_can_tell_things_apart(pair: Pair) -> None:
     assert relative_l2(one[pair.layer] / one[pair.layer].sum(), plain / plain.sum()) > 0.1
     assert relative_l2(one[pair.layer], one[-1]) > 0.1
     assert np.isfinite(one).all()
+
+
+@pytest.mark.parametrize("size", [(1100, 1100), (2101, 700), (1100, 2100)], ids=str)
+def test_tiles_in_compat_are_the_published_ones(pair: Pair, size: tuple[int, int]) -> None:
+    """Each tile's loss is its own; the maps are put together as they are."""
+    image = detailed(size)
+    maps = [
+        [gradient_heatmaps(pair.published, tile, QUESTION)[pair.layer] for tile in row] for row in cut(image)
+    ]
+    wanted = np.block(maps).astype(np.float32)
+    window = pair.published.model.config.vision_config.image_size
+    found = pair.engine.locate(image, QUESTION, method="grad-att", high_res="on", compat="mllms-know")
+    assert found.heatmap is not None
+    assert len(found.tiles) == sum(map(len, maps)) > 1
+    assert relative_l2(found.heatmap, wanted) <= 1e-4
+    assert found.box == search_window(wanted, image.size, window)
