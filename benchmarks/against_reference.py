@@ -18,6 +18,7 @@ import tempfile
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -25,14 +26,13 @@ import numpy as np
 import torch
 from PIL import Image
 
-ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT))
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from tests.checkpoints import CheckpointSpec, write_checkpoint  # noqa: E402
-from tests.parity.published_flow import PublishedFlow  # noqa: E402
-from vicrop_engine import ViCropEngine  # noqa: E402
-from vicrop_engine.backend import usable_cores  # noqa: E402
-from vicrop_export.build import build_engine  # noqa: E402
+from tests.checkpoints import CheckpointSpec, write_checkpoint
+from tests.parity.published_flow import PublishedFlow
+from vicrop_engine import ViCropEngine
+from vicrop_engine.backend import usable_cores
+from vicrop_export.build import build_engine
 
 QUESTION = "What is written on the red sign next to the door?"
 MID_SIZE = CheckpointSpec(
@@ -70,8 +70,8 @@ def main() -> None:
         stages: list[dict[str, float]] = []
         for run in range(options.runs + 1):  # the first of each warms up and is not counted
             image, keywords = noise(run), {"max_new_tokens": options.new_tokens}
-            theirs.append(took(lambda: published.ask(image, QUESTION, layer=layer, **keywords)))  # noqa: B023
-            ours.append(took(lambda: engine.ask(image, QUESTION, compat="mllms-know", **keywords)))  # noqa: B023
+            theirs.append(took(partial(published.ask, image, QUESTION, layer=layer, **keywords)))
+            ours.append(took(partial(engine.ask, image, QUESTION, compat="mllms-know", **keywords)))
             stages.append(ours[-1].result.timings)
         report(precision, theirs[1:], ours[1:], stages[1:])
 

@@ -10,29 +10,27 @@ import json
 import sys
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT))
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from benchmarks.signs_eval import draw_cases, question_for  # noqa: E402
-from vicrop_engine.examples import EXAMPLES  # noqa: E402
+from benchmarks.signs_eval import draw_cases, question_for
+from vicrop_engine.examples import EXAMPLES, SIGNS
 
 SEED, PICTURES, INPUT_SIDE, QUALITY = 20260, 48, 168, 75
-FOLDER = ROOT / "engine" / "vicrop_engine" / "signs"
 
 
 def main() -> None:
     """Replace the folder's pictures and their list."""
-    FOLDER.mkdir(exist_ok=True)
+    SIGNS.mkdir(exist_ok=True)
     examples = []
     for number, case in enumerate(draw_cases(SEED, PICTURES, INPUT_SIDE)):
         name = f"signs-{number:02d}.webp"
-        case.picture.save(FOLDER / name, quality=QUALITY, method=6)
+        case.picture.save(SIGNS / name, quality=QUALITY, method=6)
         others = [sign for sign in case.scene.signs if sign is not case.sign]
         for sign in (case.sign, *others):
             box = [round(side) for side in sign.box]
             question = question_for(case.scene, sign)
             examples.append({"image": name, "question": question, "answer": sign.text, "box": box})
-    (FOLDER / EXAMPLES).write_text("[\n" + ",\n".join(map(json.dumps, examples)) + "\n]\n", encoding="utf-8")
+    (SIGNS / EXAMPLES).write_text("[\n" + ",\n".join(map(json.dumps, examples)) + "\n]\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -24,15 +24,14 @@ from PIL import Image
 from rich.console import Console
 from rich.table import Table
 
-ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT))
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from benchmarks.against_reference import MID_SIZE, QUESTION, noise  # noqa: E402
-from tests.checkpoints import write_checkpoint  # noqa: E402
-from vicrop_engine import ViCropEngine  # noqa: E402
-from vicrop_engine import vicrop as engine_module  # noqa: E402
-from vicrop_engine.timing import Stopwatch  # noqa: E402
-from vicrop_export.build import build_engine  # noqa: E402
+from benchmarks.against_reference import MID_SIZE, QUESTION, noise
+from tests.checkpoints import write_checkpoint
+from vicrop_engine import ViCropEngine
+from vicrop_engine import vicrop as engine_module
+from vicrop_engine.timing import Stopwatch
+from vicrop_export.build import build_engine
 
 METHODS = ("rel-att", "grad-att", "pure-grad")
 NEW_TOKENS = 5

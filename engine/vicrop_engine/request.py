@@ -57,7 +57,7 @@ class Request:
     @property
     def gradients(self) -> bool:
         """Whether the localizer's rows come with gradients."""
-        return isinstance(self.localizer, GradientAttention)
+        return isinstance(self.localizer, HeatmapLocalizer) and self.localizer.wanted_of_tile.gradients
 
     def check_picture(self, size: tuple[int, int]) -> None:
         """Raises BoxError unless a given box holds a pixel and lies inside the picture (width, height)."""

@@ -5,6 +5,7 @@ Only ever lets an engine be replaced, never somebody's other files.
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from pathlib import Path
 
 from vicrop_engine.errors import EngineDirectoryError
@@ -34,20 +35,7 @@ def reusable(output: Path, plan: Plan, *, force: bool) -> Manifest | None:
     Raises EngineDirectoryError when `output` holds anything that may not be replaced, EngineDamagedError when
     it holds a damaged engine and `force` is not set.
     """
-    if not output.exists():
-        return None
-    if not output.is_dir():
-        raise EngineDirectoryError(f"{output} is a file; give -o a directory that does not exist yet")
-    names = {path.name for path in output.iterdir()}
-    if not names:
-        return None
-    strangers = sorted(names - OWN_FILES)
-    if strangers:
-        raise EngineDirectoryError(
-            f"{output} holds other files ({strangers[0]}) and is left alone; give -o a directory that does "
-            "not exist yet"
-        )
-    if force:
+    if not is_built(output, OWN_FILES) or force:
         return None
     manifest = read_manifest(output)
     if not is_same(manifest, plan):
@@ -57,6 +45,25 @@ def reusable(output: Path, plan: Plan, *, force: bool) -> Manifest | None:
         )
     verify_files(output, manifest, weights=True)
     return manifest
+
+
+def is_built(output: Path, own_files: Collection[str]) -> bool:
+    """Whether something was built into `output` before; False where nothing is there yet.
+
+    Raises EngineDirectoryError when it is a file, or holds files other than a build's own.
+    """
+    if not output.exists():
+        return False
+    if not output.is_dir():
+        raise EngineDirectoryError(f"{output} is a file; give -o a directory that does not exist yet")
+    names = {path.name for path in output.iterdir()}
+    strangers = sorted(names - set(own_files))
+    if strangers:
+        raise EngineDirectoryError(
+            f"{output} holds other files ({strangers[0]}) and is left alone; give -o a directory that does "
+            "not exist yet"
+        )
+    return bool(names)
 
 
 def is_same(manifest: Manifest, plan: Plan) -> bool:

@@ -25,6 +25,7 @@ from vicrop_engine.tools.tool_manifest import (
     write_tool,
 )
 from vicrop_export.checkpoint import Checkpoint, Wanted, fetch_weights, locate, refuse_impossible
+from vicrop_export.existing import is_built
 from vicrop_export.external import clip, sam, yolo
 from vicrop_export.external.loading import demand_type
 from vicrop_export.plan import versions
@@ -86,20 +87,7 @@ def _reusable(output: Path, kind: ToolName, checkpoint: Checkpoint, *, force: bo
 
     Raises EngineDirectoryError and EngineDamagedError.
     """
-    if not output.exists():
-        return None
-    if not output.is_dir():
-        raise EngineDirectoryError(f"{output} is a file; give -o a directory that does not exist yet")
-    names = {path.name for path in output.iterdir()}
-    if not names:
-        return None
-    strangers = sorted(names - _own_files(kind))
-    if strangers:
-        raise EngineDirectoryError(
-            f"{output} holds other files ({strangers[0]}) and is left alone; give -o a directory that does "
-            "not exist yet"
-        )
-    if force:
+    if not is_built(output, _own_files(kind)) or force:
         return None
     manifest = read_tool(output, kind)
     own = "vicrop-engine"
