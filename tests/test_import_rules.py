@@ -57,6 +57,7 @@ LAYERS = (
     {"tiling"},
     {"models", "builder", "loading", "result", "shared_weights"},
     {"backend"},
+    {"decode_steps"},
     {"generate", "vision", "info", "pixel_gradients", "tools"},
     {"model", "reading", "tile_reading"},
     {"localizers"},

@@ -36,6 +36,7 @@ from vicrop_export.existing import reusable
 from vicrop_export.exported import ExportedGraph, export_described
 from vicrop_export.graph_writer import StoredTensors, write_graph, write_referring_graph
 from vicrop_export.graphs import graph_modules, pixel_gradients
+from vicrop_export.idle_rows import skip_idle_rows
 from vicrop_export.layouts import Layout, to_half
 from vicrop_export.plan import Plan, make_plan
 from vicrop_export.precision import PRECISIONS, Precision
@@ -148,6 +149,7 @@ def write_graphs(
     def layout_of(source: str) -> Layout:
         return precision.layout(source, plan.decoder.num_lower_layers)
 
+    finish = skip_idle_rows if plan.target == "cpu" else None
     stored = StoredTensors()
     for graph in exported:
         progress.enter(graph.name)
@@ -156,7 +158,7 @@ def write_graphs(
         if graph.name in (GRADIENT, PIXEL_GRADIENTS):
             write_referring_graph(*source, stored, whole_prompts=graph.name == PIXEL_GRADIENTS)
         else:
-            stored.add(write_graph(*source, progress.add))
+            stored.add(write_graph(*source, progress.add, finish))
     _write_embeddings(directory, tensors, precision.embeddings)
     plan.tokenizer.save(str(directory / TOKENIZER))
     settings = json.dumps(to_json(plan.preprocessing), indent=1, sort_keys=True)
