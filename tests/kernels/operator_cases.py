@@ -102,7 +102,7 @@ def random_arguments(random: np.random.Generator, batch: int, layers: int) -> Ar
     share = random.random(layers)
     weights = tuple(float(value) for value in share / share.sum()) if random.random() < 0.5 else None
     tiles = Tiles()
-    if random.random() < 0.15:
+    if random.random() < 0.1:
         kept = Cells(0, rows, 0, cols) if random.random() < 0.5 else Cells(1, rows, 0, cols - 1)
         down, across = [(1, 2), (2, 1), (2, 2)][int(random.integers(3))]
         tiles = Tiles(down, across, kept, bool(random.random() < 0.7))

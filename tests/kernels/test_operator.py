@@ -41,7 +41,7 @@ def relative_error(got: np.ndarray, truth: np.ndarray) -> float:
 def test_within_twice_the_error_of_plain_pytorch(name: str, kind: str, mode: Mode, patches: int) -> None:
     rows, cols = SIZES[patches]
     arguments = Arguments(rows, cols, (whole_picture(rows, cols, (1100, 700)),), 100, RATIOS, mode)
-    first, second = rows_for(np.random.default_rng(patches), mode, (1, 3, 5, patches), kind)
+    first, second = rows_for(np.random.default_rng(patches), mode, (1, 2, 5, patches), kind)
     truth, boxes = by_definition(first, second, arguments)
     heatmap, window = OPERATORS[name](first, second, arguments)
     plain = in_torch(first, second, mode).to(torch.float64).numpy()
@@ -55,7 +55,7 @@ def test_windows_of_two_thousand_random_cases_are_the_definition_s(seed: int) ->
     """Pictures of all shapes, padded or not, whole or in tiles, and rows of all types, half with ties."""
     assert BATCHES * PICTURES_PER_BATCH == 2000
     random = np.random.default_rng([11, seed])
-    layers, kind = int(random.integers(1, 3)), list(TYPES)[seed % len(TYPES)]
+    layers, kind = int(random.choice([1, 1, 2])), list(TYPES)[seed % len(TYPES)]
     arguments = random_arguments(random, PICTURES_PER_BATCH, layers)
     first, second = random_rows(random, arguments, layers, int(random.integers(1, 6)), kind)
     truth, boxes = by_definition(first, second, arguments)
@@ -72,7 +72,7 @@ def test_the_random_cases_are_not_all_whole_pictures() -> None:
     searched = 0
     for seed in range(BATCHES):
         random = np.random.default_rng([11, seed])
-        arguments = random_arguments(random, PICTURES_PER_BATCH, int(random.integers(1, 3)))
+        arguments = random_arguments(random, PICTURES_PER_BATCH, int(random.choice([1, 1, 2])))
         searched += sum(
             2 * arguments.window < min(picture.size) and picture.inside != Cells(0, 1, 0, 1)
             for picture in arguments.pictures
