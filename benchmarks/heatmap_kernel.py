@@ -23,6 +23,9 @@ from numpy.typing import NDArray
 from rich.console import Console
 from rich.table import Table
 
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from benchmarks import heatmap_in_torch
 from vicrop_engine.crop import find_box
 from vicrop_engine.geometry import whole_grid
 from vicrop_kernels import definition, numpy_operator, numpy_search
@@ -119,6 +122,8 @@ def mismatches() -> list[str]:
         found["the engine's search"] = find_box(
             heatmap[0], whole_grid(SIDE, SIDE, SIZE), SIZE, WINDOW, RATIOS
         )
+        on_torch = torch.from_numpy(first), torch.from_numpy(second)
+        found["plain PyTorch"] = tuple(heatmap_in_torch.locate(*on_torch, arguments)[1][0].tolist())
         if torch.cuda.is_available():
             found["Triton"] = _by_triton(first, second, arguments)
         wrong |= {name for name, other in found.items() if other != box}
@@ -146,15 +151,15 @@ def on_processor(runs: int) -> dict[str, float]:
         "search: NumPy, sums as published": lambda: find_box(heatmap, grid, SIZE, WINDOW, RATIOS),
         "NumPy, 1 layer": lambda: numpy_operator.locate(first, second, arguments),
         "NumPy, 20 layers": lambda: numpy_operator.locate(many_first, many_second, arguments),
-        "PyTorch on the processor, 1 layer, and double loop": lambda: published_search(
-            _plain(torch.from_numpy(first), torch.from_numpy(second))[0].numpy()
+        "plain PyTorch on the processor, 1 layer": lambda: heatmap_in_torch.locate(
+            torch.from_numpy(first), torch.from_numpy(second), arguments
         ),
     }
     return {name: _least(call, runs) for name, call in measured.items()}
 
 
 def on_gpu(runs: int) -> dict[str, float]:
-    """Seconds between events: one launch of Triton, and the PyTorch sequence for the heatmap alone."""
+    """Seconds between events: one launch of Triton, and the same in plain PyTorch."""
     from vicrop_kernels.triton_operator import HeatmapOperator
 
     figures: dict[str, float] = {}
@@ -164,14 +169,9 @@ def on_gpu(runs: int) -> dict[str, float]:
         first, second = (torch.from_numpy(one).to(device).half() for one in rows(0, layers, batch))
         name = f"{layers} layers, batch {batch}"
         figures[f"Triton, rows to window, {name}"] = _median(lambda: operator(first, second), runs)  # noqa: B023
-        figures[f"PyTorch, heatmap alone, {name}"] = _median(lambda: _plain(first, second), runs)  # noqa: B023
+        plain = _median(lambda: heatmap_in_torch.locate(first, second, operator.arguments), runs)  # noqa: B023
+        figures[f"plain PyTorch, rows to window, {name}"] = plain
     return figures
-
-
-def _plain(first: torch.Tensor, second: torch.Tensor) -> torch.Tensor:
-    """The heatmap as it is plainly written: [batch, rows, cols]."""
-    ratio = first.float().mean(2) / second.float().mean(2).clamp_min(definition.FLOOR)
-    return ratio.mean(1).reshape(-1, SIDE, SIDE)
 
 
 def _least(call: Callable[[], object], runs: int) -> float:
