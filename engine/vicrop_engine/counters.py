@@ -10,7 +10,7 @@ from dataclasses import dataclass
 class Counters:
     """Totals since loading; passes and tokens include decode steps, and upper tokens went through lower too.
 
-    A pass reads the weights of its graph once. Moves are prefixes that were given larger KV buffers. A pixel
+    Copies and uploads are between host and device, of engines for one. A pass reads the weights of its graph once. Moves are prefixes that were given larger KV buffers. A pixel
     gradient pass goes through the whole model and back to the pixels, with a gradient for each prompt.
     """
 
@@ -31,6 +31,9 @@ class Counters:
     pixel_gradient_passes: int = 0
     pixel_gradient_tokens: int = 0
     pixel_gradients: int = 0
+    uploads: int = 0
+    host_copies: int = 0
+    host_bytes: int = 0
 
 
 class Tally:

@@ -66,9 +66,7 @@ rotary_embedding = contrib_op(
     "RotaryEmbedding", ["input", "position_ids:int64", "cos_cache", "sin_cache"], ["output"], ["num_heads"]
 )
 fused_matmul = contrib_op("FusedMatMul", ["A", "B"], ["Y"], ["transB", "alpha:float"])
-multi_head_attention = contrib_op(
-    "MultiHeadAttention", ["query", "key", "value"], ["output"], ["num_heads"]
-)
+multi_head_attention = contrib_op("MultiHeadAttention", ["query", "key", "value"], ["output"], ["num_heads"])
 simplified_layer_normalization = contrib_op(  # registered in the standard domain, though no standard has it
     "SimplifiedLayerNormalization", ["X", "scale"], ["Y"], ["axis", "epsilon:float"], _STANDARD
 )

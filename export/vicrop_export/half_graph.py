@@ -84,7 +84,9 @@ def _convert(graph: ir.Graph, weight: ir.Value, wide: set[ir.Value]) -> None:
     assert weight.const_value is not None, "constants have values"
     half = _half(weight.const_value.numpy())
     name = f"{weight.name}_half"
-    value = ir.Value(name=name, type=ir.TensorType(HALF), shape=weight.shape, const_value=ir.tensor(half, name=name))
+    value = ir.Value(
+        name=name, type=ir.TensorType(HALF), shape=weight.shape, const_value=ir.tensor(half, name=name)
+    )
     graph.register_initializer(value)
     for user, index in narrow:
         user.replace_input_with(index, value)
