@@ -10,8 +10,9 @@ from dataclasses import dataclass
 class Counters:
     """Totals since loading; passes and tokens include decode steps, and upper tokens went through lower too.
 
-    Copies and uploads are between host and device, of engines for one. A pass reads the weights of its graph once. Moves are prefixes that were given larger KV buffers. A pixel
+    A pass reads the weights of its graph once. Moves are prefixes that were given larger KV buffers. A pixel
     gradient pass goes through the whole model and back to the pixels, with a gradient for each prompt.
+    Uploads and copies are tensors that go to a device and come back, of engines for one.
     """
 
     vision_passes: int = 0

@@ -85,8 +85,8 @@ class Device:
 
         `first` and `second` are rows by map and layer.
         """
-        lying = [[[row.lying for row in layers] for layers in maps] for maps in (first, second)]
-        heatmaps, boxes = locate(*lying, told, on_gpu=self.kind == "cuda")
+        one, other = ([[row.lying for row in layers] for layers in maps] for maps in (first, second))
+        heatmaps, boxes = locate(one, other, told, on_gpu=self.kind == "cuda")
         self.tally.add(host_copies=2, host_bytes=heatmaps.nbytes + boxes.nbytes)
         return heatmaps, boxes
 

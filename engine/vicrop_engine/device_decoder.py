@@ -17,7 +17,7 @@ import numpy.typing as npt
 from vicrop_engine.config import DecoderGeometry, SpecialTokens
 from vicrop_engine.counters import Tally
 from vicrop_engine.device import AttentionRow, Device, DeviceTensor
-from vicrop_engine.device_graph import BoundDeviceGraph, DeviceGraph, DeviceGraphs
+from vicrop_engine.device_graph import BoundDeviceGraph, DeviceGraph, DeviceGraphs, Feed
 from vicrop_engine.generate import Generation, Table, probability
 from vicrop_engine.kv_cache import KVBuffers, KVCache
 from vicrop_engine.prefix_cache import Prefix
@@ -82,7 +82,7 @@ class DeviceDecoder:
         self._tally.add(prefix_moves=1)
         old, more = prefix.buffers, capacity - prefix.buffers.capacity
         lower, upper = (_bound(side) for side in (old.lower, old.upper))
-        prefix.buffers = _kv_buffers(*(self._moved(side, more) for side in (lower, upper)), capacity)
+        prefix.buffers = _kv_buffers(self._moved(lower, more), self._moved(upper, more), capacity)
 
     def read(
         self,
@@ -163,7 +163,7 @@ class DeviceDecoder:
         return _bound(cache.buffers.upper).run({"hidden_states": hidden, **feeds})
 
     def _feeds(self, length: int, num_new: int) -> Feeds:
-        """What both graphs are fed beside states, to tap the last of so many tokens, which may look at all."""
+        """What both graphs are fed beside states; the last of the tokens is tapped, and may look at all."""
         arrays: dict[str, npt.NDArray[Any]] = {
             "position_ids": np.arange(length - num_new, length)[None],
             "tap_positions": np.array([num_new - 1]),
@@ -196,12 +196,13 @@ class DeviceDecoder:
         self, first: DeviceTensor, index: npt.NDArray[np.int64], second: DeviceTensor | None = None
     ) -> DeviceTensor:
         """Rows of one tensor, or of two counted on from one to the other, [1, len, hidden]."""
-        feeds = {"first": first, "second": second or first, "index": index}
+        feeds: dict[str, Feed] = {"first": first, "second": second or first, "index": index}
         return self._graphs.rows.run(feeds)["picked"]
 
     def _buffers(self, capacity: int) -> KVBuffers:
         graphs = self._graphs.lower, self._graphs.upper
-        return _kv_buffers(*(self._with_buffers(graph, max(capacity, 1)) for graph in graphs), capacity)
+        lower, upper = (self._with_buffers(graph, max(capacity, 1)) for graph in graphs)
+        return _kv_buffers(lower, upper, capacity)
 
     def _with_buffers(self, graph: DeviceGraph, capacity: int) -> BoundDeviceGraph:
         """The graph with buffers of zeros, which are made on the device from a row of them."""

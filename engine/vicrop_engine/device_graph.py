@@ -127,10 +127,10 @@ def open_device_graphs(
     index: int = 0,
     threads: int | None = None,
 ) -> DeviceGraphs:
-    """Open all graphs of an engine for a device, on GPU `index`; on a processor in its stead with provider "cpu".
+    """Open all graphs of an engine for a device, on GPU `index`; with provider "cpu" on a processor instead.
 
-    Raises ProviderError when the provider is missing or another one was chosen, SettingError for an index that
-    is none, EngineDamagedError when a graph cannot be opened.
+    Raises ProviderError when the provider is missing or another one was chosen, SettingError for an index
+    that is none, EngineDamagedError when a graph cannot be opened.
     """
     kind = provider or manifest.target
     chosen, settings = PROVIDERS[kind], None
@@ -141,18 +141,18 @@ def open_device_graphs(
         settings = {"device_id": str(index), "arena_extend_strategy": "kSameAsRequested"}
     device = Device(kind, index, tensor_class(), tally)
     mend = mend_command(manifest)
-    graphs = (
+    vision, lower, upper, rows, kv_buffer = (
         DeviceGraph(open_graph(directory / f"{name}.onnx", mend, threads, kind, settings), device)
         for name in (*GRAPHS, ROWS, KV_BUFFER)
     )
-    return DeviceGraphs(*graphs, device, chosen)
+    return DeviceGraphs(vision, lower, upper, rows, kv_buffer, device, chosen)
 
 
 def _demand_cuda(provider: str) -> None:
     there = available_providers()
     if provider not in there:
         raise ProviderError(
-            f"the engine is for an NVIDIA GPU and ONNX Runtime here has {', '.join(there)} and no {provider}; "
-            "uninstall onnxruntime and run pip install 'vicrop-engine[gpu]' on a machine with a GPU, or try the "
-            "engine on the processor with provider 'cpu'"
+            f"the engine is for an NVIDIA GPU and ONNX Runtime here has no {provider} ({', '.join(there)}); "
+            "uninstall onnxruntime and run pip install 'vicrop-engine[gpu]' on a machine with a GPU, or try "
+            "the engine on the processor with provider 'cpu'"
         )

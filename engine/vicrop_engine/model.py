@@ -59,8 +59,8 @@ class Parts:
     """What of an open engine depends on where it runs; `device` where tensors stay on one."""
 
     provider: str
-    vision: VisionTower | DeviceVisionTower
-    decoder: Any  # a Decoder or a DeviceDecoder, which take other tensors
+    vision: Any  # a VisionTower or a DeviceVisionTower, whose tensors are elsewhere
+    decoder: Any  # a Decoder or a DeviceDecoder
     device: Device | None = None
     pixel_gradients: Callable[[], Graph] | None = None
 
@@ -74,8 +74,8 @@ class Model:
     provider: str
     preprocessing: Preprocessing
     prompts: PromptBuilder
-    vision: VisionTower | DeviceVisionTower
-    decoder: Any  # a Decoder or a DeviceDecoder, which take other tensors
+    vision: VisionTower  # or what `Parts` says
+    decoder: Decoder
     gradients: PixelGradients
     prefixes: ByteCache[Prefix]
     tally: Tally
@@ -173,9 +173,9 @@ def _parts_on_host(directory: Path, manifest: Manifest, tally: Tally, settings: 
     """Of an engine for a processor, whose tensors are arrays."""
     if settings.place.provider not in (None, manifest.target) or settings.place.device:
         raise SettingError(
-            f"got provider {settings.place.provider!r} and device {settings.place.device!r} for an engine for "
-            f"{manifest.target}; rebuild it with 'vicrop-engine build {manifest.model.name} --target cuda' to "
-            "run it on a GPU"
+            f"got provider {settings.place.provider!r} and device {settings.place.device!r} for an engine "
+            f"for {manifest.target}; to run on a GPU build one with 'vicrop-engine build "
+            f"{manifest.model.name} --target cuda'"
         )
     graphs = open_graphs(directory, manifest, settings.threads, settings.share_as)
     table = _embeddings(directory, manifest)

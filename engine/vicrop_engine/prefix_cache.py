@@ -61,8 +61,9 @@ class Prefix:
     def nbytes(self) -> int:
         """Bytes held by buffers, waiting states, rows and gradient."""
         parts = (self.embeds, self.hidden, self.general_gradient)
-        waiting = (part.nbytes for part in parts if part is not None)
-        return self.buffers.nbytes + sum(waiting) + sum(rows.nbytes for rows in self.general.values())
+        waiting: list[int] = [part.nbytes for part in parts if part is not None]
+        waiting += [rows.nbytes for rows in self.general.values()]
+        return self.buffers.nbytes + sum(waiting)
 
 
 class ByteCache(Generic[V]):

@@ -47,7 +47,7 @@ class Blocks:
         packed, scales = arrays["_packed"], arrays["_scales"]
         if self.width == 4:
             packed = np.stack((packed & 15, packed >> 4), axis=-1).reshape(*packed.shape[:2], -1)
-        values = (packed.astype(np.float32) - (1 << (self.width - 1))) * np.float32(scales)[..., None]
+        values = (packed.astype(np.float32) - (1 << (self.width - 1))) * scales.astype(np.float32)[..., None]
         return np.ascontiguousarray(values.reshape(len(values), -1).T)
 
     def nodes(self, x: ir.Value, stored: Values, size: tuple[int, int]) -> list[ir.Node]:

@@ -10,7 +10,6 @@ from __future__ import annotations
 import numpy as np
 import onnx_ir as ir
 
-
 FULL, HALF = ir.DataType.FLOAT, ir.DataType.FLOAT16
 WIDE_INPUTS = ("attention_bias",)
 NARROWED = ("Cos", "Sin")  # where float32 ends again
@@ -49,8 +48,10 @@ def _name_types(graph: ir.Graph) -> None:
             elif node.op_type == "Cast":
                 value.dtype = ir.DataType(node.attributes["to"].as_int())
             else:
-                assert node.inputs[0] is not None, "an operator's first input is not left out"
-                value.dtype = node.inputs[0].dtype
+                first = node.inputs[0]
+                assert first is not None, "an operator's first input is not left out"
+                assert first.dtype is not None, "it was given one just now"
+                value.dtype = first.dtype
 
 
 def _widen_inputs(graph: ir.Graph, node: ir.Node, wide: set[ir.Value]) -> None:

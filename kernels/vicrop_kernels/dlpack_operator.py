@@ -6,6 +6,7 @@ Nothing is copied between host and device but the heatmaps and boxes at the end.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from importlib import import_module
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -35,14 +36,14 @@ def locate(
     Raises ImportError when PyTorch or Triton is wanted and missing.
     """
     if not on_gpu:
-        rows = (gathered(maps, np.from_dlpack, np.stack) for maps in (first, second))
-        return numpy_operator.locate(*rows, arguments)
+        one, other = (gathered(maps, np.from_dlpack, np.stack) for maps in (first, second))
+        return numpy_operator.locate(one, other, arguments)
     import torch
+    from torch.utils.dlpack import from_dlpack
 
-    from vicrop_kernels import triton_operator
-
-    rows = (gathered(maps, torch.from_dlpack, torch.stack) for maps in (first, second))
-    heatmaps, boxes = triton_operator.locate(*rows, arguments)
+    operator = import_module("vicrop_kernels.triton_operator")
+    one, other = (gathered(maps, from_dlpack, torch.stack) for maps in (first, second))
+    heatmaps, boxes = operator.locate(one, other, arguments)
     return heatmaps.cpu().numpy(), boxes.cpu().numpy()
 
 

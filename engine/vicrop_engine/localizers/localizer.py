@@ -43,6 +43,6 @@ def check_target(method: str, manifest: Manifest) -> None:
     """Raises SettingError for a method whose graph is built for processors only."""
     if manifest.target != "cpu":
         raise SettingError(
-            f"method {method!r} is not in engines for {manifest.target} yet; take rel-att, or an engine built "
-            f"with 'vicrop-engine build {manifest.model.name} --target cpu'"
+            f"method {method!r} is not in engines for {manifest.target} yet; take rel-att, or an engine from "
+            f"'vicrop-engine build {manifest.model.name} --target cpu'"
         )
