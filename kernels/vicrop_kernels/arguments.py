@@ -43,7 +43,7 @@ class Tiles:
     """How pictures were cut to be read: `rows` by `cols` tiles, whose maps are put together as one.
 
     Of each tile's map only the cells `kept` are taken (None: all), with `over_mean` each over their mean; a
-    mean of zero or below leaves them as they are.
+    mean that is not above zero in float32 leaves them as they are.
     """
 
     rows: int = 1

@@ -175,7 +175,7 @@ def _put_together(
             for col in range(kept.first_col, kept.last_col)
         ]
         mean = sum(values[row * arguments.cols + col] for row, col in places) / len(places)
-        scale = mean if arguments.tiles.over_mean and mean > 0 else 1.0
+        scale = mean if arguments.tiles.over_mean and _float32(mean) > 0 else 1.0
         down, across = divmod(number, arguments.tiles.cols)
         for row, col in places:
             y, x = down * kept.rows + row - kept.first_row, across * kept.cols + col - kept.first_col

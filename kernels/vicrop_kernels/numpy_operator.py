@@ -49,8 +49,8 @@ def _put_together(maps: Floats, arguments: Arguments) -> Floats:
 
 
 def _over_mean(values: Floats) -> Floats:
-    mean = float(values.mean(dtype=np.float64))
-    return values if mean <= 0 else (values / mean).astype(np.float32)
+    mean = np.float32(values.mean(dtype=np.float64))
+    return values if mean <= 0 else values / mean
 
 
 def _outside_zeroed(maps: Floats, arguments: Arguments) -> Floats:
