@@ -59,6 +59,7 @@ LAYERS = (
     {"tiling"},
     {"models", "builder", "loading", "result", "shared_weights"},
     {"backend"},
+    {"decode_steps"},
     {"device"},
     {"device_graph"},
     {"generate", "vision", "info", "pixel_gradients", "tools"},
