@@ -41,7 +41,7 @@ ONLY_IN = {
         *("vicrop_kernels/triton_kernel.py", "vicrop_kernels/triton_search.py"),
         *("vicrop_kernels/triton_operator.py", "vicrop_kernels/compile.py"),
     },
-    "torch": {"vicrop_kernels/triton_operator.py"},
+    "torch": {f"vicrop_kernels/{name}.py" for name in ("triton_operator", "dlpack_operator")},
 }
 # Lower files know nothing of higher ones; files of one row may know each other.
 LAYERS = (
@@ -63,7 +63,10 @@ LAYERS = (
     {"models", "builder", "loading", "result", "shared_weights"},
     {"backend"},
     {"decode_steps"},
+    {"device"},
+    {"device_graph"},
     {"generate", "vision", "info", "pixel_gradients", "tools"},
+    {"device_decoder", "device_vision"},
     {"model", "reading", "tile_reading"},
     {"localizers"},
     {"layer_survey", "request"},

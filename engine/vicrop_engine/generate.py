@@ -172,7 +172,7 @@ class Decoder:
             ids.append(int(np.argmax(logits)))
             seen.append(logits)
             if ids[-1] in self._tokens.eos or len(ids) == max_new_tokens:
-                return Generation(tuple(ids), tuple(map(_largest_probability, seen)))
+                return Generation(tuple(ids), tuple(map(largest_probability, seen)))
             self._tally.add(decode_steps=1, lower_passes=1, lower_tokens=1, upper_passes=1, upper_tokens=1)
             steps = steps or DecodeSteps(cache.buffers, logits.size, self._embeddings.shape[1])
             logits = steps.run(self._embed(ids[-1:]), cache.length)
@@ -232,6 +232,7 @@ def _joined(waiting: Floats | None, new: Floats) -> Floats:
     return new if waiting is None else np.concatenate((waiting, new), axis=1)
 
 
-def _largest_probability(logits: Floats) -> float:
+def largest_probability(logits: Floats) -> float:
+    """The softmax of `logits` [vocab] at its largest."""
     shifted = logits.astype(np.float64) - float(logits.max())
     return 1.0 / float(np.exp(shifted, out=shifted).sum())
