@@ -42,6 +42,7 @@ ONLY_IN = {
 LAYERS = (
     {"errors"},
     {"config", "geometry", "image", "layers", "timing", "counters", "overlay_text", "token_block"},
+    {"runtime_package", "nvidia"},
     {
         "manifest",
         "examples",
@@ -57,6 +58,7 @@ LAYERS = (
     {"tiling"},
     {"models", "builder", "loading", "result", "shared_weights"},
     {"backend"},
+    {"machine"},
     {"generate", "vision", "info", "pixel_gradients", "tools"},
     {"model", "reading", "tile_reading"},
     {"localizers"},

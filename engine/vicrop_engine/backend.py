@@ -18,6 +18,7 @@ import numpy.typing as npt
 from vicrop_engine.errors import EngineDamagedError, ProviderError, RunError
 from vicrop_engine.kv_cache import Tensor
 from vicrop_engine.manifest import GRADIENT, GRAPHS, PIXEL_GRADIENTS, Manifest, mend_command
+from vicrop_engine.runtime_package import demand_one_package, import_problem
 from vicrop_engine.shared_weights import made_at_once, shared_directory
 
 PROVIDERS = {"cpu": "CPUExecutionProvider"}
@@ -200,7 +201,7 @@ def usable_cores() -> int:
 
 
 def available_providers() -> list[str]:
-    """The execution providers compiled into this machine's ONNX Runtime. Raises ProviderError without one."""
+    """The execution providers compiled into ONNX Runtime here. Raises ProviderError without a sound one."""
     return list(_runtime().get_available_providers())
 
 
@@ -208,10 +209,14 @@ def _runtime() -> Any:
     try:
         import onnxruntime
     except ImportError as error:
-        raise ProviderError(
-            "ONNX Runtime is not installed; run pip install 'vicrop-engine[cpu]' to have it"
-        ) from error
-    return onnxruntime
+        raise ProviderError(import_problem(error)) from error
+    return _sound(onnxruntime)
+
+
+@cache
+def _sound(runtime: Any) -> Any:
+    demand_one_package()
+    return runtime
 
 
 def _options(runtime: Any, threads: int) -> Any:

@@ -13,7 +13,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from vicrop_engine import ViCropEngine, backend
+from vicrop_engine import ViCropEngine, backend, runtime_package
 from vicrop_engine.errors import EngineDamagedError, EngineDirectoryError, ProviderError, RunError
 from vicrop_engine.manifest import Manifest, hash_file, read_manifest, write_manifest
 
@@ -115,7 +115,8 @@ def test_a_silent_fall_back_is_an_error(engine_directory: Path, monkeypatch: pyt
 
 def test_without_onnx_runtime(engine_directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
-    with pytest.raises(ProviderError, match=r"pip install 'vicrop-engine\[cpu\]'"):
+    monkeypatch.setattr(runtime_package, "package_version", lambda _: None)
+    with pytest.raises(ProviderError, match=r"is not installed; run pip install 'vicrop-engine\[cpu\]'"):
         ViCropEngine.load(engine_directory)
 
 
