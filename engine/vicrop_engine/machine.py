@@ -88,12 +88,21 @@ def _tensorrt_rtx() -> Ability:
 
 def _triton(driver: Driver) -> Ability:
     found = package_version("triton")
-    problem = compiler = None
+    problem = None
     if found is None or find_spec("triton") is None:
         problem = "Triton is not installed; run pip install 'vicrop-engine[triton]'"
     elif not any(map(shutil.which, ("gcc", "clang"))):
-        compiler = "no C compiler, which Triton makes its launcher with; install gcc and Python's headers"
-    return _judged([problem, compiler, _driver_problem(driver)], lambda: f"triton {found}")
+        problem = "no C compiler, which Triton makes its launcher with; install gcc and Python's headers"
+    return _judged([problem, _torch_problem(), _driver_problem(driver)], lambda: f"triton {found}")
+
+
+def _torch_problem() -> str | None:
+    found = package_version("torch")
+    if found is None:
+        return "the kernel takes tensors of torch, which is not installed; run pip install torch"
+    if found.endswith("+cpu"):
+        return f"torch {found} is built for processors alone; install one built for CUDA 13"
+    return None
 
 
 def _judged(problems: Iterable[str | None], works_with: Callable[[], str]) -> Ability:

@@ -92,8 +92,21 @@ def test_plans_for_rtx_are_built_without_a_driver(monkeypatch: pytest.MonkeyPatc
     assert "not installed" in judged("tensorrt").reason
 
 
+@pytest.mark.parametrize(
+    ("torch", "said"),
+    [(None, "run pip install torch"), ("2.15.0+cpu", "torch 2.15.0+cpu is built for processors alone")],
+)
+def test_triton_wants_a_torch_for_gpus(monkeypatch: pytest.MonkeyPatch, torch: str | None, said: str) -> None:
+    monkeypatch.setattr(machine, "package_version", {"triton": "3.9.0", "torch": torch}.get)
+    monkeypatch.setattr(machine, "find_spec", lambda name: ModuleSpec(name, None))
+    monkeypatch.setattr(shutil, "which", lambda name: f"/usr/bin/{name}")
+    pretend_libraries(monkeypatch, FakeDriver())
+    assert not judged("triton").able
+    assert said in judged("triton").reason
+
+
 def test_triton_wants_a_driver_and_a_compiler(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(machine, "package_version", lambda _: "3.9.0")
+    monkeypatch.setattr(machine, "package_version", {"triton": "3.9.0", "torch": "2.15.0"}.get)
     monkeypatch.setattr(machine, "find_spec", lambda name: ModuleSpec(name, None))
     pretend_libraries(monkeypatch, FakeDriver())
     monkeypatch.setattr(shutil, "which", lambda name: f"/usr/bin/{name}")
