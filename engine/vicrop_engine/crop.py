@@ -13,7 +13,9 @@ import numpy.typing as npt
 
 from vicrop_engine.geometry import Grid
 from vicrop_engine.image import Box
+from vicrop_kernels.arguments import Cells, PictureGrid
 from vicrop_kernels.numpy_window import best_window
+from vicrop_kernels.placement import crop_box, window_sizes
 
 Heatmap = npt.NDArray[np.float32]
 
@@ -32,28 +34,20 @@ def find_box(
     least one cell; only cells that touch the picture are searched. The arithmetic and its order are those of
     the published `bbox_from_att_image_adaptive`, with which it agrees wherever that gives a result.
     """
-    inside = heatmap[grid.first_row : grid.last_row, grid.first_col : grid.last_col]
-    inside = np.ascontiguousarray(inside)
-    rows, cols = inside.shape
-    windows: list[tuple[int, int]] = []
-    for ratio in ratios:
-        across = min(max(int(window * ratio / grid.cell_width), 1), cols)
-        down = min(max(int(window * ratio / grid.cell_height), 1), rows)
-        if across == cols and down == rows:
-            break
-        windows.append((down, across))
-    if not windows:
+    lies = picture_grid(grid, image_size)
+    cells = Cells(grid.first_row, grid.last_row, grid.first_col, grid.last_col)
+    sizes = window_sizes(lies, cells, window, ratios)
+    if not sizes:
         return (0, 0, *image_size)
-    best = best_window(inside, windows)
-    down, across = windows[best.index]
-    corner_x = grid.left + grid.first_col * grid.cell_width
-    corner_y = grid.top + grid.first_row * grid.cell_height
-    centre_x = int(corner_x + (best.col * grid.cell_width + grid.cell_width * across / 2))
-    centre_y = int(corner_y + (best.row * grid.cell_height + grid.cell_height * down / 2))
-    half = int(window * ratios[best.index] // 2)
-    x0, x1 = _pushed_inside(centre_x, half, image_size[0])
-    y0, y1 = _pushed_inside(centre_y, half, image_size[1])
-    return x0, y0, x1, y1
+    inside = heatmap[grid.first_row : grid.last_row, grid.first_col : grid.last_col]
+    best = best_window(np.ascontiguousarray(inside), [(size.height, size.width) for size in sizes])
+    return crop_box(lies, cells, sizes[best.index], best.row, best.col)
+
+
+def picture_grid(grid: Grid, image_size: tuple[int, int]) -> PictureGrid:
+    """The grid on its picture as the heatmap operator is told of it."""
+    inside = Cells(grid.first_row, grid.last_row, grid.first_col, grid.last_col)
+    return PictureGrid(image_size, grid.left, grid.top, grid.cell_width, grid.cell_height, inside)
 
 
 def outside_zeroed(heatmap: Heatmap, grid: Grid) -> Heatmap:
@@ -62,9 +56,3 @@ def outside_zeroed(heatmap: Heatmap, grid: Grid) -> Heatmap:
     rows, cols = slice(grid.first_row, grid.last_row), slice(grid.first_col, grid.last_col)
     result[rows, cols] = heatmap[rows, cols]
     return result
-
-
-def _pushed_inside(centre: int, half: int, length: int) -> tuple[int, int]:
-    centre = max(centre, half)
-    centre = min(centre, length - half)
-    return max(0, centre - half), min(length, centre + half)

@@ -1,4 +1,5 @@
-"""The heatmap operator: attention rows in, heatmap and best crop window out.
+"""The heatmap operator: attention rows in, heatmap and crop window out, for a batch in one call.
 
-`definition` says what it computes in plain float64 loops; `numpy_heatmap` and `numpy_window` compute it fast.
+`arguments` says what it is told beside the rows, `definition.locate` what it computes in plain float64 loops;
+`numpy_operator.locate` and `triton_operator.locate` compute it fast, on a processor and on a GPU.
 """

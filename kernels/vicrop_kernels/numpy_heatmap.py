@@ -11,9 +11,10 @@ import numpy.typing as npt
 from vicrop_kernels.definition import FLOOR
 
 Floats = npt.NDArray[np.float32]
+Rows = npt.NDArray[np.floating]  # float16, 32 or 64
 
 
-def heatmap(question: Floats, general: Floats, rows: int, cols: int, weights: Floats | None = None) -> Floats:
+def heatmap(question: Rows, general: Rows, rows: int, cols: int, weights: Rows | None = None) -> Floats:
     """Relative attention maps, float32 [batch, rows, cols].
 
     `question` and `general` are attention rows [batch, layers, heads, patches] with patches = rows * cols;
@@ -27,7 +28,7 @@ def heatmap(question: Floats, general: Floats, rows: int, cols: int, weights: Fl
 
 
 def gradient_heatmap(
-    attention: Floats, gradient: Floats, rows: int, cols: int, weights: Floats | None = None
+    attention: Rows, gradient: Rows, rows: int, cols: int, weights: Rows | None = None
 ) -> Floats:
     """Attention times its gradient where that is above zero, float32 [batch, rows, cols].
 
@@ -38,12 +39,12 @@ def gradient_heatmap(
     return _merged(helpful.mean(axis=2), rows, cols, weights)
 
 
-def _demand_shapes(one: Floats, other: Floats, patches: int) -> None:
+def _demand_shapes(one: Rows, other: Rows, patches: int) -> None:
     if one.shape != other.shape or one.ndim != 4 or one.shape[3] != patches:
         raise ValueError(f"got rows {one.shape} and {other.shape}, wanted [batch, layers, heads, {patches}]")
 
 
-def _merged(maps: npt.NDArray[np.float64], rows: int, cols: int, weights: Floats | None) -> Floats:
+def _merged(maps: npt.NDArray[np.float64], rows: int, cols: int, weights: Rows | None) -> Floats:
     """[batch, layers, patches] to [batch, rows, cols]; equal weights when none are given."""
     batch, layers = maps.shape[:2]
     shares = np.full(layers, 1.0 / layers) if weights is None else np.asarray(weights, np.float64)

@@ -1,0 +1,40 @@
+"""How the Triton kernel is launched: programs, blocks, options, and the numbers it reads of every picture."""
+
+from __future__ import annotations
+
+from vicrop_kernels.arguments import Arguments, Mode, PictureGrid
+from vicrop_kernels.placement import window_sizes
+
+BLOCKS = {"BLOCK_PATCHES": 64, "BLOCK_HEADS": 32, "BLOCK_CELLS": 256, "BLOCK_SIDE": 32}
+WARPS = 4
+OPTIONS = {"num_warps": WARPS, "maxnreg": 128, "enable_fp_fusion": False}
+"""Room for every register without a spill; products rounded before they are added, as on a processor."""
+
+
+def num_programs(arguments: Arguments) -> int:
+    """Programs of one launch: one for every BLOCK_PATCHES patches of every map."""
+    return arguments.num_maps * -(-arguments.patches // BLOCKS["BLOCK_PATCHES"])
+
+
+def constants(mode: Mode) -> dict[str, int | bool]:
+    """What the kernel is compiled for."""
+    return {"GRADIENT": mode == "gradient", **BLOCKS}
+
+
+def described(arguments: Arguments) -> list[list[float]]:
+    """The numbers of every picture [batch, 11 + 3 * ratios].
+
+    Left, top, cell width and height; first and last row and column inside; width and height; how many window
+    sizes are tried, and height, width and half side of each.
+    """
+    return [_numbers(arguments, picture) for picture in arguments.pictures]
+
+
+def _numbers(arguments: Arguments, picture: PictureGrid) -> list[float]:
+    inside = arguments.inside(picture)
+    sizes = window_sizes(picture, inside, arguments.window, arguments.ratios)
+    windows = [float(cells) for size in sizes for cells in (size.height, size.width, size.half)]
+    unused = [0.0] * (3 * (len(arguments.ratios) - len(sizes)))
+    edges = [inside.first_row, inside.last_row, inside.first_col, inside.last_col]
+    lies = [picture.left, picture.top, picture.cell_width, picture.cell_height]
+    return [*lies, *map(float, [*edges, *picture.size, len(sizes)]), *windows, *unused]
