@@ -21,7 +21,8 @@ from vicrop_engine.manifest import GRADIENT, GRAPHS, PIXEL_GRADIENTS, Manifest, 
 from vicrop_engine.runtime_package import demand_one_package, import_problem
 from vicrop_engine.shared_weights import made_at_once, shared_directory
 
-PROVIDERS = {"cpu": "CPUExecutionProvider"}
+PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
+TARGETS = ("cpu",)  # of `open_graphs`; those for a device are opened by `device_graph`
 PACKING = {
     "optimized_model_external_initializers_file_name": "{name}.onnx.data",
     "optimized_model_external_initializers_min_size_in_bytes": "1024",
@@ -138,7 +139,7 @@ def open_graphs(
     when there is none. Raises ProviderError when ONNX Runtime or the provider is missing or another one was
     chosen, EngineDamagedError when a graph cannot be opened, RunError when the copy cannot be made.
     """
-    if manifest.target not in PROVIDERS:
+    if manifest.target not in TARGETS:
         raise ProviderError(
             f"the engine is for {manifest.target!r} and this version runs {', '.join(PROVIDERS)}; rebuild it"
         )
@@ -184,13 +185,26 @@ def _opened_later(
     return open_now if f"{name}.onnx" in manifest.files else None
 
 
-def open_graph(path: Path, mend: str, threads: int | None = None) -> Graph:
-    """Open one graph that stands alone on the CPU, on `threads` cores (all this process may use when None).
+def open_graph(
+    path: Path,
+    mend: str,
+    threads: int | None = None,
+    provider: str = "cpu",
+    settings: Mapping[str, str] | None = None,
+) -> Graph:
+    """Open one graph that stands alone, on `threads` cores (all this process may use when None).
 
-    Raises ProviderError without ONNX Runtime, EngineDamagedError, ending in `mend`, when it cannot be opened.
+    `settings` are the provider's own. Raises ProviderError without ONNX Runtime or that provider,
+    EngineDamagedError, ending in `mend`, when it cannot be opened.
     """
     runtime = _runtime()
-    return _open(runtime, path, PROVIDERS["cpu"], _options(runtime, threads or usable_cores()), mend)
+    options = _options(runtime, threads or usable_cores())
+    return _open(runtime, path, PROVIDERS[provider], options, mend, settings)
+
+
+def tensor_class() -> Any:
+    """The runtime's class of tensors. Raises ProviderError without ONNX Runtime."""
+    return _runtime().OrtValue
 
 
 def usable_cores() -> int:
@@ -249,9 +263,17 @@ def _packed(runtime: Any, directory: Path, shared: Path, provider: str) -> Path:
     return shared
 
 
-def _open(runtime: Any, path: Path, provider: str, options: Any, mend: str) -> Graph:
+def _open(
+    runtime: Any,
+    path: Path,
+    provider: str,
+    options: Any,
+    mend: str,
+    settings: Mapping[str, str] | None = None,
+) -> Graph:
+    chosen_with = (provider, dict(settings)) if settings else provider
     try:
-        session = runtime.InferenceSession(str(path), options, providers=[provider])
+        session = runtime.InferenceSession(str(path), options, providers=[chosen_with])
     except Exception as error:
         raise EngineDamagedError(f"{path} cannot be opened ({error}); {mend}") from error
     chosen = session.get_providers()

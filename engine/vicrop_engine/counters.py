@@ -12,6 +12,7 @@ class Counters:
 
     A pass reads the weights of its graph once. Moves are prefixes that were given larger KV buffers. A pixel
     gradient pass goes through the whole model and back to the pixels, with a gradient for each prompt.
+    Uploads and copies are tensors that go to a device and come back, of engines for one.
     """
 
     vision_passes: int = 0
@@ -31,6 +32,9 @@ class Counters:
     pixel_gradient_passes: int = 0
     pixel_gradient_tokens: int = 0
     pixel_gradients: int = 0
+    uploads: int = 0
+    host_copies: int = 0
+    host_bytes: int = 0
 
 
 class Tally:

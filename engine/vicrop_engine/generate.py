@@ -172,7 +172,7 @@ class Decoder:
         while True:
             token = int(np.argmax(logits))
             ids.append(token)
-            probabilities.append(_probability(logits, token))
+            probabilities.append(probability(logits, token))
             if token in self._tokens.eos or len(ids) == max_new_tokens:
                 return Generation(tuple(ids), tuple(probabilities))
             self._tally.add(decode_steps=1)
@@ -235,6 +235,7 @@ def _joined(waiting: Floats | None, new: Floats) -> Floats:
     return new if waiting is None else np.concatenate((waiting, new), axis=1)
 
 
-def _probability(logits: Floats, token: int) -> float:
+def probability(logits: Floats, token: int) -> float:
+    """The softmax of `logits` [vocab] at one token."""
     shifted = logits.astype(np.float64) - float(logits.max())
     return float(np.exp(shifted[token]) / np.exp(shifted).sum())

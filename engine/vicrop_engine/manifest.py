@@ -32,6 +32,7 @@ MANIFEST = "manifest.json"
 GRAPHS = ("vision", "decoder_lower", "decoder_upper")
 GRADIENT = "grad_att"  # a graph that engines may lack; its weights are in the decoders' files
 PIXEL_GRADIENTS = "pure_grad"  # an optional graph, whose weights are in the others' files
+ROWS, KV_BUFFER = "rows", "kv_buffer"  # small graphs of engines for a device, which keep tensors there
 EMBEDDINGS = "token_embeddings.npy"
 TOKENIZER = "tokenizer.json"
 PREPROCESSOR = "preprocessor.json"

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from vicrop_engine.config import DecoderGeometry
 from vicrop_engine.manifest import EMBEDDINGS, Manifest
 
-FLOAT = 4
+FLOAT, HALF = 4, 2
 ROOM = 128  # tokens of a question and an answer beside two pictures
 PACKED = 1.1  # of a file's size (measured with int4 at the size of LLaVA-1.5-7B: 1.08)
 RUNTIME = 150 << 20  # Python, NumPy and ONNX Runtime before any engine
@@ -44,21 +44,27 @@ def ask_memory(manifest: Manifest) -> AskMemory:
     weights = sum(entry.size for name, entry in manifest.files.items() if name != EMBEDDINGS)
     working = _working_bytes(manifest, tokens)
     weights = int(PACKED * weights)
-    buffers = kv_bytes(manifest.decoder, tokens)
+    width = _width(manifest)
+    buffers = kv_bytes(manifest.decoder, tokens, width)
     lower = replace(manifest.decoder, num_layers=manifest.decoder.num_lower_layers)
-    tile = kv_bytes(lower, manifest.vision.image_tokens + ROOM)
+    tile = kv_bytes(lower, manifest.vision.image_tokens + ROOM, width)
     return AskMemory(weights, buffers, tile, working, default_cache_bytes(manifest))
 
 
-def kv_bytes(decoder: DecoderGeometry, num_tokens: int) -> int:
-    """Keys and values of so many tokens in all layers, float32."""
-    return 2 * decoder.num_layers * decoder.num_kv_heads * decoder.head_dim * FLOAT * num_tokens
+def kv_bytes(decoder: DecoderGeometry, num_tokens: int, width: int = FLOAT) -> int:
+    """Keys and values of so many tokens in all layers, of `width` bytes each."""
+    return 2 * decoder.num_layers * decoder.num_kv_heads * decoder.head_dim * width * num_tokens
 
 
 def default_cache_bytes(manifest: Manifest) -> int:
     """Room for one picture at least, and a gigabyte if that is more."""
-    one = kv_bytes(manifest.decoder, 2 * manifest.vision.image_tokens + 2 * ROOM)
+    one = kv_bytes(manifest.decoder, 2 * manifest.vision.image_tokens + 2 * ROOM, _width(manifest))
     return max(LEAST_CACHE, -(-one * VISION_SHARE // (VISION_SHARE - 1)))
+
+
+def _width(manifest: Manifest) -> int:
+    """Bytes of one number of the states: an engine for a device computes in float16."""
+    return FLOAT if manifest.target == "cpu" else HALF
 
 
 def _working_bytes(manifest: Manifest, tokens: int) -> int:

@@ -6,17 +6,22 @@ Answers to prefixes and image embeds; knows nothing of questions or crops.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from vicrop_engine.backend import open_graphs
+from vicrop_engine.backend import Graph, open_graphs
 from vicrop_engine.config import Preprocessing, parse
 from vicrop_engine.counters import Tally
-from vicrop_engine.errors import EngineDamagedError
+from vicrop_engine.device import Device
+from vicrop_engine.device_decoder import DeviceDecoder
+from vicrop_engine.device_graph import open_device_graphs
+from vicrop_engine.device_vision import DeviceVisionTower
+from vicrop_engine.errors import EngineDamagedError, SettingError
 from vicrop_engine.generate import Decoder
 from vicrop_engine.manifest import (
     EMBEDDINGS,
@@ -39,6 +44,28 @@ Floats = npt.NDArray[np.float32]
 
 
 @dataclass(frozen=True)
+class Place:
+    """Where to run an engine: `provider` of the runtime (None: that of its target), and which GPU, from 0.
+
+    An engine for another target than "cpu" runs on a processor when `provider` is "cpu".
+    """
+
+    provider: str | None = None
+    device: int = 0
+
+
+@dataclass(frozen=True)
+class Parts:
+    """What of an open engine depends on where it runs; `device` where tensors stay on one."""
+
+    provider: str
+    vision: Any  # a VisionTower or a DeviceVisionTower, whose tensors are elsewhere
+    decoder: Any  # a Decoder or a DeviceDecoder
+    device: Device | None = None
+    pixel_gradients: Callable[[], Graph] | None = None
+
+
+@dataclass(frozen=True)
 class Model:
     """The parts of an open engine."""
 
@@ -47,12 +74,13 @@ class Model:
     provider: str
     preprocessing: Preprocessing
     prompts: PromptBuilder
-    vision: VisionTower
+    vision: VisionTower  # or what `Parts` says
     decoder: Decoder
     gradients: PixelGradients
     prefixes: ByteCache[Prefix]
     tally: Tally
     tools: Toolbox
+    device: Device | None = None
 
     def prefix(self, pixels: Floats, ids: Ids, capacity: int, watch: Stopwatch) -> tuple[PrefixKey, Prefix]:
         """The image prefix for these pixels and token ids with room for `capacity` tokens.
@@ -98,35 +126,78 @@ def open_model(
     cache_bytes: int | None = None,
     share_weights: bool = False,
     tools: Toolbox | None = None,
+    place: Place | None = None,
 ) -> Model:
     """Open the engine in `directory`, whose files have been checked.
 
     `cache_bytes` bounds prefixes and image embeds together; None has room for one picture at least. Raises
-    EngineDamagedError, ProviderError, and with `share_weights` RunError.
+    EngineDamagedError, SettingError, ProviderError, and with `share_weights` RunError.
     """
     cache_bytes = default_cache_bytes(manifest) if cache_bytes is None else cache_bytes
     digest = hash_file(directory / MANIFEST).sha256
-    graphs = open_graphs(directory, manifest, threads, digest if share_weights else None)
     tally = Tally()
+    opened = _parts_on_device if manifest.target == "cuda" else _parts_on_host
+    settings = _Settings(
+        threads, cache_bytes // VISION_SHARE, digest if share_weights else None, place or Place()
+    )
+    parts = opened(directory, manifest, tally, settings)
     document = json.loads((directory / PREPROCESSOR).read_text(encoding="utf-8"))
     prompts = PromptBuilder(
         directory / TOKENIZER, manifest.prompts, manifest.tokens, manifest.vision.image_tokens
     )
-    decoder = Decoder(graphs, _embeddings(directory, manifest), manifest.decoder, manifest.tokens, tally)
-
     return Model(
         digest=digest,
         manifest=manifest,
-        provider=graphs.provider,
+        provider=parts.provider,
         preprocessing=parse(Preprocessing, document, str(directory / PREPROCESSOR)),
         prompts=prompts,
-        vision=VisionTower(graphs.vision, cache_bytes // VISION_SHARE, tally),
-        decoder=decoder,
-        gradients=PixelGradients(graphs.pixel_gradients, decoder.embed, manifest.tokens.image, tally),
+        vision=parts.vision,
+        decoder=parts.decoder,
+        gradients=PixelGradients(parts.pixel_gradients, parts.decoder.embed, manifest.tokens.image, tally),
         prefixes=ByteCache(cache_bytes - cache_bytes // VISION_SHARE),
         tally=tally,
         tools=tools or Toolbox(threads=threads),
+        device=parts.device,
     )
+
+
+@dataclass(frozen=True)
+class _Settings:
+    threads: int | None
+    vision_bytes: int
+    share_as: str | None
+    place: Place
+
+
+def _parts_on_host(directory: Path, manifest: Manifest, tally: Tally, settings: _Settings) -> Parts:
+    """Of an engine for a processor, whose tensors are arrays."""
+    if settings.place.provider not in (None, manifest.target) or settings.place.device:
+        raise SettingError(
+            f"got provider {settings.place.provider!r} and device {settings.place.device!r} for an engine "
+            f"for {manifest.target}; to run on a GPU build one with 'vicrop-engine build "
+            f"{manifest.model.name} --target cuda'"
+        )
+    graphs = open_graphs(directory, manifest, settings.threads, settings.share_as)
+    table = _embeddings(directory, manifest)
+    decoder = Decoder(graphs, table, manifest.decoder, manifest.tokens, tally)
+    vision = VisionTower(graphs.vision, settings.vision_bytes, tally)
+    return Parts(graphs.provider, vision, decoder, None, graphs.pixel_gradients)
+
+
+def _parts_on_device(directory: Path, manifest: Manifest, tally: Tally, settings: _Settings) -> Parts:
+    """Of an engine whose tensors stay on a device."""
+    place = settings.place
+    if place.provider not in (None, "cpu", manifest.target):
+        raise SettingError(f"got provider {place.provider!r}, wanted {manifest.target!r} or 'cpu'")
+    if settings.share_as is not None:
+        raise SettingError("share_weights is for engines for cpu, which map their weights; leave it out")
+    graphs = open_device_graphs(
+        directory, manifest, tally, provider=place.provider, index=place.device, threads=settings.threads
+    )
+    table = _embeddings(directory, manifest)
+    decoder = DeviceDecoder(graphs, table, manifest.decoder, manifest.tokens, tally)
+    vision = DeviceVisionTower(graphs, settings.vision_bytes, tally)
+    return Parts(graphs.provider, vision, decoder, graphs.device)
 
 
 def _embeddings(directory: Path, manifest: Manifest) -> Floats:

@@ -10,7 +10,7 @@ import hashlib
 from collections import OrderedDict
 from collections.abc import Hashable
 from dataclasses import dataclass, field
-from typing import Generic, NamedTuple, Protocol, TypeVar
+from typing import Any, Generic, NamedTuple, Protocol, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -18,6 +18,7 @@ import numpy.typing as npt
 from vicrop_engine.kv_cache import KVBuffers
 
 Rows = npt.NDArray[np.float32]
+Held = Any  # rows, or of an engine for a device a tensor there; both know their bytes
 
 
 class Sized(Protocol):
@@ -51,17 +52,18 @@ class Prefix:
 
     buffers: KVBuffers
     length: int
-    embeds: Rows | None = None
-    hidden: Rows | None = None
-    general: dict[int, Rows] = field(default_factory=dict)
+    embeds: Held | None = None
+    hidden: Held | None = None
+    general: dict[int, Held] = field(default_factory=dict)
     general_gradient: Rows | None = None
 
     @property
     def nbytes(self) -> int:
         """Bytes held by buffers, waiting states, rows and gradient."""
         parts = (self.embeds, self.hidden, self.general_gradient)
-        waiting = (part.nbytes for part in parts if part is not None)
-        return self.buffers.nbytes + sum(waiting) + sum(rows.nbytes for rows in self.general.values())
+        waiting: list[int] = [part.nbytes for part in parts if part is not None]
+        waiting += [rows.nbytes for rows in self.general.values()]
+        return self.buffers.nbytes + sum(waiting)
 
 
 class ByteCache(Generic[V]):

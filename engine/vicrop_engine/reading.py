@@ -8,6 +8,7 @@ heatmap or box comes of them.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -102,6 +103,13 @@ class Reading:
         """The same for the general prompt; kept with the prefix, for it depends on the picture alone."""
         self._read()
         return np.stack([self.prefix.general[layer] for layer in self.wanted.layers])
+
+    def lying_rows(self) -> tuple[list[Any], list[Any]]:
+        """What `question_rows` and `general_rows` are made of, by wanted layer, on an engine's device."""
+        prompts, read = self._read()
+        rows = self._patches(read, prompts.index(self.prompted.looked_with))
+        layers = self.wanted.layers
+        return [rows[layer] for layer in layers], [self.prefix.general[layer] for layer in layers]
 
     def gradient_rows(self) -> tuple[Floats, Floats]:
         """The attention of `question_rows`, and the gradient of the answer's log likelihood at it, alike."""

@@ -19,7 +19,7 @@ from vicrop_engine.loading import checked_manifest
 from vicrop_engine.localizers.localizer import Localization, Localizer
 from vicrop_engine.localizers.methods import NONE
 from vicrop_engine.manifest import Manifest
-from vicrop_engine.model import Model, open_model
+from vicrop_engine.model import Model, Place, open_model
 from vicrop_engine.models import resolve
 from vicrop_engine.preprocessing import ModelInput, preprocess
 from vicrop_engine.reading import Reading, Wanted
@@ -46,6 +46,8 @@ class ViCropEngine:
         cache_bytes: int | None = None,
         verify: bool = False,
         share_weights: bool = False,
+        provider: str | None = None,
+        device: int = 0,
         clip: str | os.PathLike[str] | None = None,
         yolo: str | os.PathLike[str] | None = None,
         sam: str | os.PathLike[str] | None = None,
@@ -55,8 +57,10 @@ class ViCropEngine:
         `threads` is how many cores to use (all when None); `cache_bytes` bounds what is kept of pictures for
         later questions (None: 1 GiB, or one picture if that is more); `verify` hashes the weights again.
         `share_weights` maps them from a copy packed for this processor, made in the cache when there is none
-        and twice their size: processes then share one copy in memory. `clip`, `yolo` and `sam` are
-        directories made by `build` of that name, for these methods; else those in the cache are taken.
+        and twice their size: processes then share one copy in memory. An engine for cuda runs on GPU number
+        `device`, or with `provider` "cpu" on the processor, slowly, to try it where there is none. `clip`,
+        `yolo` and `sam` are directories made by `build` of that name, for these methods; else those in the
+        cache are taken.
         Raises SettingError, EngineDirectoryError, EngineDamagedError, UnknownModelError and ProviderError.
         """
         if threads is not None and (isinstance(threads, bool) or not isinstance(threads, int) or threads < 1):
@@ -64,7 +68,8 @@ class ViCropEngine:
         directory = Path(resolve(engine))
         manifest = checked_manifest(directory, verify=verify)
         tools = Toolbox({"clip": clip, "yolo": yolo, "sam": sam}, threads)
-        return cls(open_model(directory, manifest, threads, cache_bytes, share_weights, tools))
+        place = Place(provider, device)
+        return cls(open_model(directory, manifest, threads, cache_bytes, share_weights, tools, place))
 
     @property
     def manifest(self) -> Manifest:

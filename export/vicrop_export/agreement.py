@@ -14,7 +14,7 @@ from vicrop_engine import ViCropEngine
 from vicrop_engine.config import Agreement
 from vicrop_engine.examples import signs
 from vicrop_engine.manifest import MANIFEST, Manifest
-from vicrop_engine.model import open_model
+from vicrop_engine.model import Place, open_model
 from vicrop_engine.result import Answer
 
 MAX_NEW_TOKENS = 5
@@ -55,10 +55,13 @@ def num_questions(manifest: Manifest) -> int:
 
 
 def _open(directory: Path, manifest: Manifest) -> ViCropEngine:
-    """The engine of files just written; a manifest that no engine has stands in until the build is done."""
+    """The engine of files just written, on the processor whatever its target.
+
+    A manifest that no engine has stands in until the build is done.
+    """
     (directory / MANIFEST).write_text('{"schema": 0}\n', encoding="utf-8")
     try:
-        return ViCropEngine(open_model(directory, manifest, None, CACHE_BYTES))
+        return ViCropEngine(open_model(directory, manifest, None, CACHE_BYTES, place=Place("cpu")))
     finally:
         (directory / MANIFEST).unlink()
 

@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from vicrop_export.layouts import CONTRIB, Arrays, Values, Widened, once_there
+from vicrop_export.layouts import CONTRIB, Arrays, Values, Widened, once_there, to_half
 from vicrop_export.node_list import NodeList
 
 _SHRINK = (0.92, 0.85)  # of the scale that holds a block's largest weight; a tighter one often costs less
@@ -21,34 +21,40 @@ class Blocks:
     """4 or 8 bits with a scale per block of inputs, for MatMulNBits, which rounds tokens per block too.
 
     One token of a runtime that packs no weights takes other nodes: there MatMulNBits is 40 times slower.
+    With scales of `half` precision tokens are float16 and are not rounded.
     """
 
     width: int
     block: int = 128
+    half: bool = False
 
     @property
     def bits(self) -> float:
-        return self.width + 32 / self.block
+        return self.width + (16 if self.half else 32) / self.block
 
     def encode(self, weight: Tensor) -> Arrays:
         blocks = _blocks(weight.to(torch.float32), self.block)
         scales = _scales4(blocks) if self.width == 4 else blocks.abs().amax(-1) / 127
+        if self.half:
+            scales = to_half(scales).to(torch.float32)
         scales = torch.where(scales.abs() < torch.finfo(torch.float32).tiny, 1.0, scales)
         whole = _rounded(blocks, scales, self.width).add_(1 << (self.width - 1)).to(torch.uint8)
         packed = whole[..., 0::2] | (whole[..., 1::2] << 4) if self.width == 4 else whole
-        return {"_packed": packed.numpy(), "_scales": scales.numpy()}
+        stored = scales.to(torch.float16) if self.half else scales
+        return {"_packed": packed.numpy(), "_scales": stored.numpy()}
 
     def decode(self, arrays: Arrays) -> NDArray[np.float32]:
         packed, scales = arrays["_packed"], arrays["_scales"]
         if self.width == 4:
             packed = np.stack((packed & 15, packed >> 4), axis=-1).reshape(*packed.shape[:2], -1)
-        values = (packed.astype(np.float32) - (1 << (self.width - 1))) * scales[..., None]
+        values = (packed.astype(np.float32) - (1 << (self.width - 1))) * scales.astype(np.float32)[..., None]
         return np.ascontiguousarray(values.reshape(len(values), -1).T)
 
     def nodes(self, x: ir.Value, stored: Values, size: tuple[int, int]) -> list[ir.Node]:
         sizes = {"K": size[0], "N": size[1], "bits": self.width, "block_size": self.block}
         inputs = [x, stored["_packed"], stored["_scales"]]
-        return [ir.node("MatMulNBits", inputs, {**sizes, "accuracy_level": 4}, domain=CONTRIB)]
+        rounding = {} if self.half else {"accuracy_level": 4}
+        return [ir.node("MatMulNBits", inputs, {**sizes, **rounding}, domain=CONTRIB)]
 
     def row_nodes(self, x: ir.Value, stored: Values, size: tuple[int, int]) -> list[ir.Node]:
         """A product per block with the whole numbers as floats, then the scales: the token is not rounded."""

@@ -16,7 +16,6 @@ from pathlib import Path
 import numpy as np
 
 from vicrop_engine.config import to_json
-from vicrop_engine.errors import SettingError
 from vicrop_engine.layers import LayerChoice
 from vicrop_engine.manifest import (
     EMBEDDINGS,
@@ -32,19 +31,21 @@ from vicrop_export.agreement import measure_agreement
 from vicrop_export.checkpoint import fetch_weights, locate, refuse_impossible
 from vicrop_export.checks import check_exported, check_written
 from vicrop_export.described import DescribedTensors
+from vicrop_export.device_graphs import write_device_graphs
 from vicrop_export.existing import reusable
 from vicrop_export.exported import ExportedGraph, export_described
 from vicrop_export.graph_writer import StoredTensors, write_graph, write_referring_graph
-from vicrop_export.graphs import graph_modules, pixel_gradients
+from vicrop_export.graphs import pixel_gradients
+from vicrop_export.half_graph import to_half_graph
 from vicrop_export.layouts import Layout, to_half
 from vicrop_export.plan import Plan, make_plan
-from vicrop_export.precision import PRECISIONS, Precision
+from vicrop_export.precision import Precision
 from vicrop_export.progress import FetchProgress, WeightProgress
 from vicrop_export.quiet import quiet
 from vicrop_export.reference import run_reference
 from vicrop_export.staging import LAST, clear_leftovers, demand_space, scratch, staged
+from vicrop_export.targets import CUDA, check_target, is_half, layouts_of, modules_of
 
-TARGETS = ("cpu",)
 LARGEST_COMPARED = 2 << 30  # bytes of float32 weights up to which a build asks a float32 engine and autograd
 FETCHED = 0.5  # the share of a build that fetching its weights takes, where it does
 EMBEDDINGS_SOURCE = "language_model.embed_tokens.weight"
@@ -73,8 +74,7 @@ def build_engine(
     ParityError and NoSpaceError from it; then nothing is left behind.
     """
     report = progress or (lambda _stage, _share: None)
-    _demand_setting("precision", precision, tuple(PRECISIONS))
-    _demand_setting("target", target, TARGETS)
+    check_target(target, precision, pure_grad=pure_grad)
     refuse_impossible(checkpoint)
     output = Path(output)
     with quiet():
@@ -102,7 +102,10 @@ def _fill(directory: Path, plan: Plan, tensors: DescribedTensors, report: Progre
     probe = plan.probe()
     small = num_weight_bytes(tensors, replace(plan, precision="fp32")) <= LARGEST_COMPARED
     reference = run_reference(
-        tensors, probe, len(probe.prefix), gradient_layer=min(plan.layers) if small else None
+        tensors,
+        probe,
+        len(probe.prefix),
+        gradient_layer=min(plan.layers) if small and plan.target != CUDA else None,
     )
     exported = _export(plan, tensors, report)
     _write_embeddings(directory, tensors, np.float32)
@@ -127,9 +130,7 @@ def _fill(directory: Path, plan: Plan, tensors: DescribedTensors, report: Progre
 
 def _export(plan: Plan, tensors: DescribedTensors, report: Progress) -> list[ExportedGraph]:
     exported = []
-    lower, first = plan.decoder.num_lower_layers, min(plan.layers)
-    modules = graph_modules(tensors, plan.facts, lower, in_place=plan.in_place, first_heatmap_layer=first)
-    for index, graph in enumerate(modules):
+    for index, graph in enumerate(modules_of(plan, tensors)):
         report(f"exporting {graph[0]}", 0.2 + 0.07 * index)
         exported.append(export_described(*graph))
     if plan.pure_grad:
@@ -152,11 +153,16 @@ def write_graphs(
     for graph in exported:
         progress.enter(graph.name)
         path = directory / f"{graph.name}.onnx"
-        source = graph.model(), graph.described, tensors, layout_of, path
+        model = graph.model()
+        if is_half(plan):
+            to_half_graph(model)
+        source = model, graph.described, tensors, layout_of, path
         if graph.name in (GRADIENT, PIXEL_GRADIENTS):
             write_referring_graph(*source, stored, whole_prompts=graph.name == PIXEL_GRADIENTS)
         else:
             stored.add(write_graph(*source, progress.add))
+    if plan.target == CUDA:
+        write_device_graphs(directory, half=is_half(plan))
     _write_embeddings(directory, tensors, precision.embeddings)
     plan.tokenizer.save(str(directory / TOKENIZER))
     settings = json.dumps(to_json(plan.preprocessing), indent=1, sort_keys=True)
@@ -166,7 +172,7 @@ def write_graphs(
 def fitted_precision(tensors: DescribedTensors, plan: Plan) -> Precision:
     """The layouts of the plan's precision for a model of this size."""
     shapes = {name: tensors.shape(name) for name in tensors.names()}
-    return PRECISIONS[plan.precision].fitted(shapes, plan.decoder.num_lower_layers)
+    return layouts_of(plan).fitted(shapes, plan.decoder.num_lower_layers)
 
 
 def num_weight_bytes(tensors: DescribedTensors, plan: Plan) -> int:
@@ -195,8 +201,3 @@ def _write_embeddings(directory: Path, tensors: DescribedTensors, dtype: type[np
         with tensors.naming(EMBEDDINGS_SOURCE, "build with fp32"):
             table = to_half(table)
     np.save(directory / EMBEDDINGS, table.numpy())
-
-
-def _demand_setting(kind: str, got: str, known: tuple[str, ...]) -> None:
-    if got not in known:
-        raise SettingError(f"{kind} {got!r} cannot be built by this version; wanted {', '.join(known)}")

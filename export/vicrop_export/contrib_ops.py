@@ -12,11 +12,17 @@ from onnx.defs import OpSchema
 from onnxscript.values import Op, Opset
 
 DOMAIN = "com.microsoft"
-_OPSET = Opset(DOMAIN, 1)
+_OPSET, _STANDARD = Opset(DOMAIN, 1), Opset("", 18)
 _Option = OpSchema.FormalParameterOption
 
 
-def contrib_op(name: str, inputs: Sequence[str], outputs: Sequence[str], attributes: Sequence[str]) -> Any:
+def contrib_op(
+    name: str,
+    inputs: Sequence[str],
+    outputs: Sequence[str],
+    attributes: Sequence[str],
+    opset: Opset = _OPSET,
+) -> Any:
     """An operator of float tensors to call in a translation; None leaves an optional input out.
 
     `name:int32` is a tensor of that type and `name?` may be left out; attributes are integers unless they say
@@ -24,14 +30,14 @@ def contrib_op(name: str, inputs: Sequence[str], outputs: Sequence[str], attribu
     """
     schema = OpSchema(
         name,
-        DOMAIN,
-        1,
+        opset.domain,
+        opset.version,
         inputs=[_parameter(text) for text in inputs],
         outputs=[_parameter(text) for text in outputs],
         type_constraints=[("T", ["tensor(float)"], "")],
         attributes=[_attribute(text) for text in attributes],
     )
-    return Op(_OPSET, name, schema)
+    return Op(opset, name, schema)
 
 
 def _parameter(text: str) -> OpSchema.FormalParameter:
@@ -60,3 +66,7 @@ rotary_embedding = contrib_op(
     "RotaryEmbedding", ["input", "position_ids:int64", "cos_cache", "sin_cache"], ["output"], ["num_heads"]
 )
 fused_matmul = contrib_op("FusedMatMul", ["A", "B"], ["Y"], ["transB", "alpha:float"])
+multi_head_attention = contrib_op("MultiHeadAttention", ["query", "key", "value"], ["output"], ["num_heads"])
+simplified_layer_normalization = contrib_op(  # registered in the standard domain, though no standard has it
+    "SimplifiedLayerNormalization", ["X", "scale"], ["Y"], ["axis", "epsilon:float"], _STANDARD
+)

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from vicrop_export.attention_op import attention
+from vicrop_export.causal_attention_op import causal_attention
 from vicrop_export.llava_config import TextFacts
 from vicrop_export.modules import ACTIVATIONS, Projection, RmsNorm, constant
 from vicrop_export.tensors import CheckpointTensors
@@ -41,7 +42,9 @@ def causal_bias(num_new: int, num_past: int) -> Tensor:
 
 
 class DecoderLayer(nn.Module):
-    """One Llama layer; `in_place` is the flavour of its attention."""
+    """One Llama layer; `in_place` is the flavour of its attention, and `causal` that of the CUDA provider."""
+
+    causal = False
 
     def __init__(self, tensors: CheckpointTensors, index: int, facts: TextFacts, in_place: bool) -> None:
         super().__init__()
@@ -74,7 +77,10 @@ class DecoderLayer(nn.Module):
         """
         normed = self.attention_norm(hidden)
         projected = (self.query(normed), self.key(normed), self.value(normed))
-        mixed, rows, key, value = attention(*projected, *past, *rotation, bias, tap_positions, self.in_place)
+        operands = (*projected, *past, *rotation, bias, tap_positions)
+        mixed, rows, key, value = (
+            causal_attention(*operands) if self.causal else attention(*operands, self.in_place)
+        )
         if carried is not None:
             hidden, mixed = hidden.index_select(1, carried), mixed.index_select(1, carried)
         hidden = hidden + self.output(mixed)

@@ -11,9 +11,11 @@ from pathlib import Path
 from vicrop_engine.errors import EngineDirectoryError
 from vicrop_engine.manifest import (
     GRADIENT,
+    KV_BUFFER,
     MANIFEST,
     PIXEL_GRADIENTS,
     REQUIRED,
+    ROWS,
     Manifest,
     read_manifest,
     verify_files,
@@ -25,6 +27,8 @@ OWN_FILES = {
     *REQUIRED,
     f"{GRADIENT}.onnx",
     f"{PIXEL_GRADIENTS}.onnx",
+    f"{ROWS}.onnx",
+    f"{KV_BUFFER}.onnx",
     *(f"{name}.data" for name in REQUIRED if name.endswith(".onnx")),
 }
 

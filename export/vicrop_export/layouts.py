@@ -86,9 +86,10 @@ class Whole:
 
 @dataclass(frozen=True)
 class Half:
-    """float16 [in, out], widened to float32 before the product."""
+    """float16 [in, out], widened to float32 before the product unless tokens are `half` as well."""
 
     bits: float = 16
+    half: bool = False
 
     def encode(self, weight: Tensor) -> Arrays:
         return {"": to_half(weight).t().contiguous().numpy()}
@@ -97,6 +98,8 @@ class Half:
         return np.asarray(arrays[""], np.float32)
 
     def nodes(self, x: ir.Value, stored: Values, size: tuple[int, int]) -> list[ir.Node]:
+        if self.half:
+            return [ir.node("MatMul", [x, stored[""]])]
         widened = ir.node("Cast", [stored[""]], {"to": ir.DataType.FLOAT.value})
         return [widened, ir.node("MatMul", [x, widened.outputs[0]])]
 

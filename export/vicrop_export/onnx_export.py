@@ -7,7 +7,7 @@ Knows nothing of LLaVA, and nothing of files.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import onnx_ir
@@ -35,7 +35,7 @@ class GraphInterface:
     """Example arguments in order, names of inputs and outputs, and which axes are dynamic.
 
     `axes` follows the structure of `arguments`, as torch.export wants it; `output_axes` names the dynamic
-    axes of outputs.
+    axes of outputs. `translations` take the place of the usual ones.
     """
 
     arguments: tuple[Any, ...]
@@ -43,6 +43,7 @@ class GraphInterface:
     outputs: Sequence[str]
     axes: Mapping[str, Any]
     output_axes: Mapping[str, Mapping[int, str]]
+    translations: operators.Translations = field(default_factory=dict)
 
 
 def export_graph(module: nn.Module, interface: GraphInterface, name: str) -> onnx_ir.Model:
@@ -59,7 +60,7 @@ def export_graph(module: nn.Module, interface: GraphInterface, name: str) -> onn
             input_names=list(interface.inputs),
             output_names=list(interface.outputs),
             dynamic_shapes=dict(interface.axes),
-            custom_translation_table=TRANSLATIONS,
+            custom_translation_table={**TRANSLATIONS, **interface.translations},
             optimize=False,
             verbose=False,
         )

@@ -18,10 +18,11 @@ from vicrop_engine.config import DecoderGeometry, Parity
 from vicrop_engine.errors import ParityError
 from vicrop_engine.manifest import GRADIENT
 from vicrop_export.decoder_graph import causal_bias
-from vicrop_export.graphs import CAPACITY_AXIS, TAPPED, kv_names
+from vicrop_export.graphs import CAPACITY_AXIS, ROWS_AXIS, TAPPED, kv_names
 from vicrop_export.reference import Floats, Probe, Reference
 
 TOLERANCE = 1e-4
+HALF = "float16"
 SPARE = 7  # buffers longer than what is written, as the runtime's are
 Cache = dict[str, Floats]
 OpenGraph = Callable[[Path], Any]
@@ -109,6 +110,8 @@ class EngineGraphs:
         self.num_lower_layers = decoder.num_lower_layers
         self.num_cached = 0
         in_place = CAPACITY_AXIS in self.lower.get_outputs()[-1].shape
+        biases = {value.name: value.shape for value in self.lower.get_inputs()}
+        self._taps_alone = biases["attention_bias"][2] == ROWS_AXIS
         shape = (1, decoder.num_kv_heads, capacity if in_place else 0, decoder.head_dim)
         names = kv_names("past_key_values", range(decoder.num_layers))
         self.cache: Cache = dict.fromkeys(names, np.full(shape, np.nan, np.float32))
@@ -116,7 +119,7 @@ class EngineGraphs:
     def image_embeds(self, pixel_values: Floats) -> Floats:
         """Embeddings [image_tokens, hidden] of one picture, run beside another one."""
         pair = np.concatenate((pixel_values, np.zeros_like(pixel_values)))
-        embeds: Floats = self.vision.run(["image_embeds"], {"pixel_values": pair})[0][0]
+        embeds: Floats = self._run(self.vision, {"pixel_values": pair})["image_embeds"][0]
         return embeds
 
     def forward(self, inputs_embeds: Floats, taps: list[int]) -> tuple[Floats, Floats]:
@@ -126,7 +129,7 @@ class EngineGraphs:
         shared = {
             "position_ids": np.arange(start, start + num_new, dtype=np.int64)[None],
             "tap_positions": np.array(taps, np.int64),
-            "attention_bias": causal_bias(num_new, start).numpy(),
+            "attention_bias": self._bias(num_new, taps),
             "answer_position": np.array([num_new - 1]),
         }
         lower = self._run(self.lower, {"inputs_embeds": inputs_embeds, **shared})
@@ -146,12 +149,22 @@ class EngineGraphs:
         outputs = self._run(self._open_gradient(), {TAPPED: self._tapped[:, -1:], **feeds, **buffers})
         return outputs["gradient"][..., : self.num_cached]
 
+    def _bias(self, num_new: int, taps: list[int]) -> Floats:
+        """The causal bias of all new tokens, or where the graphs take those alone, of the taps."""
+        bias: Floats = causal_bias(num_new, self.num_cached - num_new).numpy()
+        return bias[:, :, taps] if self._taps_alone else bias
+
     def _run(self, graph: Any, feeds: dict[str, np.ndarray]) -> dict[str, Floats]:
-        wanted = {value.name for value in graph.get_inputs()}
+        wanted = {value.name: value.type for value in graph.get_inputs()}
         names = [value.name for value in graph.get_outputs()]
         values = {name: value for name, value in {**self.cache, **feeds}.items() if name in wanted}
+        values = {name: _as_half(value) if HALF in wanted[name] else value for name, value in values.items()}
         outputs = dict(zip(names, graph.run(names, values), strict=True))
         for name, value in outputs.items():
             if name.startswith("present."):
                 self.cache[name.replace("present", "past_key_values", 1)] = value
         return outputs
+
+
+def _as_half(value: np.ndarray) -> np.ndarray:
+    return value.astype(np.float16, copy=False)

@@ -34,10 +34,11 @@ class Piece:
 
 @dataclass(frozen=True)
 class Port:
-    """An input or output of a graph; dynamic axes are names."""
+    """An input or output of a graph; dynamic axes are names, types as a session's."""
 
     name: str
     shape: tuple[int | str, ...]
+    type: str
 
 
 class PiecewiseGraph:
@@ -143,7 +144,9 @@ def open_in_pieces(path: Path) -> PiecewiseGraph:
 
 def _port(value: onnx.ValueInfoProto) -> Port:
     axes = value.type.tensor_type.shape.dim
-    return Port(value.name, tuple(axis.dim_param or int(axis.dim_value) for axis in axes))
+    dtype = helper.tensor_dtype_to_np_dtype(value.type.tensor_type.elem_type)
+    kind = f"tensor({'float' if dtype == np.float32 else dtype.name})"
+    return Port(value.name, tuple(axis.dim_param or int(axis.dim_value) for axis in axes), kind)
 
 
 def is_external(weight: onnx.TensorProto) -> bool:

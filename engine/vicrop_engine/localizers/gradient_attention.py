@@ -8,7 +8,7 @@ from typing import ClassVar
 from vicrop_engine.crop import Heatmap, fits_window
 from vicrop_engine.errors import LayerError, SettingError
 from vicrop_engine.localizers.heatmap_search import search_heatmap
-from vicrop_engine.localizers.localizer import Localization
+from vicrop_engine.localizers.localizer import Localization, check_target
 from vicrop_engine.manifest import Manifest
 from vicrop_engine.reading import Reading, Wanted
 from vicrop_kernels.numpy_heatmap import gradient_heatmap
@@ -39,6 +39,7 @@ class GradientAttention:
     def check(self, manifest: Manifest) -> None:
         """Raises SettingError when the engine has no gradients, LayerError when it has none so low."""
         build = f"'vicrop-engine build {manifest.model.name}"
+        check_target(self.method, manifest)
         if not manifest.has_gradient:
             raise SettingError(
                 "method 'grad-att' needs the graph grad_att.onnx and this engine was built without it; "

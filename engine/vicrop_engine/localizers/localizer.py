@@ -6,8 +6,10 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from vicrop_engine.crop import Heatmap
+from vicrop_engine.errors import SettingError
 from vicrop_engine.geometry import Grid
 from vicrop_engine.image import Box
+from vicrop_engine.manifest import Manifest
 from vicrop_engine.reading import Reading
 
 
@@ -35,3 +37,12 @@ class Localizer(Protocol):
 
     def locate(self, reading: Reading) -> Localization:
         """The window for this reading."""
+
+
+def check_target(method: str, manifest: Manifest) -> None:
+    """Raises SettingError for a method whose graph is built for processors only."""
+    if manifest.target != "cpu":
+        raise SettingError(
+            f"method {method!r} is not in engines for {manifest.target} yet; take rel-att, or an engine from "
+            f"'vicrop-engine build {manifest.model.name} --target cpu'"
+        )

@@ -12,7 +12,7 @@ from vicrop_engine.crop import Heatmap, fits_window
 from vicrop_engine.errors import SettingError
 from vicrop_engine.high_pass import MEDIAN, Mask, picture_detail, seen_detail
 from vicrop_engine.localizers.heatmap_search import search_heatmap
-from vicrop_engine.localizers.localizer import Localization
+from vicrop_engine.localizers.localizer import Localization, check_target
 from vicrop_engine.manifest import Manifest
 from vicrop_engine.reading import Reading, Wanted
 
@@ -46,6 +46,7 @@ class PureGradient:
 
     def check(self, manifest: Manifest) -> None:
         """Raises SettingError when the engine has no gradients at the pixels."""
+        check_target(self.method, manifest)
         if not manifest.has_pixel_gradients:
             raise SettingError(
                 "method 'pure-grad' needs the graph pure_grad.onnx and this engine was built without it; "

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from vicrop_engine.crop import Heatmap, fits_window
+from vicrop_engine.localizers.device_search import search_on_device
 from vicrop_engine.localizers.heatmap_search import search_heatmap
 from vicrop_engine.localizers.localizer import Localization
 from vicrop_engine.reading import Reading, Wanted
@@ -40,6 +41,8 @@ class RelativeAttention:
         size = reading.picture.size
         if not self.layers_read(size, reading.model.manifest.crop.window):
             return Localization(self.method, (0, 0, *size))
+        if reading.model.device is not None:
+            return search_on_device(self, reading, reading.model.device)
         return search_heatmap(self, reading)
 
     def heatmap(self, reading: Reading) -> Heatmap:
