@@ -18,7 +18,7 @@ COPY engine engine
 COPY export export
 COPY kernels kernels
 RUN python3 -m venv /opt/vicrop \
-    && /opt/vicrop/bin/pip install --no-cache-dir ".[gpu,triton]"
+    && /opt/vicrop/bin/pip install --no-cache-dir ".[gpu]"
 
 FROM nvidia/cuda:13.0.2-base-ubuntu24.04
 # gcc and Python's headers: Triton compiles the code that launches its kernels on the machine they run on.

@@ -5,8 +5,10 @@ Decoder graphs run bound to KV buffers that they read and write in place.
 
 from __future__ import annotations
 
+import io
 import os
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import redirect_stdout
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
@@ -233,6 +235,16 @@ def _sound(runtime: Any) -> Any:
     return runtime
 
 
+@cache
+def _load_cuda_libraries(runtime: Any) -> None:
+    """Load CUDA and cuDNN from NVIDIA's Python packages, where the system's loader does not look for them.
+
+    What is missing is found out by the session; the runtime would print it on standard output.
+    """
+    with redirect_stdout(io.StringIO()):
+        runtime.preload_dlls()
+
+
 def _options(runtime: Any, threads: int) -> Any:
     options = runtime.SessionOptions()
     options.intra_op_num_threads = threads
@@ -272,6 +284,8 @@ def _open(
     settings: Mapping[str, str] | None = None,
 ) -> Graph:
     chosen_with = (provider, dict(settings)) if settings else provider
+    if provider == PROVIDERS["cuda"]:
+        _load_cuda_libraries(runtime)
     try:
         session = runtime.InferenceSession(str(path), options, providers=[chosen_with])
     except Exception as error:
