@@ -75,7 +75,7 @@ def compile_kernel(mode: Mode, rows: str, architecture: str, out: Path) -> Compi
         shared=int(built.metadata.shared),
         threads=32 * WARPS,
         programs=f"maps * ceil(patches / {BLOCKS['BLOCK_PATCHES']})",
-        constants=constants(mode),
+        constants=constants(mode, 1),
         **_usage(ptx, architecture),
     )
 
@@ -90,7 +90,7 @@ def _built(mode: Mode, rows: str, architecture: str) -> Any:
 
     if not isinstance(locate, triton.JITFunction):
         raise RuntimeError("got TRITON_INTERPRET set, wanted a compiler; unset it and start again")
-    fixed: dict[str, int | bool] = {"first_patch": 1, "second_patch": 1, **constants(mode)}
+    fixed: dict[str, int | bool] = {"first_patch": 1, "second_patch": 1, **constants(mode, 1)}
     signature = {name: "constexpr" if name in fixed else _type(name, rows) for name in locate.arg_names}
     source = ASTSource(fn=locate, signature=signature, constexprs=fixed)
     target = GPUTarget("cuda", int(architecture.removeprefix("sm_")), 32)

@@ -5,8 +5,11 @@ from __future__ import annotations
 from vicrop_kernels.arguments import Arguments, Mode, PictureGrid
 from vicrop_kernels.placement import window_sizes
 
-BLOCKS = {"BLOCK_PATCHES": 64, "BLOCK_HEADS": 32, "BLOCK_CELLS": 256, "BLOCK_SIDE": 32}
-WARPS = 4
+BLOCKS = {
+    **{"BLOCK_PATCHES": 64, "BLOCK_HEADS": 32, "BLOCK_CELLS": 256, "BLOCK_SIDE": 32},
+    **{"BLOCK_SIZES": 8, "BLOCK_PLACES": 64},
+}
+WARPS = 8
 OPTIONS = {"num_warps": WARPS, "maxnreg": 128, "enable_fp_fusion": False}
 """Room for every register without a spill; products rounded before they are added, as on a processor."""
 
@@ -16,9 +19,10 @@ def num_programs(arguments: Arguments) -> int:
     return arguments.num_maps * -(-arguments.patches // BLOCKS["BLOCK_PATCHES"])
 
 
-def constants(mode: Mode) -> dict[str, int | bool]:
-    """What the kernel is compiled for."""
-    return {"GRADIENT": mode == "gradient", **BLOCKS}
+def constants(mode: Mode, num_ratios: int) -> dict[str, int | bool]:
+    """What the kernel is compiled for; up to eight ratios are one kernel's."""
+    sizes = max(BLOCKS["BLOCK_SIZES"], 1 << (num_ratios - 1).bit_length())
+    return {"GRADIENT": mode == "gradient", **BLOCKS, "BLOCK_SIZES": sizes}
 
 
 def described(arguments: Arguments) -> list[list[float]]:

@@ -68,6 +68,8 @@ def locate(
     BLOCK_HEADS: tl.constexpr,
     BLOCK_CELLS: tl.constexpr,
     BLOCK_SIDE: tl.constexpr,
+    BLOCK_SIZES: tl.constexpr,  # at least as many as there are ratios
+    BLOCK_PLACES: tl.constexpr,
 ) -> None:
     """One program for every BLOCK_PATCHES patches of every map."""
     blocks = tl.cdiv(rows * cols, BLOCK_PATCHES)
@@ -110,7 +112,7 @@ def locate(
             tl.debug_barrier()
         _search(
             *(heatmap, table + picture.to(tl.int64) * map_cells, facts, window + picture * 4),
-            *(map_cols, BLOCK_CELLS, BLOCK_SIDE),
+            *(map_cols, BLOCK_CELLS, BLOCK_SIDE, BLOCK_SIZES, BLOCK_PLACES),
         )
 
 
@@ -194,6 +196,8 @@ def _search(
     map_cols: tl.tensor,
     BLOCK_CELLS: tl.constexpr,
     BLOCK_SIDE: tl.constexpr,
+    BLOCK_SIZES: tl.constexpr,  # at least as many as there are ratios
+    BLOCK_PLACES: tl.constexpr,
 ) -> None:
     """The crop box of one picture; `table` is room for sums of its cells."""
     first_row, last_row = tl.load(facts + 4).to(tl.int32), tl.load(facts + 5).to(tl.int32)
@@ -204,24 +208,24 @@ def _search(
     _sum_up(heatmap, table, unit, rows, cols, map_cols, BLOCK_SIDE)
     tl.debug_barrier()  # the table is whole before it is read
 
-    best_score = tl.full((), float("-inf"), tl.float64)
-    best_row, best_col = tl.full((), 0, tl.int32), tl.full((), 0, tl.int32)
-    best_height, best_width = tl.full((), 0, tl.int32), tl.full((), 0, tl.int32)
-    best_half = tl.full((), 0, tl.int32)
-    num_sizes = tl.load(facts + 10).to(tl.int32)
-    for index in range(num_sizes):
-        size = facts + 11 + 3 * index
-        height, width = tl.load(size).to(tl.int32), tl.load(size + 1).to(tl.int32)
-        row, col, score = _largest(table, height, width, rows, cols, map_cols, BLOCK_CELLS)
-        better = score > best_score
-        best_score = tl.where(better, score, best_score)
-        best_row, best_col = tl.where(better, row, best_row), tl.where(better, col, best_col)
-        best_height, best_width = tl.where(better, height, best_height), tl.where(better, width, best_width)
-        best_half = tl.where(better, tl.load(size + 2).to(tl.int32), best_half)
+    size = tl.arange(0, BLOCK_SIZES)
+    tried = size < tl.load(facts + 10).to(tl.int32)
+    height = tl.load(facts + 11 + 3 * size, mask=tried, other=1).to(tl.int32)
+    width = tl.load(facts + 12 + 3 * size, mask=tried, other=1).to(tl.int32)
+    half = tl.load(facts + 13 + 3 * size, mask=tried, other=0).to(tl.int32)
+    row, col, score = _largest(
+        *(table, height, width, tried, rows, cols, map_cols, BLOCK_SIZES, BLOCK_PLACES),
+    )
+    score = tl.where(tried, score, float("-inf"))
+    first = tl.min(tl.where(score == tl.max(score, 0), size, BLOCK_SIZES), 0)
+    best = size == first  # the first best
+    row, col = tl.sum(tl.where(best, row, 0), 0), tl.sum(tl.where(best, col, 0), 0)
+    height, width = tl.sum(tl.where(best, height, 0), 0), tl.sum(tl.where(best, width, 0), 0)
+    half = tl.sum(tl.where(best, half, 0), 0)
 
-    x0, x1 = _span(facts, first_col, best_col, best_width, best_half)
-    y0, y1 = _span(facts + 1, first_row, best_row, best_height, best_half)
-    whole = num_sizes == 0
+    x0, x1 = _span(facts, first_col, col, width, half)
+    y0, y1 = _span(facts + 1, first_row, row, height, half)
+    whole = tl.load(facts + 10) == 0
     tl.store(window, tl.where(whole, 0, x0))
     tl.store(window + 1, tl.where(whole, 0, y0))
     tl.store(window + 2, tl.where(whole, tl.load(facts + 8).to(tl.int32), x1))
@@ -281,32 +285,36 @@ def _largest(
     table: tl.tensor,
     height: tl.tensor,
     width: tl.tensor,
+    tried: tl.tensor,
     rows: tl.tensor,
     cols: tl.tensor,
     map_cols: tl.tensor,
-    BLOCK_CELLS: tl.constexpr,
+    BLOCK_SIZES: tl.constexpr,
+    BLOCK_PLACES: tl.constexpr,
 ) -> tl.tensor:
-    """Row, column and score of the first largest window in column order."""
+    """Row, column and score of the first largest window in column order, of every size [BLOCK_SIZES]."""
     down, across = rows - height + 1, cols - width + 1
-    top = tl.full((), LOWEST, tl.int64)
-    place = tl.full((), 0, tl.int32)
-    for start in range(0, down * across, BLOCK_CELLS):
-        at = start + tl.arange(0, BLOCK_CELLS)
-        there = at < down * across
-        sums = tl.where(
-            there, _window_sum(table, at % down, at // down, height, width, map_cols, there), LOWEST
-        )
-        most = tl.max(sums, 0)
-        foremost = tl.min(tl.where(sums == most, at, down * across), 0)
+    places = tl.where(tried, down * across, 0)
+    top = tl.full([BLOCK_SIZES], LOWEST, tl.int64)
+    place = tl.zeros([BLOCK_SIZES], tl.int32)
+    for start in range(0, tl.max(places, 0), BLOCK_PLACES):
+        at = start + tl.arange(0, BLOCK_PLACES)[None, :] + tl.zeros([BLOCK_SIZES, 1], tl.int32)
+        there = at < places[:, None]
+        y, x = at % down[:, None], at // down[:, None]
+        sums = _window_sum(table, y, x, height[:, None], width[:, None], map_cols, there)
+        sums = tl.where(there, sums, LOWEST)
+        most = tl.max(sums, 1)
+        foremost = tl.min(tl.where(sums == most[:, None], at, rows * cols), 1)
         place = tl.where(most > top, foremost, place)
         top = tl.maximum(top, most)
     row, col = place % down, place // down
-    side = tl.arange(0, 4)
-    y = row + (side == 0).to(tl.int32) - (side == 1).to(tl.int32)
-    x = col + (side == 2).to(tl.int32) - (side == 3).to(tl.int32)
-    there = (y >= 0) & (y < down) & (x >= 0) & (x < across)
-    beside = tl.sum(tl.where(there, _window_sum(table, y, x, height, width, map_cols, there), 0), 0)
-    num_beside = tl.sum(there.to(tl.int32), 0)
+    side = tl.arange(0, 4)[None, :]
+    y = row[:, None] + (side == 0).to(tl.int32) - (side == 1).to(tl.int32)
+    x = col[:, None] + (side == 2).to(tl.int32) - (side == 3).to(tl.int32)
+    there = (y >= 0) & (y < down[:, None]) & (x >= 0) & (x < across[:, None]) & tried[:, None]
+    beside = _window_sum(table, y, x, height[:, None], width[:, None], map_cols, there)
+    beside = tl.sum(tl.where(there, beside, 0), 1)
+    num_beside = tl.maximum(tl.sum(there.to(tl.int32), 1), 1)
     above = num_beside.to(tl.int64) * top - beside
     return row, col, above.to(tl.float64) / (num_beside * height * width).to(tl.float64)
 
@@ -323,10 +331,11 @@ def _window_sum(
 ) -> tl.tensor:
     """Sums of windows by their top left cells."""
     end = table + (row + height - 1) * map_cols + col + width - 1
+    over = end - height * map_cols
     sums = tl.load(end, mask=there, other=0)
     sums -= tl.load(end - width, mask=there & (col > 0), other=0)
-    sums -= tl.load(end - height * map_cols, mask=there & (row > 0), other=0)
-    return sums + tl.load(end - height * map_cols - width, mask=there & (row > 0) & (col > 0), other=0)
+    sums -= tl.load(over, mask=there & (row > 0), other=0)
+    return sums + tl.load(over - width, mask=there & (row > 0) & (col > 0), other=0)
 
 
 @triton.jit

@@ -54,7 +54,7 @@ class HeatmapOperator:
             *(self._pictures.stride(0), *first.stride(), *second.stride(), *first.shape[1:3]),
             *(arguments.rows, arguments.cols, kept.first_row, kept.first_col, kept.rows, kept.cols),
             *(tiles.rows, tiles.cols, int(tiles.over_mean)),
-            **constants(arguments.mode),
+            **constants(arguments.mode, len(arguments.ratios)),
             **OPTIONS,
         )
 
