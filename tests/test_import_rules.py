@@ -38,7 +38,7 @@ ONLY_IN = {
     "vicrop_export": {"vicrop_engine/builder.py"},
     "huggingface_hub": {"vicrop_export/hub.py"},
     "triton": {f"vicrop_kernels/{name}.py" for name in ("triton_kernel", "triton_operator", "compile")},
-    "torch": {"vicrop_kernels/triton_operator.py"},
+    "torch": {f"vicrop_kernels/{name}.py" for name in ("triton_operator", "dlpack_operator")},
 }
 # Lower files know nothing of higher ones; files of one row may know each other.
 LAYERS = (
@@ -61,7 +61,10 @@ LAYERS = (
     {"models", "builder", "loading", "result", "shared_weights"},
     {"backend"},
     {"machine"},
+    {"device"},
+    {"device_graph"},
     {"generate", "vision", "info", "pixel_gradients", "tools"},
+    {"device_decoder", "device_vision"},
     {"model", "reading", "tile_reading"},
     {"localizers"},
     {"layer_survey", "request"},

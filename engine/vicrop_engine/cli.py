@@ -16,7 +16,7 @@ import typer
 
 from vicrop_engine import cli_output as output
 from vicrop_engine.cli_errors import explain
-from vicrop_engine.cli_layers import layers
+from vicrop_engine.cli_layers import DeviceOption, layers
 from vicrop_engine.errors import SettingError
 
 if TYPE_CHECKING:
@@ -85,7 +85,7 @@ def build(
         typer.Option(help="Default heatmap layers from 0: 14, 10-20 or all; else the model's own."),
     ] = None,
     precision: Annotated[str, typer.Option(help="fp32, fp16, int8 or int4.")] = "fp32",
-    target: Annotated[str, typer.Option(help="cpu.")] = "cpu",
+    target: Annotated[str, typer.Option(help="cpu or cuda (in fp16, int8 or int4).")] = "cpu",
     pure_grad: Annotated[
         bool, typer.Option("--pure-grad", help="Add the graph that the method pure-grad runs.")
     ] = False,
@@ -148,6 +148,7 @@ def ask(
     share_weights: Annotated[
         bool, typer.Option("--share-weights", help="Share the weights in memory with other processes.")
     ] = False,
+    device: DeviceOption = None,
     clip: ToolOption = None,
     yolo: ToolOption = None,
     sam: ToolOption = None,
@@ -179,8 +180,9 @@ def ask(
     check_method(method)
     with output.progress_bar(engine) as progress:
         directory = resolve(engine, progress)
+    place = output.parse_device(device)
     loaded = ViCropEngine.load(
-        directory, threads=threads, share_weights=share_weights, clip=clip, yolo=yolo, sam=sam
+        directory, threads=threads, share_weights=share_weights, clip=clip, yolo=yolo, sam=sam, **place
     )
     answer = loaded.ask(
         picture.image,

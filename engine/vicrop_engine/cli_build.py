@@ -12,7 +12,7 @@ from vicrop_engine.errors import SettingError, one_of
 from vicrop_engine.models import KnownModel, KnownTool
 
 PRECISIONS = ("fp32", "fp16", "int8", "int4")
-TARGETS = ("cpu",)
+TARGETS = ("cpu", "cuda")
 
 
 def build_and_print(

@@ -13,6 +13,10 @@ from vicrop_engine import cli_output as output
 if TYPE_CHECKING:
     from vicrop_engine.layer_survey import LayerScore
 
+DeviceOption = Annotated[
+    str | None,
+    typer.Option(metavar="N", help="GPU for an engine for cuda, from 0; or cpu, to try it on the processor."),
+]
 BAR = 30  # characters of a bar that says "every window"
 
 
@@ -26,6 +30,7 @@ def layers(
         ),
     ] = None,
     threads: Annotated[int | None, typer.Option(help="Processor cores to use; else all there are.")] = None,
+    device: DeviceOption = None,
     json: Annotated[bool, typer.Option("--json", help="Print one JSON document and nothing else.")] = False,
     debug: Annotated[bool, typer.Option("--debug", help="Show a traceback when something fails.")] = False,
 ) -> None:
@@ -40,7 +45,7 @@ def layers(
     from vicrop_engine.layer_survey import best_layer, score_layers
 
     asked = signs() if examples is None else read_examples(examples)
-    model = ViCropEngine.load(engine, threads=threads)
+    model = ViCropEngine.load(engine, threads=threads, **output.parse_device(device))
     shown = track(asked, "looking", console=Console(stderr=True), transient=True)
     scores = score_layers(model, model.manifest.decoder.num_layers, shown)
     best = best_layer(scores)

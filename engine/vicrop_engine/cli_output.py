@@ -13,7 +13,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypedDict
 
 from vicrop_engine.errors import SettingError
 
@@ -149,6 +149,24 @@ def describe_os_error(error: OSError) -> str:
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         return f"{where}no space left on the device; free some and run it again"
     return f"{where}{error.strerror or error}; check the path and its permissions"
+
+
+class Place(TypedDict, total=False):
+    """Where to load an engine; what is missing stays with the engine's own."""
+
+    provider: str
+    device: int
+
+
+def parse_device(text: str | None) -> Place:
+    """The keywords of `load` for a GPU's number or "cpu". Raises SettingError for anything else."""
+    if text is None:
+        return {}
+    if text == "cpu":
+        return {"provider": text}
+    if not text.isdecimal():
+        raise SettingError(f"got device {text!r}, wanted the number of a GPU from 0 up, or cpu")
+    return {"device": int(text)}
 
 
 def parse_box(text: str) -> tuple[int, int, int, int]:

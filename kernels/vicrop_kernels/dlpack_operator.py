@@ -6,7 +6,6 @@ Nothing is copied between host and device but the heatmaps and boxes at the end.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from importlib import import_module
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -41,9 +40,11 @@ def locate(
     import torch
     from torch.utils.dlpack import from_dlpack
 
-    operator = import_module("vicrop_kernels.triton_operator")
+    from vicrop_kernels import triton_operator
+
     one, other = (gathered(maps, from_dlpack, torch.stack) for maps in (first, second))
-    heatmaps, boxes = operator.locate(one, other, arguments)
+    with torch.cuda.device(one.device if one.is_cuda else -1):
+        heatmaps, boxes = triton_operator.locate(one, other, arguments)
     return heatmaps.cpu().numpy(), boxes.cpu().numpy()
 
 
