@@ -25,20 +25,24 @@ def constants(mode: Mode, num_ratios: int) -> dict[str, int | bool]:
     return {"GRADIENT": mode == "gradient", **BLOCKS, "BLOCK_SIZES": sizes}
 
 
-def described(arguments: Arguments) -> list[list[float]]:
-    """The numbers of every picture [batch, 11 + 3 * ratios].
+def corners(arguments: Arguments) -> list[list[float]]:
+    """How the map lies on every picture, in pixels [batch, 4]: left, top, cell width, cell height."""
+    return [[each.left, each.top, each.cell_width, each.cell_height] for each in arguments.pictures]
 
-    Left, top, cell width and height; first and last row and column inside; width and height; how many window
-    sizes are tried, and height, width and half side of each.
+
+def facts(arguments: Arguments) -> list[list[int]]:
+    """The whole numbers of every picture [batch, 7 + 3 * ratios].
+
+    First and last row and column inside; width and height; how many window sizes are tried; height, width and
+    half side of each.
     """
-    return [_numbers(arguments, picture) for picture in arguments.pictures]
+    return [_facts(arguments, picture) for picture in arguments.pictures]
 
 
-def _numbers(arguments: Arguments, picture: PictureGrid) -> list[float]:
+def _facts(arguments: Arguments, picture: PictureGrid) -> list[int]:
     inside = arguments.inside(picture)
     sizes = window_sizes(picture, inside, arguments.window, arguments.ratios)
-    windows = [float(cells) for size in sizes for cells in (size.height, size.width, size.half)]
-    unused = [0.0] * (3 * (len(arguments.ratios) - len(sizes)))
+    windows = [number for size in sizes for number in (size.height, size.width, size.half)]
+    unused = [0] * (3 * (len(arguments.ratios) - len(sizes)))
     edges = [inside.first_row, inside.last_row, inside.first_col, inside.last_col]
-    lies = [picture.left, picture.top, picture.cell_width, picture.cell_height]
-    return [*lies, *map(float, [*edges, *picture.size, len(sizes)]), *windows, *unused]
+    return [*edges, *picture.size, len(sizes), *windows, *unused]
