@@ -6,9 +6,11 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx_ir as ir
+from onnx_ir.passes import common
 
 from vicrop_engine.manifest import KV_BUFFER, ROWS
 from vicrop_export.node_list import NodeList
@@ -65,4 +67,7 @@ def _model(
 ) -> ir.Model:
     output.name, output.type, output.shape = output_name, ir.TensorType(kind), ir.Shape(shape)
     graph = ir.Graph(inputs, [output], nodes=made.nodes, opset_imports={"": OPSET}, name=name)
-    return ir.Model(graph, ir_version=IR_VERSION)
+    model = ir.Model(graph, ir_version=IR_VERSION)
+    infer: Any = common.ShapeInferencePass()
+    infer(model)
+    return model

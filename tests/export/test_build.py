@@ -197,7 +197,7 @@ def no_export(monkeypatch: pytest.MonkeyPatch) -> None:
             SettingError,
             "precision 'int3' cannot be built by this version; wanted fp32, fp16, int8, int4",
         ),
-        ({"target": "cuda"}, SettingError, "target 'cuda' cannot be built by this version; wanted cpu"),
+        ({"target": "rocm"}, SettingError, "target 'rocm' cannot be built by this version; wanted cpu"),
         ({"layers": 4}, LayerError, "count from 0 to 3"),
         ({"layers": "3-1"}, LayerError, "runs backwards"),
         ({"layers": ()}, LayerError, "no layers"),
