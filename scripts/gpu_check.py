@@ -3,10 +3,10 @@
     scripts/gpu_check.sh                       # on the first GPU; the report goes into gpu-report/
     scripts/gpu_check.sh --device 1 --out DIR
 
-Runs the tests of tests_gpu, compares engines for CUDA with the shipped one for processors on the built-in
-questions, watches the heatmap kernel with compute-sanitizer, and times what finding the crop adds. Goes on
-after a check that fails. Exit status: 0 all passed, 1 some did not, 2 there is no GPU. Wants the checkout and
-pip install -e ".[gpu,triton,build,dev]".
+Runs the tests of tests_gpu and, on the GPU, those of the heatmap operator; compares engines for cuda and
+tensorrt with the shipped one for processors on the built-in questions; watches the heatmap kernel with
+compute-sanitizer; times what finding the crop adds. Goes on after a check that fails. Exit status: 0 all
+passed, 1 some did not, 2 there is no such GPU. Wants the checkout and pip install -e ".[gpu,build,dev]".
 """
 
 from __future__ import annotations
@@ -22,12 +22,13 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-ROOT = Path(__file__).resolve().parent.parent
-sys.path[:0] = [str(ROOT / folder) for folder in (".", "engine", "export", "kernels")]
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from scripts.gpu_checks import CHECKS, Check, Place
 from scripts.gpu_report import MARKDOWN, NO_GPU, Outcome, Report
 from vicrop_engine.info import machine_info
+
+ROOT = Path(__file__).resolve().parent.parent
 
 
 def main() -> int:
@@ -38,10 +39,11 @@ def main() -> int:
     if problem is not None:
         outcomes = tuple(Outcome(name, "not run", problem) for name in CHECKS)
         replace(report, outcomes=outcomes).write(options.out)
-        print(f"nothing was checked: {problem}; {options.out / MARKDOWN} says what could not run", file=sys.stderr)
+        where = options.out / MARKDOWN
+        print(f"nothing was checked: {problem}; {where} says what could not run", file=sys.stderr)
         return NO_GPU
     options.out.mkdir(parents=True, exist_ok=True)
-    report = run_checks(report, CHECKS, Place(options.out, options.device))
+    report = run_checks(report, CHECKS, Place(options.out, options.device, report.machine["runs"]))
     print(f"{options.out / MARKDOWN} is the report", file=sys.stderr)
     return report.status
 

@@ -18,7 +18,7 @@ PASSED, FAILED, NO_GPU = 0, 1, 2
 
 @dataclass(frozen=True)
 class Outcome:
-    """One check: how it ended, in a sentence what it found, its figures by name, and the end of its output."""
+    """One check: how it ended, in a sentence what it found, its figures by name, the end of its output."""
 
     name: str
     state: State
