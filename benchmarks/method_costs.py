@@ -2,10 +2,12 @@
 
     python benchmarks/method_costs.py                                # fp32, int8, int4 at mid-size, 7 runs
     python benchmarks/method_costs.py --precision fp32 --runs 15
+    python benchmarks/method_costs.py --target cuda --precision fp16 int4     # on a GPU, by the clock
 
 The model is the mid-size one of against_reference.py (12 layers of width 1024, 336 px, random weights). In
 every run each method and a plain answer take their turn on a new picture of their own, so nothing is reused;
-medians of processor time are printed, on one core unless told otherwise. The last rows are the prepass in
+medians of processor time are printed, on one core unless told otherwise; with a target for GPUs the time by
+the clock, of the methods that it has. The last rows are the prepass in
 four tiles against four passes through the lower layers with the vision tower, made one by one.
 """
 
@@ -16,7 +18,7 @@ import statistics
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from unittest import mock
 
@@ -33,19 +35,22 @@ from vicrop_engine import vicrop as engine_module
 from vicrop_engine.timing import Stopwatch
 from vicrop_export.build import build_engine
 
-METHODS = ("rel-att", "grad-att", "pure-grad")
+METHODS = {"cpu": ("rel-att", "grad-att", "pure-grad"), "cuda": ("rel-att",)}
+CLOCKS = {"cpu": time.process_time, "cuda": time.perf_counter}
+PRECISIONS = {"cpu": ("fp32", "int8", "int4"), "cuda": ("fp16", "int8", "int4")}
 NEW_TOKENS = 5
 
 
 class UntilCrop(Stopwatch):
-    """Remembers the processor time at which the crop pass began."""
+    """Remembers the time at which the crop pass began, by the clock of the target."""
 
     began = 0.0
+    clock = staticmethod(time.process_time)
 
     def enter(self, stage: str) -> None:
         """As every stopwatch; entering the crop's vision is what is waited for."""
         if stage == "crop_vision" and UntilCrop.began == 0.0:
-            UntilCrop.began = time.process_time()
+            UntilCrop.began = UntilCrop.clock()
         super().enter(stage)
 
 
@@ -56,28 +61,31 @@ def main() -> None:
     checkpoint = directory / "checkpoint"
     if not (checkpoint / "model.safetensors").exists():
         write_checkpoint(checkpoint, MID_SIZE)
-    for precision in options.precision:
-        path = directory / f"gradients-{precision}"
+    UntilCrop.clock = staticmethod(CLOCKS[options.target])
+    methods = METHODS[options.target]
+    settings = {"target": options.target, "pure_grad": "pure-grad" in methods}
+    for precision in options.precision or PRECISIONS[options.target]:
+        path = directory / f"{options.target}-{precision}"
         if not path.exists():
-            build_engine(checkpoint, path, name="llava-signs", precision=precision, pure_grad=True)
-        engine = ViCropEngine.load(path, threads=options.threads, cache_bytes=0)
-        Console(width=110).print(costs(engine, precision, options.runs))
+            build_engine(checkpoint, path, name="llava-signs", precision=precision, **settings)
+        engine = ViCropEngine.load(path, threads=options.threads, cache_bytes=0, device=options.device)
+        Console(width=110).print(costs(engine, precision, options.runs, methods))
 
 
-def costs(engine: ViCropEngine, precision: str, runs: int) -> Table:
+def costs(engine: ViCropEngine, precision: str, runs: int, methods: Sequence[str]) -> Table:
     """Median seconds of a plain answer, of each method up to its crop pass, and of tiles."""
     pictures = _pictures()
     seconds: dict[str, list[float]] = {}
     for _ in range(runs + 1):
         seconds.setdefault("plain answer", []).append(_plain(engine, next(pictures)))
-        for method in METHODS:
+        for method in methods:
             seconds.setdefault(method, []).append(_until_crop(engine, next(pictures), method))
         seconds.setdefault("tile by tile", []).append(_by_parts(engine, pictures))
         seconds.setdefault("four tiles", []).append(_tiles(engine, next(pictures)))
     medians = {name: statistics.median(values[1:]) for name, values in seconds.items()}
     plain = medians["plain answer"]
     table = Table("until the crop pass", "s", "beyond a plain answer", title=f"{precision}, {runs} runs")
-    for name in ("plain answer", *METHODS):
+    for name in ("plain answer", *methods):
         table.add_row(name, f"{medians[name]:.3f}", f"{medians[name] / plain - 1:+.1%}")
     parts = medians["tile by tile"]
     table.add_row("4 × (vision and lower layers)", f"{parts:.3f}", "")
@@ -88,33 +96,33 @@ def costs(engine: ViCropEngine, precision: str, runs: int) -> Table:
 
 
 def _plain(engine: ViCropEngine, picture: Image.Image) -> float:
-    start = time.process_time()
+    start = UntilCrop.clock()
     engine.ask(picture, QUESTION, method="none", max_new_tokens=NEW_TOKENS)
-    return time.process_time() - start
+    return UntilCrop.clock() - start
 
 
 def _until_crop(engine: ViCropEngine, picture: Image.Image, method: str) -> float:
     """The first answer, the heatmap and the window; the crop pass that follows is not counted."""
     with mock.patch.object(engine_module, "Stopwatch", UntilCrop):
-        UntilCrop.began, start = 0.0, time.process_time()
+        UntilCrop.began, start = 0.0, UntilCrop.clock()
         engine.ask(picture, QUESTION, method=method, high_res="off", max_new_tokens=NEW_TOKENS)
     return UntilCrop.began - start
 
 
 def _by_parts(engine: ViCropEngine, pictures: Iterator[Image.Image]) -> float:
     """Four pictures as large as a tile, each located by itself."""
-    start = time.process_time()
+    start = UntilCrop.clock()
     for _ in range(4):
         engine.locate(next(pictures), QUESTION, high_res="off")
-    return time.process_time() - start
+    return UntilCrop.clock() - start
 
 
 def _tiles(engine: ViCropEngine, picture: Image.Image) -> float:
     """The picture itself goes through the vision tower once as well: the answers continue from it."""
     large = picture.resize((2048, 2048))
-    start = time.process_time()
+    start = UntilCrop.clock()
     engine.locate(large, QUESTION, high_res="on")
-    return time.process_time() - start
+    return UntilCrop.clock() - start
 
 
 def _pictures() -> Iterator[Image.Image]:
@@ -128,7 +136,9 @@ def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--precision", nargs="+", default=["fp32", "int8", "int4"])
+    parser.add_argument("--target", choices=METHODS, default="cpu")
+    parser.add_argument("--device", type=int, default=0, help="number of the GPU")
+    parser.add_argument("--precision", nargs="+", help="else all of the target that are of interest")
     parser.add_argument("--runs", type=int, default=7)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--directory", type=Path, help="keep checkpoint and engines here and use them again")

@@ -47,6 +47,7 @@ ONLY_IN = {
 LAYERS = (
     {"errors"},
     {"config", "geometry", "image", "layers", "timing", "counters", "overlay_text", "token_block"},
+    {"runtime_package", "nvidia"},
     {
         "manifest",
         "examples",
@@ -63,6 +64,7 @@ LAYERS = (
     {"models", "builder", "loading", "result", "shared_weights"},
     {"backend"},
     {"decode_steps"},
+    {"machine"},
     {"device"},
     {"device_graph"},
     {"generate", "vision", "info", "pixel_gradients", "tools"},
@@ -177,8 +179,10 @@ def test_extras_bring_what_they_should_and_no_more() -> None:
     assert "onnxruntime-gpu" in requirements("gpu")
     assert heavy <= requirements("build")
     assert requirements("optimum") == {"optimum"}
-    for extra in (None, "cpu", "gpu", "tensorrt", "serve"):
+    for extra in (None, "cpu", "tensorrt", "rtx", "serve"):
         assert not heavy & requirements(extra), extra
+    for extra in ("gpu", "triton"):  # whose kernel takes torch's tensors
+        assert heavy & requirements(extra) == {"torch"}, extra
     for extra in (None, "build", "serve", "tensorrt", "optimum", "dev"):
         assert not {"onnxruntime", "onnxruntime-gpu"} & requirements(extra), extra
 

@@ -5,8 +5,10 @@ Decoder graphs run bound to KV buffers that they read and write in place.
 
 from __future__ import annotations
 
+import io
 import os
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import redirect_stdout
 from dataclasses import dataclass, replace
 from functools import cache, cached_property
 from pathlib import Path
@@ -18,6 +20,7 @@ import numpy.typing as npt
 from vicrop_engine.errors import EngineDamagedError, ProviderError, RunError
 from vicrop_engine.kv_cache import Tensor
 from vicrop_engine.manifest import GRADIENT, GRAPHS, PIXEL_GRADIENTS, Manifest, mend_command
+from vicrop_engine.runtime_package import demand_one_package, import_problem
 from vicrop_engine.shared_weights import made_at_once, shared_directory
 
 PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
@@ -258,7 +261,7 @@ def usable_cores() -> int:
 
 
 def available_providers() -> list[str]:
-    """The execution providers compiled into this machine's ONNX Runtime. Raises ProviderError without one."""
+    """The execution providers compiled into ONNX Runtime here. Raises ProviderError without a sound one."""
     return list(_runtime().get_available_providers())
 
 
@@ -266,10 +269,24 @@ def _runtime() -> Any:
     try:
         import onnxruntime
     except ImportError as error:
-        raise ProviderError(
-            "ONNX Runtime is not installed; run pip install 'vicrop-engine[cpu]' to have it"
-        ) from error
-    return onnxruntime
+        raise ProviderError(import_problem(error)) from error
+    return _sound(onnxruntime)
+
+
+@cache
+def _sound(runtime: Any) -> Any:
+    demand_one_package()
+    return runtime
+
+
+@cache
+def _load_cuda_libraries(runtime: Any) -> None:
+    """Load CUDA and cuDNN from NVIDIA's Python packages, where the system's loader does not look for them.
+
+    What is missing is found out by the session; the runtime would print it on standard output.
+    """
+    with redirect_stdout(io.StringIO()):
+        runtime.preload_dlls()
 
 
 def _options(runtime: Any, threads: int) -> Any:
@@ -311,6 +328,8 @@ def _open(
     settings: Mapping[str, str] | None = None,
 ) -> Graph:
     chosen_with = (provider, dict(settings)) if settings else provider
+    if provider == PROVIDERS["cuda"]:
+        _load_cuda_libraries(runtime)
     try:
         session = runtime.InferenceSession(str(path), options, providers=[chosen_with])
     except Exception as error:

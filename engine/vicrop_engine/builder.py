@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from vicrop_engine.errors import BuildError
 from vicrop_engine.models import KnownModel, KnownTool, Progress
+from vicrop_engine.runtime_package import demand_one_package
 
 if TYPE_CHECKING:
     from vicrop_engine.layers import LayerChoice
@@ -30,9 +31,11 @@ def build_model(
 ) -> Manifest:
     """Build `model` from its own source, or from `checkpoint` (a directory or Hub id), into `output`.
 
-    `progress` hears the stage and its share done, 0 to 1. Raises BuildError without the build extra, and what
+    `progress` hears the stage and its share done, 0 to 1. Raises BuildError without the build extra,
+    ProviderError when two packages of ONNX Runtime are installed or half of one, and what
     `vicrop_export.build.build_engine` raises.
     """
+    demand_one_package()
     try:
         from vicrop_export.build import build_engine
     except ModuleNotFoundError as error:
@@ -63,8 +66,10 @@ def build_tool(
 ) -> None:
     """Build a localizer model from its own source, or from `checkpoint`, into `output`.
 
-    Raises BuildError without the build extra, and what `vicrop_export.external.build.build_tool` raises.
+    Raises BuildError without the build extra, ProviderError as above, and what
+    `vicrop_export.external.build.build_tool` raises.
     """
+    demand_one_package()
     try:
         from vicrop_export.external.build import build_tool as build
     except ModuleNotFoundError as error:

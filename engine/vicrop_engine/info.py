@@ -7,26 +7,37 @@ from __future__ import annotations
 
 import platform
 from dataclasses import asdict
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 from vicrop_engine import models
 from vicrop_engine.backend import available_providers
 from vicrop_engine.errors import ProviderError
+from vicrop_engine.machine import abilities
 from vicrop_engine.manifest import read_manifest, verify_files
 from vicrop_engine.memory import ask_memory
+from vicrop_engine.nvidia import find_driver
+from vicrop_engine.runtime_package import package_version
 
-PACKAGES = ("numpy", "pillow", "tokenizers", "onnxruntime", "onnxruntime-gpu", "torch", "transformers")
+PACKAGES = (
+    *("numpy", "pillow", "tokenizers", "onnxruntime", "onnxruntime-gpu", "torch", "transformers"),
+    *("triton", "tensorrt-cu13", "tensorrt-rtx"),
+)
 
 
 def machine_info() -> dict[str, Any]:
-    """Versions, the execution providers ONNX Runtime was built with here, the cache and the known models."""
+    """Versions, what this machine can run and what not and why, the cache and the known models.
+
+    `providers` are those that ONNX Runtime was built with here; `runs` says which of them work.
+    """
+    driver = find_driver()
     return {
-        "vicrop_engine": version("vicrop-engine"),
+        "vicrop_engine": package_version("vicrop-engine"),
         "python": platform.python_version(),
-        "packages": {name: found for name in PACKAGES if (found := version(name)) is not None},
+        "packages": {name: found for name in PACKAGES if (found := package_version(name)) is not None},
         "providers": providers(),
+        "nvidia": asdict(driver),
+        "runs": {name: asdict(ability) for name, ability in abilities(driver).items()},
         "cache": str(models.cache_directory()),
         "tools": {tool.name: _path(models.find_tool(tool.name)) for tool in models.TOOLS},
         "models": {model.name: _path(models.find_engine(model.name)) for model in models.MODELS},
@@ -71,7 +82,9 @@ def machine_facts(document: dict[str, Any]) -> dict[str, str]:
     return {
         "vicrop-engine": f"{document['vicrop_engine']} on Python {document['python']}",
         "packages": packages,
-        "providers": ", ".join(document["providers"]) or "none: pip install 'vicrop-engine[cpu]'",
+        "providers": ", ".join(document["providers"]) or "none, see 'runs cpu'",
+        **{f"runs {name}": _yes_or_no(ability) for name, ability in document["runs"].items()},
+        **_device_facts(document["nvidia"]),
         "cache": document["cache"],
         **built,
     }
@@ -114,12 +127,19 @@ def _agreement_facts(agreement: dict[str, Any] | None) -> dict[str, str]:
     return {"agreement": f"{figures}, {agreement['compared']}"}
 
 
-def version(package: str) -> str | None:
-    """The installed version of a distribution, or None."""
-    try:
-        return metadata.version(package)
-    except metadata.PackageNotFoundError:
-        return None
+def _yes_or_no(ability: dict[str, Any]) -> str:
+    return f"{'yes' if ability['able'] else 'no'}: {ability['reason']}"
+
+
+def _device_facts(nvidia: dict[str, Any]) -> dict[str, str]:
+    """The driver and a line for each device."""
+    cuda = "none" if nvidia["cuda"] is None else "for CUDA up to {}.{}".format(*nvidia["cuda"])
+    facts = {"NVIDIA driver": nvidia["problem"] or cuda}
+    for device in nvidia["devices"]:
+        facts[f"NVIDIA device {device['index']}"] = (
+            f"{device['name']}, {device['memory'] / 2**30:.1f} GiB, compute capability {device['capability']}"
+        )
+    return facts
 
 
 def _path(path: Path | None) -> str | None:

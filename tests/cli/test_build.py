@@ -5,7 +5,11 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import pytest
+
 from tests.cli.conftest import Run
+from tests.engine.fake_driver import FakeDriver, pretend_libraries
+from tests.engine.installed import pretend_installed
 from tests.engines import STRETCH_168, built
 from vicrop_engine.manifest import read_manifest
 
@@ -67,3 +71,29 @@ def test_info_on_the_machine_names_providers_and_models(run: Run, own_cache: Pat
     assert set(document["models"]) == {"llava-signs", "llava-1.5", "llava-1.5-13b"}
     assert document["models"]["llava-1.5"] is None
     assert "not built yet" in run("info").out
+
+
+def test_info_on_the_machine_says_what_runs_and_why_not_the_rest(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pretend_libraries(monkeypatch, FakeDriver())
+    document = json.loads(run("info", "--json").out)
+    assert list(document["runs"]) == ["cpu", "cuda", "tensorrt", "tensorrt-rtx", "triton"]
+    assert document["runs"]["cpu"]["able"] is True
+    assert document["runs"]["cuda"]["able"] is False
+    assert document["nvidia"]["cuda"] == [13, 2]
+    assert [device["name"] for device in document["nvidia"]["devices"]] == ["Sample GPU A", "Sample GPU B"]
+    lines = run("info").out
+    assert "yes: onnxruntime" in lines
+    assert "no: onnxruntime" in lines
+    assert "Sample GPU B, 24.0 GiB, compute capability 8.9" in lines
+
+
+def test_info_shows_two_packages_that_break_each_other(
+    run: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    pretend_installed(monkeypatch, tmp_path / "site", onnxruntime_gpu="1.31.9")
+    ran = run("info")
+    assert ran.status == 0
+    assert "are both installed" in ran.out
+    assert json.loads(run("info", "--json").out)["providers"] == []

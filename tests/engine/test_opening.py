@@ -9,11 +9,12 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
 
-from vicrop_engine import ViCropEngine, backend
+from vicrop_engine import ViCropEngine, backend, runtime_package
 from vicrop_engine.errors import EngineDamagedError, EngineDirectoryError, ProviderError, RunError
 from vicrop_engine.manifest import Manifest, hash_file, read_manifest, write_manifest
 
@@ -98,24 +99,36 @@ def test_an_engine_for_another_target(engine_directory: Path) -> None:
         backend.open_graphs(engine_directory, manifest)
 
 
-def test_a_silent_fall_back_is_an_error(engine_directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_silent_fall_back_is_an_error(
+    engine_directory: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     """ONNX Runtime gives a CPU session without a word when the provider asked for does not work."""
     monkeypatch.setitem(backend.PROVIDERS, "cpu", "CUDAExecutionProvider")
     session = SimpleNamespace(
         get_providers=lambda: ["CPUExecutionProvider"], get_inputs=lambda: [], get_outputs=lambda: []
     )
-    runtime = SimpleNamespace(
+    loaded: list[str] = []
+
+    def preload() -> None:
+        loaded.append("CUDA")
+        print("Failed to load libcudnn.so.9")
+
+    runtime = Mock(
+        preload_dlls=preload,
         SessionOptions=lambda: SimpleNamespace(add_session_config_entry=lambda *_: None),
         InferenceSession=lambda *_, **__: session,
     )
     monkeypatch.setattr(backend, "_runtime", lambda: runtime)
     with pytest.raises(ProviderError, match="was to run on CUDAExecutionProvider and got"):
         backend.open_graphs(engine_directory, read_manifest(engine_directory))
+    assert loaded == ["CUDA"]
+    assert capsys.readouterr().out == ""
 
 
 def test_without_onnx_runtime(engine_directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
-    with pytest.raises(ProviderError, match=r"pip install 'vicrop-engine\[cpu\]'"):
+    monkeypatch.setattr(runtime_package, "package_version", lambda _: None)
+    with pytest.raises(ProviderError, match=r"is not installed; run pip install 'vicrop-engine\[cpu\]'"):
         ViCropEngine.load(engine_directory)
 
 

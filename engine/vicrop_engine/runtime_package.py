@@ -1,0 +1,91 @@
+"""Which packages of ONNX Runtime are installed, and what is wrong with them.
+
+`onnxruntime` and `onnxruntime-gpu` fill one and the same directory: of two installed together, one works and
+nobody is told which; uninstalling either takes files of the other along. Reads metadata; imports neither.
+"""
+
+from __future__ import annotations
+
+from importlib import metadata
+from importlib.util import find_spec
+
+from vicrop_engine.errors import ProviderError
+
+EXTRAS = {"onnxruntime": "cpu", "onnxruntime-gpu": "gpu"}
+MODULE = "onnxruntime"
+UNINSTALL = f"pip uninstall -y {' '.join(EXTRAS)}"
+
+
+def installed_packages() -> dict[str, str]:
+    """Version by name of the packages of ONNX Runtime that pip knows of."""
+    found = {name: package_version(name) for name in EXTRAS}
+    return {name: version for name, version in found.items() if version is not None}
+
+
+def package_version(package: str) -> str | None:
+    """The installed version of a distribution, or None."""
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return None
+
+
+def demand_one_package() -> None:
+    """Raise ProviderError when two packages of ONNX Runtime are installed, or half of one."""
+    problem = package_problem()
+    if problem is not None:
+        raise ProviderError(problem)
+
+
+def package_problem() -> str | None:
+    """Why ONNX Runtime as installed cannot be relied on, with the commands that mend it; None when it can.
+
+    Nothing installed is no such problem: importing it says so.
+    """
+    found = installed_packages()
+    names = " and ".join(f"{name} {version}" for name, version in found.items())
+    if len(found) > 1:
+        choices = " or ".join(f"'vicrop-engine[{extra}]'" for extra in EXTRAS.values())
+        return (
+            f"{names} are both installed and overwrite each other's files, wanted one of them; run "
+            f"'{UNINSTALL}' and then pip install {choices}, for uninstalling one alone breaks the other"
+        )
+    if found and not _has_files():
+        (name,) = found
+        return (
+            f"{names} is installed and its files are not there, as after uninstalling one of two packages "
+            f"that share them; run '{UNINSTALL}' and then {install(name)}"
+        )
+    return None
+
+
+def import_problem(error: ImportError) -> str:
+    """What an import of ONNX Runtime that failed with `error` means, and the command that mends it."""
+    problem = package_problem()
+    if problem is not None:
+        return problem
+    found = installed_packages()
+    if not found:
+        return (
+            f"ONNX Runtime is not installed; run {install('onnxruntime')} to have it, or on an NVIDIA GPU "
+            f"{install('onnxruntime-gpu')}"
+        )
+    ((name, version),) = found.items()
+    return (
+        f"{name} {version} is installed and cannot be imported ({error}); run '{UNINSTALL}' and then "
+        f"{install(name)}"
+    )
+
+
+def install(package: str) -> str:
+    """The command that installs this package of ONNX Runtime in a version that fits."""
+    return f"pip install 'vicrop-engine[{EXTRAS[package]}]'"
+
+
+def _has_files() -> bool:
+    """Whether the module has an __init__: what is left of a damaged package imports, and has no attribute."""
+    try:
+        spec = find_spec(MODULE)
+    except ValueError:  # imported already, and without saying from where
+        return True
+    return spec is not None and spec.origin is not None
