@@ -41,7 +41,18 @@ ONLY_IN = {
 # Lower files know nothing of higher ones; files of one row may know each other.
 LAYERS = (
     {"errors"},
-    {"config", "geometry", "image", "layers", "timing", "counters", "overlay_text", "token_block"},
+    {
+        "config",
+        "geometry",
+        "image",
+        "layers",
+        "timing",
+        "counters",
+        "overlay_text",
+        "token_block",
+        "strands",
+        "generation",
+    },
     {
         "manifest",
         "examples",
@@ -59,6 +70,7 @@ LAYERS = (
     {"backend"},
     {"decode_steps"},
     {"generate", "vision", "info", "pixel_gradients", "tools"},
+    {"two_answers"},
     {"model", "reading", "tile_reading"},
     {"localizers"},
     {"layer_survey", "request"},
