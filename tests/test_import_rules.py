@@ -46,7 +46,10 @@ ONLY_IN = {
 # Lower files know nothing of higher ones; files of one row may know each other.
 LAYERS = (
     {"errors"},
-    {"config", "geometry", "image", "layers", "timing", "counters", "overlay_text", "token_block"},
+    {
+        *("config", "geometry", "image", "layers", "timing", "counters", "overlay_text", "token_block"),
+        *("strands", "generation"),
+    },
     {"runtime_package", "nvidia"},
     {
         "manifest",
@@ -68,7 +71,7 @@ LAYERS = (
     {"device"},
     {"device_graph"},
     {"generate", "vision", "info", "pixel_gradients", "tools"},
-    {"device_decoder", "device_vision"},
+    {"device_decoder", "device_vision", "two_answers"},
     {"model", "reading", "tile_reading"},
     {"localizers"},
     {"layer_survey", "request"},

@@ -56,6 +56,12 @@ class Graph:
             raise self.failure(error) from error
         return dict(zip(self.outputs, results, strict=True))
 
+    @property
+    def takes_answers(self) -> bool:
+        """Whether it gives the logits of as many tokens as asked for."""
+        shapes = {item.name: item.shape for item in self.session.get_inputs()}
+        return isinstance(shapes.get("answer_position", [1])[0], str)
+
     def bound(self, capacity: int) -> BoundGraph:
         """This graph with zeroed KV buffers for `capacity` tokens; memory is taken as they are filled."""
         shapes = {item.name: item.shape for item in self.session.get_inputs() if item.name.startswith(PAST)}

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
@@ -18,7 +18,8 @@ from vicrop_engine.config import DecoderGeometry, SpecialTokens
 from vicrop_engine.counters import Tally
 from vicrop_engine.device import AttentionRow, Device, DeviceTensor
 from vicrop_engine.device_graph import BoundDeviceGraph, DeviceGraph, DeviceGraphs, Feed
-from vicrop_engine.generate import Generation, Table, largest_probability
+from vicrop_engine.generate import Table
+from vicrop_engine.generation import AnswerTokens, Generation, Heard
 from vicrop_engine.kv_cache import KVBuffers, KVCache
 from vicrop_engine.prefix_cache import Prefix
 
@@ -47,6 +48,8 @@ class DevicePass:
 
 class DeviceDecoder:
     """The language model of one engine on a device."""
+
+    answers_side_by_side: ClassVar[bool] = False
 
     def __init__(
         self,
@@ -111,24 +114,23 @@ class DeviceDecoder:
             attention.insert(0, rows)
         return DevicePass(self._device, cache, logits, tuple(attention))
 
-    def decode(self, start: DevicePass, max_new_tokens: int) -> Generation:
-        """Greedy tokens from the logits of `start` until an end sign or `max_new_tokens`."""
+    def decode(self, start: DevicePass, max_new_tokens: int, heard: Heard | None = None) -> Generation:
+        """Greedy tokens from the logits of `start` until an end sign or `max_new_tokens`.
+
+        `heard` is told their ids whenever there is one more.
+        """
         if start.logits is None:
             raise ValueError("the pass to continue went through the lower layers only; run it with answer")
-        ids: list[int] = []
-        probabilities: list[float] = []
+        answer = AnswerTokens(self._tokens.eos, max_new_tokens, heard)
         cache, logits = start.cache, start.logits
         while True:
-            row = self._device.host(logits).reshape(-1).astype(np.float32)
-            token = int(np.argmax(row))
-            ids.append(token)
-            probabilities.append(largest_probability(row))
-            if token in self._tokens.eos or len(ids) == max_new_tokens:
-                return Generation(tuple(ids), tuple(probabilities))
+            answer.take(self._device.host(logits).reshape(-1).astype(np.float32))
+            if answer.is_done:
+                return answer.generation
             self._tally.add(decode_steps=1)
             cache = cache.grown(1)
             feeds = self._feeds(cache.length, 1)
-            lower = self._lower(cache, self._device.upload(self.embed([token])), feeds)
+            lower = self._lower(cache, self._device.upload(self.embed(answer.ids[-1:])), feeds)
             logits = self._upper(cache, lower["hidden_states"], feeds)["logits"]
 
     def _run_suffix(

@@ -5,7 +5,6 @@ Knows token ids, image embeds, prefixes and KV caches; nothing of questions, pic
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -17,8 +16,10 @@ from vicrop_engine.backend import Graph, Graphs
 from vicrop_engine.config import DecoderGeometry, SpecialTokens
 from vicrop_engine.counters import Tally
 from vicrop_engine.decode_steps import NO_TAPS, DecodeSteps
+from vicrop_engine.generation import AnswerTokens, Generation, Heard
 from vicrop_engine.kv_cache import KVBuffers, KVCache
 from vicrop_engine.prefix_cache import Prefix
+from vicrop_engine.strands import StrandBlock
 from vicrop_engine.token_block import TokenBlock
 
 Floats = npt.NDArray[np.float32]
@@ -47,20 +48,6 @@ class Pass:
         return dict(enumerate(row for part in parts for row in part))
 
 
-@dataclass(frozen=True)
-class Generation:
-    """Generated ids, the end sign included when it was reached, and each one's probability."""
-
-    ids: tuple[int, ...]
-    probabilities: tuple[float, ...]
-
-    @property
-    def confidence(self) -> float:
-        """Geometric mean of the probabilities of the generated tokens, the end sign included."""
-        logs = [math.log(max(value, 1e-300)) for value in self.probabilities]
-        return math.exp(sum(logs) / len(logs))
-
-
 class Decoder:
     """The language model of one engine."""
 
@@ -78,17 +65,32 @@ class Decoder:
         self._tally = tally
         self._num_lower = geometry.num_lower_layers
         self._num_upper = geometry.num_layers - geometry.num_lower_layers
+        self._vocab_size = geometry.vocab_size
 
-    def embed(self, ids: Sequence[int]) -> Floats:
-        """Rows of the token table, [1, len, hidden]."""
-        return self._embed(ids)
+    @property
+    def answers_side_by_side(self) -> bool:
+        """Whether a pass can give the logits of several tokens; engines of old versions cannot."""
+        return self._graphs.upper.takes_answers
+
+    @property
+    def end_signs(self) -> tuple[int, ...]:
+        """Tokens that end an answer."""
+        return self._tokens.eos
+
+    def embed(self, ids: Sequence[int], images: Sequence[Floats] = ()) -> Floats:
+        """[1, len, hidden]: rows of the token table, with image embeds in place of image tokens."""
+        index = np.asarray(ids, np.int64)
+        embeds: Floats = self._embeddings[index].astype(np.float32)
+        if images:
+            embeds[index == self._tokens.image] = np.concatenate(images)
+        return embeds[None]
 
     def begin(self, ids: Sequence[int], images: Sequence[Floats], capacity: int) -> Prefix:
         """A prefix with room for `capacity` tokens, to be run with its first suffixes.
 
         Image tokens take the rows of `images`, [image_tokens, hidden] each, in order.
         """
-        return Prefix(self._buffers(capacity), len(ids), embeds=self._embed(ids, images))
+        return Prefix(self._buffers(capacity), len(ids), embeds=self.embed(ids, images))
 
     def reserve(self, prefix: Prefix, capacity: int) -> None:
         """Make room for `capacity` tokens; a prefix with less moves to larger buffers, once."""
@@ -119,7 +121,7 @@ class Decoder:
         lengths = tuple(len(suffix) for suffix in suffixes)
         above = gradients or (bool(layers) and max(layers) >= self._num_lower)
         num_upper = len(suffixes) if above else int(answer)
-        embeds = self._embed([id for suffix in suffixes for id in suffix], images)
+        embeds = self.embed([id for suffix in suffixes for id in suffix], images)
         block = TokenBlock(prefix.length - _length(prefix.embeds), prefix.length, lengths)
         cache = prefix.buffers.write(block.done, block.total, prefix.length + lengths[0])
         feeds = _Feeds(block, bool(layers) or gradients)
@@ -161,33 +163,53 @@ class Decoder:
             ..., : block.total
         ]
 
-    def decode(self, start: Pass, max_new_tokens: int) -> Generation:
-        """Greedy tokens from the logits of `start` until an end sign or `max_new_tokens`."""
+    def decode(self, start: Pass, max_new_tokens: int, heard: Heard | None = None) -> Generation:
+        """Greedy tokens from the logits of `start` until an end sign or `max_new_tokens`.
+
+        `heard` is told their ids whenever there is one more.
+        """
         if start.logits is None:
             raise ValueError("the pass to continue went through the lower layers only; run it with answer")
-        ids: list[int] = []
-        seen: list[Floats] = []
-        cache, logits, steps = start.cache, start.logits, None
-        while True:
-            ids.append(int(np.argmax(logits)))
-            seen.append(logits)
-            if ids[-1] in self._tokens.eos or len(ids) == max_new_tokens:
-                return Generation(tuple(ids), tuple(map(largest_probability, seen)))
-            self._tally.add(decode_steps=1, lower_passes=1, lower_tokens=1, upper_passes=1, upper_tokens=1)
-            steps = steps or DecodeSteps(cache.buffers, logits.size, self._embeddings.shape[1])
-            logits = steps.run(self._embed(ids[-1:]), cache.length)
+        answer = AnswerTokens(self._tokens.eos, max_new_tokens, heard)
+        cache, steps = start.cache, None
+        answer.take(start.logits)
+        while not answer.is_done:
+            steps = steps or self.steps(cache.buffers)
+            self._count_step(1)
+            answer.take(steps.after(self.embed(answer.ids[-1:]), cache.length))
             cache = cache.grown(1)
+        return answer.generation
+
+    def step(self, steps: DecodeSteps, embeds: Floats, block: StrandBlock) -> Floats:
+        """One step of an answer or two; logits [answers, vocab]."""
+        self._count_step(block.num_new)
+        return steps.run(embeds, block.position_ids, block.bias())
+
+    def _count_step(self, tokens: int) -> None:
+        self._tally.add(
+            decode_steps=tokens, lower_passes=1, lower_tokens=tokens, upper_passes=1, upper_tokens=tokens
+        )
+
+    def steps(self, buffers: KVBuffers, count: int = 1) -> DecodeSteps:
+        """Steps of `count` tokens on these buffers."""
+        return DecodeSteps(buffers, self._vocab_size, self._embeddings.shape[1], count)
+
+    def side_by_side(
+        self, cache: KVCache, block: StrandBlock, embeds: Floats, num_decoded: int
+    ) -> tuple[KVCache, Floats]:
+        """One pass of new tokens of several answers after the rows of `cache`; logits [answers, vocab].
+
+        `num_decoded` of the tokens belong to answers, the others to prompts.
+        """
+        feeds = _Feeds(block)
+        cache = cache.grown(block.num_new)
+        hidden, _, _ = self._lower(cache, embeds, feeds)
+        self._tally.add(upper_passes=1, upper_tokens=feeds.num_new, decode_steps=num_decoded)
+        outputs = cache.buffers.upper.run({"hidden_states": hidden, **feeds.tensors})
+        return cache, outputs["logits"].numpy()
 
     def _buffers(self, capacity: int) -> KVBuffers:
         return KVBuffers(self._graphs.lower.bound(capacity), self._graphs.upper.bound(capacity), capacity)
-
-    def _embed(self, ids: Sequence[int], images: Sequence[Floats] = ()) -> Floats:
-        """[1, len, hidden]: rows of the table, with image embeds in place of image tokens."""
-        index = np.asarray(ids, np.int64)
-        embeds: Floats = self._embeddings[index].astype(np.float32)
-        if images:
-            embeds[index == self._tokens.image] = np.concatenate(images)
-        return embeds[None]
 
     def _lower(
         self, cache: KVCache, embeds: Floats, feeds: _Feeds
@@ -212,13 +234,13 @@ class Decoder:
 class _Feeds:
     """What both graphs are fed beside states."""
 
-    def __init__(self, block: TokenBlock, tap: bool = False) -> None:
+    def __init__(self, block: TokenBlock | StrandBlock, tap: bool = False) -> None:
         ends = block.ends
         arrays: dict[str, npt.NDArray[Any]] = {
             "position_ids": block.position_ids,
             "tap_positions": ends if tap else NO_TAPS,
             "attention_bias": block.bias(),
-            "answer_position": ends[:1],
+            "answer_position": ends if isinstance(block, StrandBlock) else ends[:1],
         }
         self.tensors = {name: Graph.tensor(array) for name, array in arrays.items()}
         self.num_new, self.tap = block.num_new, tap
@@ -230,9 +252,3 @@ def _length(waiting: Floats | None) -> int:
 
 def _joined(waiting: Floats | None, new: Floats) -> Floats:
     return new if waiting is None else np.concatenate((waiting, new), axis=1)
-
-
-def largest_probability(logits: Floats) -> float:
-    """The softmax of `logits` [vocab] at its largest."""
-    shifted = logits.astype(np.float64) - float(logits.max())
-    return 1.0 / float(np.exp(shifted, out=shifted).sum())

@@ -13,7 +13,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from vicrop_engine.generate import Generation, Pass
+from vicrop_engine.generate import Pass
+from vicrop_engine.generation import Generation, Heard
 from vicrop_engine.geometry import Grid
 from vicrop_engine.image import Picture
 from vicrop_engine.model import Model
@@ -22,6 +23,7 @@ from vicrop_engine.preprocessing import ModelInput
 from vicrop_engine.prompts import Prompt
 from vicrop_engine.tiling import TilePlan
 from vicrop_engine.timing import Stopwatch
+from vicrop_engine.two_answers import TwoAnswers
 
 Floats = npt.NDArray[np.float32]
 
@@ -135,22 +137,46 @@ class Reading:
             known = self.prefix.general_gradient = strengths[1].copy()
         return strengths[0], known
 
-    def first_answer(self, max_new_tokens: int) -> Generation:
-        """The answer on the picture alone."""
+    def first_answer(self, max_new_tokens: int, heard: Heard | None = None) -> Generation:
+        """The answer on the picture alone; `heard` is told its ids whenever there is one more."""
         _, read = self._read()
         self.watch.enter("decode")
-        return self.model.decoder.decode(read, max_new_tokens)
+        return self.model.decoder.decode(read, max_new_tokens, heard)
 
     def answer_with(self, crop: ModelInput, max_new_tokens: int) -> Generation:
         """The answer on picture and crop, continued from the picture's prefix."""
-        self.watch.enter("crop_vision")
-        embeds = self.model.vision.embed(crop.pixels)
-        self.watch.enter("crop_prefill")
-        self.prompt_tokens += len(self.prompted.two_images)
+        embeds = self._crop_embeds(crop)
         suffix = self.prompted.two_images.suffix
         start = self.model.decoder.read(self.prefix, [suffix], [embeds])
         self.watch.enter("decode")
         return self.model.decoder.decode(start, max_new_tokens)
+
+    def both_answers(
+        self, crop: ModelInput, max_new_tokens: int, heard: Heard | None = None
+    ) -> tuple[Generation, Generation]:
+        """The answer on the picture alone, which goes along with the crop's passes, and that with the crop.
+
+        `heard` is told the first one's ids whenever there is one more.
+        """
+        _, read = self._read()
+        decoder = self.model.decoder
+        if not decoder.answers_side_by_side:
+            return self.first_answer(max_new_tokens, heard), self.answer_with(crop, max_new_tokens)
+        answers = TwoAnswers(decoder, read, self.prefix.length, max_new_tokens, heard)
+        if answers.first is not None:
+            return answers.first, self.answer_with(crop, max_new_tokens)
+        embeds = self._crop_embeds(crop)
+        answers.begin_final(self.prompted.two_images.suffix, [embeds])
+        self.watch.enter("decode")
+        return answers.finish()
+
+    def _crop_embeds(self, crop: ModelInput) -> Floats:
+        """The crop's image embeds; what comes next is its prefill."""
+        self.watch.enter("crop_vision")
+        embeds = self.model.vision.embed(crop.pixels)
+        self.watch.enter("crop_prefill")
+        self.prompt_tokens += len(self.prompted.two_images)
+        return embeds
 
     def _read(self) -> tuple[list[Prompt], Pass]:
         """The one pass over the picture, made when first needed, and the prompts that went through it."""

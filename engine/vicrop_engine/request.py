@@ -160,7 +160,8 @@ def _check_context(prompts: Sequence[Prompt], max_new_tokens: int, context: int)
 
 
 def _capacity(prompted: Prompted, max_new_tokens: int, *, crops: bool) -> int:
-    """Rows for the prompts that share a pass, and for the longest prompt with its answer."""
-    shared = prompted.shared_tokens(looks=crops)
-    longest = max(len(prompted.question), len(prompted.two_images) if crops else 0) + max_new_tokens
-    return roomy(max(shared, longest))
+    """Rows for the prompts that share a pass, and for first and final answer side by side."""
+    answers = len(prompted.question) + max_new_tokens
+    if crops:
+        answers += len(prompted.two_images.suffix) + max_new_tokens
+    return roomy(max(prompted.shared_tokens(looks=crops), answers))

@@ -5,13 +5,13 @@ from __future__ import annotations
 import contextlib
 import os
 import threading
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from vicrop_engine.counters import Counters
 from vicrop_engine.errors import BatchError, SettingError, ViCropError
-from vicrop_engine.generate import Generation
+from vicrop_engine.generation import Generation
 from vicrop_engine.geometry import placed_grid, whole_grid
 from vicrop_engine.image import ImageInput, Picture, open_picture
 from vicrop_engine.layers import LayerChoice
@@ -104,6 +104,7 @@ class ViCropEngine:
         compat: str | None = None,
         box: Sequence[int] | None = None,
         localize: str | None = None,
+        on_first_answer: Callable[[str], None] | None = None,
     ) -> Answer:
         """Answer `question` about `image`, with and without a crop of the place that matters.
 
@@ -112,12 +113,14 @@ class ViCropEngine:
         `high_res` "on" makes the heatmap of tiles of at most 1024 pixels a side, which finds smaller things;
         "auto" does so when the picture's longer side is over 1536, and never with `compat`.
         `layers` are 14, "10-20" or "all"; `localize` is a shorter question to look with; `first_answer` False
-        leaves the answer without crop out; `compat` "mllms-know" takes the published code's own geometry.
+        leaves the answer without crop out, and `on_first_answer` hears it as it grows, while the crop is on
+        its way; `compat` "mllms-know" takes the published code's own geometry.
         Raises ImageError, QuestionError, or the error of the setting that cannot be used.
         """
         if box is None:  # opened before the watch starts, as the engine's own graphs are
             self._model.tools.prepare(method)
-        watch = Stopwatch()
+        watch, prompts = Stopwatch(), self._model.prompts
+        heard = None if on_first_answer is None else lambda ids: on_first_answer(prompts.decode(ids))
         settings = Settings(method, high_res, layers, max_new_tokens, first_answer, compat, box, localize)
         request = plan_request(self._model, question, settings)
         picture = open_picture(image)
@@ -126,14 +129,18 @@ class ViCropEngine:
         with self._lock:
             before = self.counters
             with self._reading(picture, request, tiles, watch) as reading:
-                first = reading.first_answer(max_new_tokens) if request.first_answer else None
+                first: Generation | None = None
                 if request.localizer is None:
-                    found, final = None, first or reading.first_answer(max_new_tokens)
+                    found, first = None, reading.first_answer(max_new_tokens, heard)
+                    final = first
                 else:
                     found = request.localizer.locate(reading)
                     watch.enter("crop_vision")
                     crop = self._pixels(picture.crop(found.box), request)
-                    final = reading.answer_with(crop, max_new_tokens)
+                    if request.first_answer:
+                        first, final = reading.both_answers(crop, max_new_tokens, heard)
+                    else:
+                        final = reading.answer_with(crop, max_new_tokens)
             return self._answer(reading, before, found, first, final)
 
     def locate(

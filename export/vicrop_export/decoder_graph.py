@@ -124,7 +124,7 @@ class DecoderStack(nn.Module):
 
 
 class LanguageHead(nn.Module):
-    """Final norm and vocabulary projection: [1, seq, hidden] and a token's position [1] to [1, vocab]."""
+    """Final norm and vocabulary projection: [1, seq, hidden] and tokens' positions [n] to [n, vocab]."""
 
     def __init__(self, tensors: CheckpointTensors, facts: TextFacts) -> None:
         super().__init__()
@@ -133,8 +133,11 @@ class LanguageHead(nn.Module):
         self.vocabulary: Projection = tensors.projection(name, bias=False)
 
     def forward(self, hidden_states: Tensor, answer_position: Tensor) -> Tensor:
-        chosen = hidden_states.index_select(1, answer_position).squeeze(1)
-        logits: Tensor = self.vocabulary(self.norm(chosen))
+        return self.logits(hidden_states.index_select(1, answer_position))
+
+    def logits(self, chosen: Tensor) -> Tensor:
+        """Of every token given: [1, n, hidden] to [n, vocab]."""
+        logits: Tensor = self.vocabulary(self.norm(chosen.squeeze(0)))
         return logits
 
 
@@ -174,7 +177,7 @@ class LowerDecoder(nn.Module):
 class UpperDecoder(nn.Module):
     """Layers from `first` on, then the head: hidden states in, logits, attention rows and KV out.
 
-    The logits are those of the new token at `answer_position` [1].
+    The logits [n, vocab] are those of the new tokens at `answer_position` [n].
     """
 
     def __init__(
@@ -196,4 +199,4 @@ class UpperDecoder(nn.Module):
         hidden, rows, present, _ = self.stack(
             hidden_states, position_ids, tap_positions, attention_bias, past, answer_position
         )
-        return self.head(hidden, torch.zeros_like(answer_position)), rows, *present
+        return self.head.logits(hidden), rows, *present

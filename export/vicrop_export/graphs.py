@@ -27,7 +27,7 @@ from vicrop_export.vision_graph import VisionTower
 SEQ, PAST, CAPACITY, TAPS = 7, 5, 19, (2, 4, 6)
 TAPPED = "tapped_states"
 SEQ_AXIS, PAST_AXIS, TOTAL_AXIS, ROWS_AXIS, CAPACITY_AXIS = "seq", "past", "total", "rows", "capacity"
-LOSSES_AXIS = "losses"
+LOSSES_AXIS, ANSWERS_AXIS = "losses", "answers"
 IN_PLACE_TARGETS = ("cpu", "cuda")
 
 
@@ -69,7 +69,7 @@ def _upper(
     tensors: CheckpointTensors, facts: TextFacts, num_lower_layers: int, in_place: bool
 ) -> tuple[UpperDecoder | LanguageHead, GraphInterface]:
     if num_lower_layers == facts.num_layers:
-        return LanguageHead(tensors, facts), head_interface(facts)
+        return LanguageHead(tensors, facts), head_interface(facts, in_place)
     upper = UpperDecoder(tensors, facts, num_lower_layers, in_place=in_place)
     return upper, upper_interface(facts, num_lower_layers, in_place)
 
@@ -120,7 +120,10 @@ def lower_interface(facts: TextFacts, num_layers: int, in_place: bool) -> GraphI
 
 
 def upper_interface(facts: TextFacts, first: int, in_place: bool) -> GraphInterface:
-    """Layers from `first` on: `hidden_states` [1, seq, hidden] in; `logits`, attention rows and KV out."""
+    """Layers from `first` on: `hidden_states` [1, seq, hidden] in; `logits`, attention rows and KV out.
+
+    In place, logits are of as many tokens as asked for; else of one.
+    """
     layers = range(first, facts.num_layers)
     return _decoder_interface(facts, layers, in_place, "hidden_states", "logits", answers=True)
 
@@ -166,14 +169,15 @@ def _decoder_interface(
     positions = torch.arange(PAST, PAST + SEQ)[None]
     bias = causal_bias(SEQ, PAST)
     tapped = [] if answers else [TAPPED]
-    answer = {"answer_position": torch.tensor([SEQ - 1])} if answers else {}
+    many = in_place and answers
+    answer = {"answer_position": torch.tensor([SEQ - 3, SEQ - 1] if many else [SEQ - 1])} if answers else {}
     present = kv_names("present", layers)
     axes: dict[str, Any] = {
         states: {1: SEQ_AXIS},
         "position_ids": {1: SEQ_AXIS},
         "tap_positions": {0: ROWS_AXIS},
         "attention_bias": {2: SEQ_AXIS, 3: TOTAL_AXIS},
-        **{name: {} for name in answer},
+        **{name: {0: ANSWERS_AXIS} if many else {} for name in answer},
         "past": [({2: axis}, {2: axis})] * len(layers),
     }
     arguments = (_noise(1, SEQ, facts.hidden_size), positions, torch.tensor(TAPS), bias, *answer.values())
@@ -184,20 +188,23 @@ def _decoder_interface(
         axes=axes,
         output_axes={
             **{name: {1: ROWS_AXIS} for name in tapped},
+            **({result: {0: ANSWERS_AXIS}} if many else {}),
             "attention": {1: ROWS_AXIS, 3: TOTAL_AXIS},
             **{name: {2: CAPACITY_AXIS if in_place else TOTAL_AXIS} for name in present},
         },
     )
 
 
-def head_interface(facts: TextFacts) -> GraphInterface:
-    """The upper graph without layers: `hidden_states` [1, seq, hidden] to `logits` [1, vocab]."""
+def head_interface(facts: TextFacts, in_place: bool = True) -> GraphInterface:
+    """The upper graph without layers: `hidden_states` [1, seq, hidden] to `logits` [answers, vocab]."""
+    answers = {0: ANSWERS_AXIS} if in_place else {}
+    positions = torch.tensor([SEQ - 3, SEQ - 1] if in_place else [SEQ - 1])
     return GraphInterface(
-        arguments=(_noise(1, SEQ, facts.hidden_size), torch.tensor([SEQ - 1])),
+        arguments=(_noise(1, SEQ, facts.hidden_size), positions),
         inputs=["hidden_states", "answer_position"],
         outputs=["logits"],
-        axes={"hidden_states": {1: SEQ_AXIS}, "answer_position": {}},
-        output_axes={},
+        axes={"hidden_states": {1: SEQ_AXIS}, "answer_position": answers},
+        output_axes={"logits": answers},
     )
 
 

@@ -13,7 +13,8 @@ from PIL import Image
 
 from vicrop_engine import Answer, ViCropEngine
 from vicrop_engine.counters import Counters
-from vicrop_engine.generate import Decoder, Generation
+from vicrop_engine.generate import Decoder
+from vicrop_engine.generation import Generation
 from vicrop_engine.localizers.relative_attention import RelativeAttention
 from vicrop_engine.reading import Reading, Wanted
 from vicrop_engine.tile_reading import VISION_BATCH

@@ -1,0 +1,61 @@
+"""The tokens of an answer and how sure the model was of each. Knows logits; nothing of graphs."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+Floats = npt.NDArray[np.float32]
+Heard = Callable[[tuple[int, ...]], None]
+
+
+@dataclass(frozen=True)
+class Generation:
+    """Generated ids, the end sign included when it was reached, and each one's probability."""
+
+    ids: tuple[int, ...]
+    probabilities: tuple[float, ...]
+
+    @property
+    def confidence(self) -> float:
+        """Geometric mean of the probabilities of the generated tokens, the end sign included."""
+        logs = [math.log(max(value, 1e-300)) for value in self.probabilities]
+        return math.exp(sum(logs) / len(logs))
+
+
+class AnswerTokens:
+    """The tokens of one answer as they come, greedily, until an end sign or `max_new_tokens`.
+
+    `heard` is told their ids whenever there is one more.
+    """
+
+    def __init__(self, end_signs: Sequence[int], max_new_tokens: int, heard: Heard | None = None) -> None:
+        self._end_signs, self._max_new_tokens, self._heard = end_signs, max_new_tokens, heard
+        self._seen: list[Floats] = []
+        self.ids: list[int] = []
+
+    @property
+    def is_done(self) -> bool:
+        """Whether no more are to come."""
+        return bool(self.ids) and (self.ids[-1] in self._end_signs or len(self.ids) == self._max_new_tokens)
+
+    def take(self, logits: Floats) -> None:
+        """The likeliest token of `logits` [vocab] comes next."""
+        self._seen.append(logits)
+        self.ids.append(int(np.argmax(logits)))
+        if self._heard is not None:
+            self._heard(tuple(self.ids))
+
+    @property
+    def generation(self) -> Generation:
+        """All of them with their probabilities."""
+        return Generation(tuple(self.ids), tuple(map(largest_probability, self._seen)))
+
+
+def largest_probability(logits: Floats) -> float:
+    shifted = logits.astype(np.float64) - float(logits.max())
+    return 1.0 / float(np.exp(shifted, out=shifted).sum())
