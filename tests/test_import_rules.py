@@ -37,7 +37,10 @@ ONLY_IN = {
     "onnxruntime": {"vicrop_engine/backend.py", "vicrop_export/parity.py", "vicrop_export/pieces.py"},
     "vicrop_export": {"vicrop_engine/builder.py"},
     "huggingface_hub": {"vicrop_export/hub.py"},
-    "triton": {f"vicrop_kernels/{name}.py" for name in ("triton_kernel", "triton_operator", "compile")},
+    "triton": {
+        *("vicrop_kernels/triton_kernel.py", "vicrop_kernels/triton_search.py"),
+        *("vicrop_kernels/triton_operator.py", "vicrop_kernels/compile.py"),
+    },
     "torch": {f"vicrop_kernels/{name}.py" for name in ("triton_operator", "dlpack_operator")},
 }
 # Lower files know nothing of higher ones; files of one row may know each other.

@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import hashlib
 import json
+import os
 import re
 import subprocess
 import sys
@@ -24,7 +25,10 @@ from vicrop_kernels.arguments import Mode
 from vicrop_kernels.launch import BLOCKS, OPTIONS, WARPS, constants
 
 ARCHITECTURES = ("sm_80", "sm_86", "sm_89", "sm_90", "sm_100", "sm_120")
-POINTERS = {"weights": "*fp32", "pictures": "*fp64", "heatmap": "*fp32", "window": "*i32", "table": "*i64"}
+POINTERS = {
+    **{"weights": "*fp32", "corners": "*fp64", "facts": "*i32"},
+    **{"heatmap": "*fp32", "window": "*i32", "table": "*i64", "arrivals": "*i32"},
+}
 LONG = ("first_map", "second_map")
 MODES: tuple[Mode, ...] = ("relative", "gradient")
 ROW_TYPES = ("fp16", "fp32")
@@ -75,7 +79,7 @@ def compile_kernel(mode: Mode, rows: str, architecture: str, out: Path) -> Compi
         shared=int(built.metadata.shared),
         threads=32 * WARPS,
         programs=f"maps * ceil(patches / {BLOCKS['BLOCK_PATCHES']})",
-        constants=constants(mode),
+        constants=constants(mode, 1),
         **_usage(ptx, architecture),
     )
 
@@ -88,9 +92,7 @@ def _built(mode: Mode, rows: str, architecture: str) -> Any:
 
     from vicrop_kernels.triton_kernel import locate
 
-    if not isinstance(locate, triton.JITFunction):
-        raise RuntimeError("got TRITON_INTERPRET set, wanted a compiler; unset it and start again")
-    fixed: dict[str, int | bool] = {"first_patch": 1, "second_patch": 1, **constants(mode)}
+    fixed: dict[str, int | bool] = {"first_patch": 1, "second_patch": 1, **constants(mode, 1)}
     signature = {name: "constexpr" if name in fixed else _type(name, rows) for name in locate.arg_names}
     source = ASTSource(fn=locate, signature=signature, constexprs=fixed)
     target = GPUTarget("cuda", int(architecture.removeprefix("sm_")), 32)
@@ -103,7 +105,7 @@ def _type(name: str, rows: str) -> str:
     """The type of a kernel argument."""
     if name in ("first", "second"):
         return f"*{rows}"
-    return POINTERS.get(name, "*i32" if name == "arrivals" else "i64" if name in LONG else "i32")
+    return POINTERS.get(name, "i64" if name in LONG else "i32")
 
 
 def _usage(ptx: Path, architecture: str) -> dict[str, int]:
@@ -153,6 +155,8 @@ def main(words: Sequence[str] | None = None) -> int:
             _demand_known(architecture, ARCHITECTURES, "architecture")
         for rows in types:
             _demand_known(rows, ALL_ROW_TYPES, "row type")
+        if os.environ.get("TRITON_INTERPRET", "0") not in ("", "0"):
+            raise ValueError("got Triton's interpreter, wanted its compiler; unset TRITON_INTERPRET")
         options.out.mkdir(parents=True, exist_ok=True)
     except (ValueError, OSError) as error:
         print(f"vicrop_kernels.compile: {error}", file=sys.stderr)

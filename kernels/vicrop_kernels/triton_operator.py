@@ -14,7 +14,7 @@ import triton
 
 from vicrop_kernels import triton_kernel
 from vicrop_kernels.arguments import Arguments
-from vicrop_kernels.launch import OPTIONS, constants, described, num_programs
+from vicrop_kernels.launch import OPTIONS, constants, corners, facts, num_programs
 
 TYPES = (torch.float16, torch.bfloat16, torch.float32)
 
@@ -50,11 +50,12 @@ class HeatmapOperator:
         """The one launch; every element of `heatmap` and `window`, contiguous, is written."""
         arguments, kept, tiles = self.arguments, self.arguments.kept, self.arguments.tiles
         triton_kernel.locate[(num_programs(arguments),)](
-            *(first, second, self._weights, self._pictures, heatmap, window, self._table, self._arrivals),
-            *(self._pictures.stride(0), *first.stride(), *second.stride(), *first.shape[1:3]),
+            *(first, second, self._weights, self._corners, self._facts),
+            *(heatmap, window, self._table, self._arrivals),
+            *(self._facts.stride(0), *first.stride(), *second.stride(), *first.shape[1:3]),
             *(arguments.rows, arguments.cols, kept.first_row, kept.first_col, kept.rows, kept.cols),
             *(tiles.rows, tiles.cols, int(tiles.over_mean)),
-            **constants(arguments.mode),
+            **constants(arguments.mode, len(arguments.ratios)),
             **OPTIONS,
         )
 
@@ -76,8 +77,12 @@ class HeatmapOperator:
         return torch.tensor(weights, dtype=torch.float32, device=self.device)
 
     @cached_property
-    def _pictures(self) -> torch.Tensor:
-        return torch.tensor(described(self.arguments), dtype=torch.float64, device=self.device)
+    def _corners(self) -> torch.Tensor:
+        return torch.tensor(corners(self.arguments), dtype=torch.float64, device=self.device)
+
+    @cached_property
+    def _facts(self) -> torch.Tensor:
+        return torch.tensor(facts(self.arguments), dtype=torch.int32, device=self.device)
 
     @cached_property
     def _table(self) -> torch.Tensor:
