@@ -64,6 +64,7 @@ LAYERS = (
     {"models", "builder", "loading", "result", "shared_weights"},
     {"backend"},
     {"machine"},
+    {"decode_steps"},
     {"device"},
     {"device_graph"},
     {"generate", "vision", "info", "pixel_gradients", "tools"},

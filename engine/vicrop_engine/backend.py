@@ -10,7 +10,7 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import redirect_stdout
 from dataclasses import dataclass, replace
-from functools import cache
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
 
@@ -78,6 +78,12 @@ class Graph:
             return value
         return feed
 
+    @staticmethod
+    def wrapped(value: Any) -> Tensor:
+        """The runtime's own tensor as those that its sessions give."""
+        tensor: Tensor = _runtime().OrtValue(value)
+        return tensor
+
 
 @dataclass(frozen=True)
 class BoundGraph:
@@ -101,19 +107,57 @@ class BoundGraph:
 
         Feeds the graph lacks are left out. Raises RunError with the runtime's own reason.
         """
-        names = [name for name in self.graph.inputs if name not in self.buffers]
-        values = {name: self.graph.tensor(feeds[name]) for name in names}
-        fresh = [name for name in self.graph.outputs if not name.startswith(PRESENT)]
+        values = {name: self.graph.tensor(feeds[name]) for name in self.fed}
         try:
             for name, value in values.items():
                 self.binding.bind_ortvalue_input(name, value)
-            for name in fresh:
+            for name in self.fresh:
                 self.binding.bind_output(name, "cpu")
             self.graph.session.run_with_iobinding(self.binding)
         except Exception as error:
             raise self.graph.failure(error) from error
-        results = dict(zip(self.graph.outputs, self.binding.get_outputs(), strict=True))
-        return {name: results[name] for name in fresh}
+        results = self.binding.get_outputs_as_ortvaluevector()
+        return {name: self.graph.wrapped(results[place]) for name, place in self.fresh.items()}
+
+    def step(self, tensors: Mapping[str, Tensor]) -> BoundStep:
+        """Runs of one shape from and into these tensors, by name; outputs without one are let go."""
+        return BoundStep(self, tensors)
+
+    @cached_property
+    def fed(self) -> tuple[str, ...]:
+        """The inputs that each run is given."""
+        return tuple(name for name in self.graph.inputs if name not in self.buffers)
+
+    @cached_property
+    def fresh(self) -> dict[str, int]:
+        """The outputs that each run makes anew, and their places among all."""
+        names = enumerate(self.graph.outputs)
+        return {name: place for place, name in names if not name.startswith(PRESENT)}
+
+
+class BoundStep:
+    """A bound graph for many runs of one shape, whose inputs and outputs are filled in place."""
+
+    def __init__(self, bound: BoundGraph, tensors: Mapping[str, Tensor]) -> None:
+        self._graph, self._binding = bound.graph, bound.graph.session.io_binding()
+        held = {**tensors, **bound.buffers}
+        for name in bound.graph.inputs:
+            if name in held:
+                self._binding.bind_ortvalue_input(name, held[name])
+        for name in bound.graph.outputs:
+            source = name.replace(PRESENT, PAST, 1)
+            if source in held:
+                self._binding.bind_ortvalue_output(name, held[source])
+
+    def run(self, changed: Mapping[str, Tensor]) -> None:
+        """One run, with these tensors as inputs; those the graph lacks are left out. Raises RunError."""
+        try:
+            for name, value in changed.items():
+                if name in self._graph.inputs:
+                    self._binding.bind_ortvalue_input(name, value)
+            self._graph.session.run_with_iobinding(self._binding)
+        except Exception as error:
+            raise self._graph.failure(error) from error
 
 
 @dataclass(frozen=True)

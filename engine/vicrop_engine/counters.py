@@ -41,13 +41,13 @@ class Tally:
     """The running totals behind `Counters`."""
 
     def __init__(self) -> None:
-        self._counters = Counters()
+        self._totals = dataclasses.asdict(Counters())
 
     def add(self, **amounts: int) -> None:
-        """Add to the named counters."""
-        grown = {name: getattr(self._counters, name) + amount for name, amount in amounts.items()}
-        self._counters = dataclasses.replace(self._counters, **grown)
+        """Add to the named counters. Raises KeyError for a name there is not."""
+        for name, amount in amounts.items():
+            self._totals[name] += amount
 
     def snapshot(self) -> Counters:
         """The totals as they are now."""
-        return self._counters
+        return Counters(**self._totals)

@@ -18,7 +18,7 @@ from vicrop_engine.config import DecoderGeometry, SpecialTokens
 from vicrop_engine.counters import Tally
 from vicrop_engine.device import AttentionRow, Device, DeviceTensor
 from vicrop_engine.device_graph import BoundDeviceGraph, DeviceGraph, DeviceGraphs, Feed
-from vicrop_engine.generate import Generation, Table, probability
+from vicrop_engine.generate import Generation, Table, largest_probability
 from vicrop_engine.kv_cache import KVBuffers, KVCache
 from vicrop_engine.prefix_cache import Prefix
 
@@ -122,7 +122,7 @@ class DeviceDecoder:
             row = self._device.host(logits).reshape(-1).astype(np.float32)
             token = int(np.argmax(row))
             ids.append(token)
-            probabilities.append(probability(row, token))
+            probabilities.append(largest_probability(row))
             if token in self._tokens.eos or len(ids) == max_new_tokens:
                 return Generation(tuple(ids), tuple(probabilities))
             self._tally.add(decode_steps=1)

@@ -16,14 +16,13 @@ import numpy.typing as npt
 from vicrop_engine.backend import Graph, Graphs
 from vicrop_engine.config import DecoderGeometry, SpecialTokens
 from vicrop_engine.counters import Tally
+from vicrop_engine.decode_steps import NO_TAPS, DecodeSteps
 from vicrop_engine.kv_cache import KVBuffers, KVCache
 from vicrop_engine.prefix_cache import Prefix
 from vicrop_engine.token_block import TokenBlock
 
 Floats = npt.NDArray[np.float32]
 Table = npt.NDArray[np.floating]
-Taps = npt.NDArray[np.int64]
-NO_TAPS: Taps = np.zeros(0, np.int64)
 
 
 @dataclass(frozen=True)
@@ -167,19 +166,17 @@ class Decoder:
         if start.logits is None:
             raise ValueError("the pass to continue went through the lower layers only; run it with answer")
         ids: list[int] = []
-        probabilities: list[float] = []
-        cache, logits = start.cache, start.logits
+        seen: list[Floats] = []
+        cache, logits, steps = start.cache, start.logits, None
         while True:
-            token = int(np.argmax(logits))
-            ids.append(token)
-            probabilities.append(probability(logits, token))
-            if token in self._tokens.eos or len(ids) == max_new_tokens:
-                return Generation(tuple(ids), tuple(probabilities))
-            self._tally.add(decode_steps=1)
-            feeds = _Feeds(TokenBlock(cache.length, cache.length, (1,)))
+            ids.append(int(np.argmax(logits)))
+            seen.append(logits)
+            if ids[-1] in self._tokens.eos or len(ids) == max_new_tokens:
+                return Generation(tuple(ids), tuple(map(largest_probability, seen)))
+            self._tally.add(decode_steps=1, lower_passes=1, lower_tokens=1, upper_passes=1, upper_tokens=1)
+            steps = steps or DecodeSteps(cache.buffers, logits.size, self._embeddings.shape[1])
+            logits = steps.run(self._embed(ids[-1:]), cache.length)
             cache = cache.grown(1)
-            hidden, _, _ = self._lower(cache, self._embed([token]), feeds)
-            logits, _ = self._upper(cache, hidden, feeds)
 
     def _buffers(self, capacity: int) -> KVBuffers:
         return KVBuffers(self._graphs.lower.bound(capacity), self._graphs.upper.bound(capacity), capacity)
@@ -213,7 +210,7 @@ class Decoder:
 
 
 class _Feeds:
-    """What both graphs are fed beside states: made once, for a decode step is short."""
+    """What both graphs are fed beside states."""
 
     def __init__(self, block: TokenBlock, tap: bool = False) -> None:
         ends = block.ends
@@ -235,7 +232,7 @@ def _joined(waiting: Floats | None, new: Floats) -> Floats:
     return new if waiting is None else np.concatenate((waiting, new), axis=1)
 
 
-def probability(logits: Floats, token: int) -> float:
-    """The softmax of `logits` [vocab] at one token."""
+def largest_probability(logits: Floats) -> float:
+    """The softmax of `logits` [vocab] at its largest."""
     shifted = logits.astype(np.float64) - float(logits.max())
-    return float(np.exp(shifted[token]) / np.exp(shifted).sum())
+    return 1.0 / float(np.exp(shifted, out=shifted).sum())

@@ -29,6 +29,13 @@ class Tensor(Protocol):
         """Its size."""
 
 
+class BoundStep(Protocol):
+    """A decoder graph whose other inputs and outputs are tensors that stay."""
+
+    def run(self, changed: Mapping[str, Tensor]) -> None:
+        """One run, with these inputs instead."""
+
+
 class BoundGraph(Protocol):
     """A decoder graph with KV buffers [1, kv_heads, capacity, head_dim] of its own, by input name."""
 
@@ -38,6 +45,9 @@ class BoundGraph(Protocol):
 
     def run(self, feeds: Mapping[str, npt.NDArray[Any] | Tensor]) -> dict[str, Tensor]:
         """The other outputs by name; the new tokens' keys and values are written into the buffers."""
+
+    def step(self, tensors: Mapping[str, Tensor]) -> BoundStep:
+        """Runs of one shape from and into these tensors, by name; outputs without one are let go."""
 
 
 @dataclass

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 import onnx_ir as ir
@@ -27,6 +28,7 @@ class Blocks:
     width: int
     block: int = 128
     half: bool = False
+    stacks: ClassVar[bool] = True
 
     @property
     def bits(self) -> float:

@@ -37,6 +37,7 @@ from vicrop_export.exported import ExportedGraph, export_described
 from vicrop_export.graph_writer import StoredTensors, write_graph, write_referring_graph
 from vicrop_export.graphs import pixel_gradients
 from vicrop_export.half_graph import to_half_graph
+from vicrop_export.idle_rows import skip_idle_rows
 from vicrop_export.layouts import Layout, to_half
 from vicrop_export.plan import Plan, make_plan
 from vicrop_export.precision import Precision
@@ -149,6 +150,7 @@ def write_graphs(
     def layout_of(source: str) -> Layout:
         return precision.layout(source, plan.decoder.num_lower_layers)
 
+    finish = skip_idle_rows if plan.target == "cpu" else None
     stored = StoredTensors()
     for graph in exported:
         progress.enter(graph.name)
@@ -160,7 +162,7 @@ def write_graphs(
         if graph.name in (GRADIENT, PIXEL_GRADIENTS):
             write_referring_graph(*source, stored, whole_prompts=graph.name == PIXEL_GRADIENTS)
         else:
-            stored.add(write_graph(*source, progress.add))
+            stored.add(write_graph(*source, progress.add, finish))
     if plan.target == CUDA:
         write_device_graphs(directory, half=is_half(plan))
     _write_embeddings(directory, tensors, precision.embeddings)

@@ -5,6 +5,7 @@ Knows bytes and offsets; nothing of what the arrays are.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -34,12 +35,30 @@ class ExternalData:
 
     def add(self, name: str, array: NDArray[Any]) -> ir.TensorProtocol:
         """Append an array and return the tensor that refers to it; a small one is returned as it is."""
-        array = np.asarray(array, order="C")  # ascontiguousarray would turn a scalar into a list
-        if array.nbytes < SMALLEST:
-            return ir.tensor(array, name=name)
-        offset = -(-self._file.tell() // ALIGNMENT) * ALIGNMENT
-        self._file.seek(offset)
-        self._file.write(array.data.cast("B"))
+        return self.add_stacked([name], [array])[1][0]
+
+    def add_stacked(
+        self, names: Sequence[str], arrays: Sequence[NDArray[Any]]
+    ) -> tuple[ir.TensorProtocol, list[ir.TensorProtocol]]:
+        """Append arrays [n, …] that differ in n alone, with nothing between them.
+
+        Returns the tensor of all of them, named as the first, and that of each; it is the same for one.
+        """
+        arrays = [np.asarray(array, order="C") for array in arrays]  # ascontiguousarray makes scalars lists
+        whole = arrays[0] if len(arrays) == 1 else np.concatenate(arrays)
+        if whole.nbytes < SMALLEST:
+            parts = [ir.tensor(array, name=name) for name, array in zip(names, arrays, strict=True)]
+            return (parts[0] if len(parts) == 1 else ir.tensor(whole, name=names[0])), parts
+        start = offset = -(-self._file.tell() // ALIGNMENT) * ALIGNMENT
+        self._file.seek(start)
+        self._file.write(whole.data.cast("B"))
+        tensors: list[ir.TensorProtocol] = []
+        for name, array in zip(names, arrays, strict=True):
+            tensors.append(self._tensor(name, offset, array))
+            offset += array.nbytes
+        return self._tensor(names[0], start, whole), tensors
+
+    def _tensor(self, name: str, offset: int, array: NDArray[Any]) -> ir.ExternalTensor:
         return ir.ExternalTensor(
             self._path.name,
             offset,

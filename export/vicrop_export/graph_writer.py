@@ -7,7 +7,7 @@ Knows graphs and layouts; nothing of LLaVA.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -20,9 +20,11 @@ from vicrop_engine.errors import BuildError
 from vicrop_export.external_data import ExternalData
 from vicrop_export.layouts import CONTRIB, Layout, float_nodes
 from vicrop_export.onnx_export import share
+from vicrop_export.stacking import split_product, stacked_weights
 from vicrop_export.tensors import CheckpointTensors
 
 Described = Mapping[str, str]
+Placed = dict[str, ir.TensorProtocol]
 LayoutOf = Callable[[str], Layout]
 Products = Callable[[int, ir.Value, dict[str, ir.Value]], list[ir.Node]]
 BACK = -1
@@ -33,7 +35,7 @@ TRANSPOSED = "FusedMatMul"  # a product with the transposed weight, of many toke
 class StoredTensors:
     """What graphs have in the files beside them: weights by source and ending, all else by content."""
 
-    weights: dict[str, dict[str, ir.TensorProtocol]] = field(default_factory=dict)
+    weights: dict[str, Placed] = field(default_factory=dict)
     others: dict[bytes, ir.TensorProtocol] = field(default_factory=dict)
 
     def add(self, more: StoredTensors) -> None:
@@ -49,29 +51,58 @@ def write_graph(
     layout_of: LayoutOf,
     path: Path,
     written: Callable[[str, int], None],
+    finish: Callable[[ir.Model], None] | None = None,
 ) -> StoredTensors:
     """Write `path` and `path`.data; the weights in `described` come from the checkpoint under these names.
 
-    `layout_of` gives a checkpoint name's layout. `written` hears each such name and its bytes in the file.
+    `layout_of` gives a checkpoint name's layout. `written` hears each such name and its bytes in the file,
+    and `finish` may change the graph before it is saved.
     Says where everything is. Raises CheckpointError and OSError.
     """
     graph, stored = model.graph, StoredTensors()
+    stacks = stacked_weights(graph, described, layout_of)
     with ExternalData(path) as data:
         for name, value in list(graph.initializers.items()):
-            if name in described:
-                source = described[name]
-                with tensors.naming(source, "build with fp32 or int8"):
-                    arrays = layout_of(source).encode(tensors.stored(source))
-                placed = {ending: data.add(f"{name}{ending}", array) for ending, array in arrays.items()}
-                stored.weights[source] = placed
-                written(source, sum(array.nbytes for array in arrays.values()))
-                _multiply(graph, value, placed, source, _products(layout_of, tensors, source))
-            elif value.const_value is not None:
+            if name in stacks:
+                stack = stacks[name]
+                names = [str(weight.name) for weight in stack]
+                sources = [described[weight] for weight in names]
+                whole, stored_parts = _store(data, names, sources, tensors, layout_of, written)
+                stored.weights |= stored_parts
+                _multiply(graph, stack, whole, sources, _products(layout_of, tensors, sources))
+            elif name not in described and value.const_value is not None:
                 array = value.const_value.numpy()
                 value.const_value = stored.others[_digest(array)] = data.add(name, array)
     share(model)
+    if finish is not None:
+        finish(model)
     _save(model, path)
     return stored
+
+
+def _store(
+    data: ExternalData,
+    names: Sequence[str],
+    sources: Sequence[str],
+    tensors: CheckpointTensors,
+    layout_of: LayoutOf,
+    written: Callable[[str, int], None],
+) -> tuple[Placed, dict[str, Placed]]:
+    """Write the weights of one stack; the tensors of all together, and each one's by its source."""
+    encoded = []
+    for source in sources:
+        with tensors.naming(source, "build with fp32 or int8"):
+            encoded.append(layout_of(source).encode(tensors.stored(source)))
+        written(source, sum(array.nbytes for array in encoded[-1].values()))
+    whole: Placed = {}
+    parts: dict[str, Placed] = {source: {} for source in sources}
+    for ending in encoded[0]:
+        whole[ending], each = data.add_stacked(
+            [f"{name}{ending}" for name in names], [arrays[ending] for arrays in encoded]
+        )
+        for source, tensor in zip(sources, each, strict=True):
+            parts[source][ending] = tensor
+    return whole, parts
 
 
 def write_referring_graph(
@@ -98,8 +129,8 @@ def write_referring_graph(
             if whole_prompts:
                 products = _float_products(layout_of, tensors, source)
             else:
-                products = _products(layout_of, tensors, source, for_one_token=True)
-            _multiply(graph, value, stored.weights[source], source, products)
+                products = _products(layout_of, tensors, [source], for_one_token=True)
+            _multiply(graph, [value], stored.weights[source], [source], products)
         elif value.const_value is not None:
             value.const_value = stored.others.get(_digest(value.const_value.numpy()), value.const_value)
     share(model, expressions=False)  # a weight unpacked for the way there would be kept for the way back
@@ -107,11 +138,12 @@ def write_referring_graph(
 
 
 def _products(
-    layout_of: LayoutOf, tensors: CheckpointTensors, source: str, *, for_one_token: bool = False
+    layout_of: LayoutOf, tensors: CheckpointTensors, sources: Sequence[str], *, for_one_token: bool = False
 ) -> Products:
-    """Makes the nodes of a product by the weight's place in it: 1 forwards, 0 back."""
-    layout = layout_of(source)
-    num_out, num_in = tensors.shape(source)
+    """Makes the nodes of a stack's product by the weights' place in it: 1 forwards, 0 back."""
+    layout = layout_of(sources[0])
+    num_in = tensors.shape(sources[0])[1]
+    num_out = sum(tensors.shape(source)[0] for source in sources)
 
     def make(place: int, x: ir.Value, stored: dict[str, ir.Value]) -> list[ir.Node]:
         if place == 0:
@@ -133,17 +165,14 @@ def _float_products(layout_of: LayoutOf, tensors: CheckpointTensors, source: str
 
 
 def _multiply(
-    graph: ir.Graph,
-    value: ir.Value,
-    placed: Mapping[str, ir.TensorProtocol],
-    source: str,
-    products: Products,
+    graph: ir.Graph, stack: Sequence[ir.Value], placed: Placed, sources: Sequence[str], products: Products
 ) -> None:
-    """Put the stored tensors in place of the described weight, and their products in place of its."""
-    name = graph.initializers.pop(str(value.name)).name
+    """Put the stored tensors in place of the described weights, and their product in place of theirs."""
+    uses = [use for value in stack for use in value.uses()]
+    names = [graph.initializers.pop(str(value.name)).name for value in stack]
     stored = {
         ending: ir.Value(
-            name=f"{name}{ending}",
+            name=f"{names[0]}{ending}",
             shape=ir.Shape(tensor.shape.numpy()),
             type=ir.TensorType(tensor.dtype),
             const_value=tensor,
@@ -152,14 +181,27 @@ def _multiply(
     }
     for added in stored.values():
         graph.register_initializer(added)
-    for node, place in tuple(value.uses()):
-        other = node.inputs[1 - place] if node.op_type in ("MatMul", TRANSPOSED) else None
-        if other is None:
-            raise BuildError(f"{source} is used by {node.op_type}, wanted only products; report this")
-        made = products(BACK if node.op_type == TRANSPOSED else place, other, stored)
-        ir.convenience.replace_nodes_and_values(
-            graph, node, [node], made, list(node.outputs), [made[-1].outputs[0]]
-        )
+    if len(stack) > 1:
+        nodes = [node for node, _ in uses]
+        _replace(graph, nodes, split_product(nodes, products(1, _tokens(nodes[0], 1, sources), stored)))
+        return
+    for node, place in uses:
+        made = products(BACK if node.op_type == TRANSPOSED else place, _tokens(node, place, sources), stored)
+        _replace(graph, [node], made)
+
+
+def _tokens(node: ir.Node, place: int, sources: Sequence[str]) -> ir.Value:
+    """What the weight at `place` is multiplied with. Raises BuildError for anything but a product."""
+    tokens = node.inputs[1 - place] if node.op_type in ("MatMul", TRANSPOSED) else None
+    if tokens is None:
+        raise BuildError(f"{sources[0]} is used by {node.op_type}, wanted only products; report this")
+    return tokens
+
+
+def _replace(graph: ir.Graph, nodes: Sequence[ir.Node], made: Sequence[ir.Node]) -> None:
+    """Put `made`, whose last node has the results of `nodes` in their order, where the first of these is."""
+    results = [node.outputs[0] for node in nodes]
+    ir.convenience.replace_nodes_and_values(graph, nodes[0], nodes, made, results, list(made[-1].outputs))
 
 
 def _save(model: ir.Model, path: Path) -> None:

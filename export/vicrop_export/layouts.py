@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, NamedTuple, Protocol
+from typing import Any, ClassVar, NamedTuple, Protocol
 
 import numpy as np
 import onnx_ir as ir
@@ -38,6 +38,10 @@ class Layout(Protocol):
     def bits(self) -> float:
         """Bits one weight takes in the file, scales included."""
 
+    @property
+    def stacks(self) -> bool:
+        """Whether all arrays have the outputs first, so that weights of one input lie one after the other."""
+
     def encode(self, weight: Tensor) -> Arrays:
         """The arrays of a weight [out, in] by the ending of their names; `""` is the weight itself.
 
@@ -65,6 +69,7 @@ class Whole:
     """float32 [in, out], multiplied as it is."""
 
     bits: float = 32
+    stacks: ClassVar[bool] = False
 
     def encode(self, weight: Tensor) -> Arrays:
         return {"": weight.to(torch.float32).t().contiguous().numpy()}
@@ -90,6 +95,7 @@ class Half:
 
     bits: float = 16
     half: bool = False
+    stacks: ClassVar[bool] = False
 
     def encode(self, weight: Tensor) -> Arrays:
         return {"": to_half(weight).t().contiguous().numpy()}
@@ -124,6 +130,7 @@ class Bytes:
 
     fine_tokens: bool = False
     fine_weights: bool = False
+    stacks: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
         if self.fine_weights and not self.fine_tokens:

@@ -103,7 +103,7 @@ def cut(graph: onnx.GraphProto, piece_bytes: int) -> list[Piece]:
     groups: list[list[onnx.NodeProto]] = [[]]
     size = 0
     for node in graph.node:
-        own = sum(num_bytes(weights[name]) for name in node.input if name in weights)
+        own = sum(num_bytes(weights[name]) for name in _reads(node) if name in weights)
         if groups[-1] and size + own > piece_bytes:
             groups.append([])
             size = 0
@@ -120,14 +120,24 @@ def _piece(
     results: set[str],
 ) -> Piece:
     made = {name for node in nodes for name in node.output if name}
-    used = dict.fromkeys(name for node in nodes for name in node.input if name)
-    wanted = results | {name for group in later for node in group for name in node.input}
+    used = dict.fromkeys(name for node in nodes for name in _reads(node) if name)
+    wanted = results | {name for group in later for node in group for name in _reads(node)}
     return Piece(
         nodes=tuple(nodes),
         weights=tuple(weights[name] for name in used if name in weights),
         inputs=tuple(name for name in used if name not in made and name not in weights),
         outputs=tuple(name for node in nodes for name in node.output if name in wanted and name),
     )
+
+
+def _reads(node: onnx.NodeProto) -> list[str]:
+    """What a node reads, the branches of a condition included."""
+    names = list(node.input)
+    for attribute in node.attribute:
+        if attribute.type == onnx.AttributeProto.GRAPH:
+            made = {name for inner in attribute.g.node for name in inner.output}
+            names += [name for inner in attribute.g.node for name in _reads(inner) if name not in made]
+    return names
 
 
 def open_in_pieces(path: Path) -> PiecewiseGraph:

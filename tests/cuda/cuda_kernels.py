@@ -28,6 +28,7 @@ STANDARD = {
     "Sin": FLOATS,
     "Slice": ALL,
     "Softmax": FLOATS,
+    "Split": ALL,
     "Squeeze": ALL,
     "Sub": ALL,
     "Transpose": ALL,

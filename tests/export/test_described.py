@@ -23,6 +23,7 @@ from vicrop_export.parity import open_whole
 from vicrop_export.plan import Plan, make_plan
 from vicrop_export.precision import PRECISIONS
 from vicrop_export.quiet import quiet
+from vicrop_export.stacking import stacked_weights
 
 SPEC = CheckpointSpec(seed=3, hidden=32, layers=2, vision_hidden=16, vision_layers=2, image_size=56)
 
@@ -83,11 +84,14 @@ def test_written_weights_are_the_checkpoints_own(
     assert sorted(heard) == sorted(upper.described.values())
     assert open_whole(path).get_outputs()[0].name == "logits"
     stored = {item.name: onnx.numpy_helper.to_array(item) for item in onnx.load(path).graph.initializer}
-    for parameter, source in upper.described.items():
-        layout = layout_of(source)
-        wanted = layout.encode(tensors.get(source))
-        for ending, array in wanted.items():
-            np.testing.assert_array_equal(stored[parameter + ending], array)
+    stacks = stacked_weights(upper.model().graph, upper.described, layout_of)
+    assert sum(map(len, stacks.values())) == len(upper.described)
+    for parameter, stack in stacks.items():
+        together = [upper.described[str(weight.name)] for weight in stack]
+        encoded = [layout_of(source).encode(tensors.get(source)) for source in together]
+        for ending in encoded[0]:
+            wanted = np.concatenate([arrays[ending] for arrays in encoded])
+            np.testing.assert_array_equal(stored[parameter + ending], wanted)
 
 
 @pytest.mark.parametrize(

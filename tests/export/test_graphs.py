@@ -283,10 +283,28 @@ def test_graphs_are_standard_operators_of_one_opset_but_for_the_fused_ones(name:
         "": OPSET,
         **({"com.microsoft": 1} if fused else {}),
     }
-    own = {node.op_type for node in model.graph.node if node.domain == "com.microsoft"}
+    nodes = [*model.graph.node, *under_conditions(model.graph)]
+    own = {node.op_type for node in nodes if node.domain == "com.microsoft"}
     assert own == (FUSED if fused else set())
-    assert {node.domain for node in model.graph.node} <= {"", "com.microsoft"}
+    assert {node.domain for node in nodes} <= {"", "com.microsoft"}
     assert not model.functions
+
+
+@pytest.mark.parametrize("name", CUTS)
+def test_rows_that_nobody_reads_are_not_computed(name: str) -> None:
+    """All that multiplies or normalizes for the rows alone is under the one condition."""
+    graph = onnx.load(directory("in place") / f"{name}.onnx", load_external_data=False).graph
+    conditions = [node for node in graph.node if node.op_type == "If"]
+    assert [list(node.output) for node in conditions] == [["attention"]]
+    inside = [node.op_type for node in under_conditions(graph)]
+    layers = len(range(*CUTS[name]))
+    assert inside.count("FusedMatMul") == inside.count("Softmax") == layers
+    assert not {node.op_type for node in graph.node} & {"FusedMatMul", "Softmax"}
+
+
+def under_conditions(graph: onnx.GraphProto) -> list[onnx.NodeProto]:
+    branches = [part.g for node in graph.node if node.op_type == "If" for part in node.attribute]
+    return [node for branch in branches for node in branch.node]
 
 
 def test_each_weight_is_stored_once() -> None:
