@@ -21,40 +21,50 @@ def best_window(grid: Values, windows: Sequence[tuple[int, int]]) -> BestWindow:
 
     `grid` is [rows, cols], finite; `windows` are (height, width) in cells, none of them the whole grid.
     """
-    table = np.zeros((grid.shape[0] + 1, grid.shape[1] + 1))
-    table[1:, 1:] = grid.cumsum(axis=0, dtype=np.float64).cumsum(axis=1)
+    table = np.zeros((grid.shape[1] + 1, grid.shape[0] + 1))  # by column, then row
+    table[1:, 1:] = grid.T.cumsum(axis=0, dtype=np.float64).cumsum(axis=1)
+    total, unit = float(np.abs(grid).sum(dtype=np.float64)), float(np.finfo(grid.dtype).eps)
     best, best_score = BestWindow(0, 0, 0), -np.inf
     for index, (height, width) in enumerate(windows):
-        row, col, top = _largest(grid, table, height, width)
-        score = (top - np.mean(_neighbours(grid, row, col, height, width))) / (height * width)
+        slack = _slack(total, unit, grid.shape, height, width)
+        row, col, top = _largest(grid, table, slack, height, width)
+        score = (top - _mean(_neighbours(grid, row, col, height, width))) / (height * width)
         if score > best_score:
-            best, best_score = BestWindow(index, row, col), float(score)
+            best, best_score = BestWindow(index, row, col), score
     return best
 
 
-def _largest(grid: Values, table: npt.NDArray[np.float64], height: int, width: int) -> tuple[int, int, float]:
+def _largest(
+    grid: Values, table: npt.NDArray[np.float64], slack: float, height: int, width: int
+) -> tuple[int, int, float]:
     """Row, column and exact sum of the first largest window in column order."""
-    sums = (
-        table[height:, width:] - table[:-height, width:] - table[height:, :-width] + table[:-height, :-width]
-    )
-    lowest = sums.max() - _slack(grid, height, width)
-    candidates = np.argwhere((sums >= lowest).T)  # [n, (col, row)], in column order
-    exact = [_sum(grid, int(row), int(col), height, width) for col, row in candidates]
-    first = int(np.argmax(exact))
-    col, row = candidates[first]
-    return int(row), int(col), exact[first]
+    strips = table[width:] - table[:-width]
+    sums = strips[:, height:] - strips[:, :-height]  # [x, y]
+    candidates = np.flatnonzero(sums >= sums.max() - slack)
+    places = [divmod(int(place), sums.shape[1]) for place in candidates]
+    exact = [_sum(grid, row, col, height, width) for col, row in places]
+    top = max(exact)
+    col, row = places[exact.index(top)]
+    return row, col, top
 
 
-def _slack(grid: Values, height: int, width: int) -> float:
+def _slack(total: float, unit: float, shape: tuple[int, ...], height: int, width: int) -> float:
     """More than two window sums and two table sums can be off by: depth of the additions times the unit."""
-    total = float(np.abs(grid).sum(dtype=np.float64))
-    in_windows = (height + width) * float(np.finfo(grid.dtype).eps)
-    in_table = sum(grid.shape) * float(np.finfo(np.float64).eps)
+    in_windows = (height + width) * unit
+    in_table = sum(shape) * float(np.finfo(np.float64).eps)
     return 4.0 * total * (in_windows + in_table)
 
 
+def _mean(sums: list[float]) -> float:
+    """As NumPy takes it of so few; Python's own sum rounds otherwise from 3.12 on."""
+    total = 0.0
+    for each in sums:
+        total += each
+    return total / len(sums)
+
+
 def _sum(grid: Values, row: int, col: int, height: int, width: int) -> float:
-    return float(grid[row : row + height, col : col + width].sum())
+    return float(np.add.reduce(grid[row : row + height, col : col + width], axis=None))
 
 
 def _neighbours(grid: Values, row: int, col: int, height: int, width: int) -> list[float]:

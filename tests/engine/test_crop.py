@@ -8,8 +8,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from vicrop_engine.crop import find_box, fits_window, outside_zeroed
+from vicrop_engine.crop import find_box, fits_window, outside_zeroed, picture_grid
 from vicrop_engine.geometry import Grid, Placement, placed_grid, whole_grid
+from vicrop_kernels import numpy_search
+from vicrop_kernels.arguments import Arguments
 
 RATIOS = (1.0, 1.2, 1.4, 1.6, 1.8, 2.0)
 Floats = npt.NDArray[np.float32]
@@ -60,6 +62,22 @@ def test_boxes_equal_the_plain_search(seed: int, side: int, window: int) -> None
     box = whole_box(heatmap, size, window)
     assert box == plain_search(heatmap, size, window)
     assert_inside(box, size)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_the_operator_s_search_finds_the_same_boxes(seed: int) -> None:
+    """On maps whose windows do not tie but for rounding, of grids that lie within and beyond the picture."""
+    random = np.random.default_rng(seed)
+    for _ in range(60):
+        size = tuple(int(edge) for edge in np.exp(random.uniform(np.log(200), np.log(4000), 2)))
+        scale = 336 / max(size)
+        width, height = size[0] * scale, size[1] * scale
+        placement = Placement((336 - width) / 2, (336 - height) / 2, width, height)
+        grid = placed_grid(24, 24, 14, placement, size)
+        heatmap = np.exp(random.standard_normal((24, 24))).astype(np.float32)
+        arguments = Arguments(24, 24, (picture_grid(grid, size),), 168, RATIOS)
+        found = numpy_search.find_box(heatmap, arguments, arguments.pictures[0])
+        assert found == find_box(heatmap, grid, size, 168, RATIOS)
 
 
 def assert_inside(box: tuple[int, int, int, int], size: tuple[int, int]) -> None:
