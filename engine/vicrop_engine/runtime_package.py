@@ -1,7 +1,8 @@
 """Which packages of ONNX Runtime are installed, and what is wrong with them.
 
 `onnxruntime` and `onnxruntime-gpu` fill one and the same directory: of two installed together, one works and
-nobody is told which; uninstalling either takes files of the other along. Reads metadata and is handed what was imported; imports neither.
+nobody is told which; uninstalling either takes files of the other along. Reads metadata and is handed what
+was imported; imports neither.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Weights of the same tokens as one product: which go together, that numbers stay, and who else reads them."""
+"""Weights of the same tokens as one product: which go together, that numbers stay, who else reads them."""
 
 from __future__ import annotations
 
