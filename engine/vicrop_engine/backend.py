@@ -5,10 +5,8 @@ Decoder graphs run bound to KV buffers that they read and write in place.
 
 from __future__ import annotations
 
-import io
 import os
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import redirect_stdout
 from dataclasses import dataclass, replace
 from functools import cache, cached_property
 from pathlib import Path
@@ -20,7 +18,7 @@ import numpy.typing as npt
 from vicrop_engine.errors import EngineDamagedError, ProviderError, RunError
 from vicrop_engine.kv_cache import Tensor
 from vicrop_engine.manifest import GRADIENT, GRAPHS, PIXEL_GRADIENTS, Manifest, mend_command
-from vicrop_engine.runtime_package import demand_one_package, import_problem
+from vicrop_engine.runtime_package import import_problem, load_cuda_libraries, sound
 from vicrop_engine.shared_weights import made_at_once, shared_directory
 
 PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
@@ -276,23 +274,7 @@ def _runtime() -> Any:
         import onnxruntime
     except ImportError as error:
         raise ProviderError(import_problem(error)) from error
-    return _sound(onnxruntime)
-
-
-@cache
-def _sound(runtime: Any) -> Any:
-    demand_one_package()
-    return runtime
-
-
-@cache
-def _load_cuda_libraries(runtime: Any) -> None:
-    """Load CUDA and cuDNN from NVIDIA's Python packages, where the system's loader does not look for them.
-
-    What is missing is found out by the session; the runtime would print it on standard output.
-    """
-    with redirect_stdout(io.StringIO()):
-        runtime.preload_dlls()
+    return sound(onnxruntime)
 
 
 def _options(runtime: Any, threads: int) -> Any:
@@ -335,7 +317,7 @@ def _open(
 ) -> Graph:
     chosen_with = (provider, dict(settings)) if settings else provider
     if provider == PROVIDERS["cuda"]:
-        _load_cuda_libraries(runtime)
+        load_cuda_libraries(runtime)
     try:
         session = runtime.InferenceSession(str(path), options, providers=[chosen_with])
     except Exception as error:

@@ -1,13 +1,18 @@
 """Which packages of ONNX Runtime are installed, and what is wrong with them.
 
 `onnxruntime` and `onnxruntime-gpu` fill one and the same directory: of two installed together, one works and
-nobody is told which; uninstalling either takes files of the other along. Reads metadata; imports neither.
+nobody is told which; uninstalling either takes files of the other along. Reads metadata and is handed what
+was imported; imports neither.
 """
 
 from __future__ import annotations
 
+import io
+from contextlib import redirect_stdout
+from functools import cache
 from importlib import metadata
 from importlib.util import find_spec
+from typing import Any
 
 from vicrop_engine.errors import ProviderError
 
@@ -28,6 +33,23 @@ def package_version(package: str) -> str | None:
         return metadata.version(package)
     except metadata.PackageNotFoundError:
         return None
+
+
+@cache
+def sound(runtime: Any) -> Any:
+    """The imported runtime, once its package was looked at. Raises ProviderError as `demand_one_package`."""
+    demand_one_package()
+    return runtime
+
+
+@cache
+def load_cuda_libraries(runtime: Any) -> None:
+    """Load CUDA and cuDNN from NVIDIA's Python packages, where the system's loader does not look for them.
+
+    What is missing is found out by the session; the runtime would print it on standard output.
+    """
+    with redirect_stdout(io.StringIO()):
+        runtime.preload_dlls()
 
 
 def demand_one_package() -> None:
