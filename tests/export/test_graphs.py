@@ -121,17 +121,18 @@ def test_names_and_axes_of_the_decoders(name: str, flavour: str) -> None:
     cached: list[int | str] = [1, decoder.num_kv_heads, come, decoder.head_dim]
     grown: list[int | str] = [1, decoder.num_kv_heads, go, decoder.head_dim]
     hidden: list[int | str] = [1, "seq", decoder.hidden_size]
+    answers = "answers" if flavour == "in place" else 1
     graph = session(name, flavour)
     assert axes_of(graph.get_inputs()) == {
         "inputs_embeds" if lower else "hidden_states": hidden,
         "position_ids": [1, "seq"],
         "tap_positions": ["rows"],
         "attention_bias": [1, 1, "seq", "total"],
-        **({} if lower else {"answer_position": [1]}),
+        **({} if lower else {"answer_position": [answers]}),
         **dict.fromkeys(key_values("past_key_values", layers), cached),
     }
     assert axes_of(graph.get_outputs()) == {
-        **({"hidden_states": hidden} if lower else {"logits": [1, decoder.vocab_size]}),
+        **({"hidden_states": hidden} if lower else {"logits": [answers, decoder.vocab_size]}),
         "attention": [len(layers), "rows", decoder.num_heads, "total"],
         **({"tapped_states": [1, "rows", decoder.hidden_size]} if lower else {}),
         **dict.fromkeys(key_values("present", layers), grown),
@@ -261,9 +262,9 @@ def test_a_head_without_layers(tmp_path: Path) -> None:
     graph, head = open_whole(path), LanguageHead(tensors(), text)
     assert axes_of(graph.get_inputs()) == {
         "hidden_states": [1, "seq", text.hidden_size],
-        "answer_position": [1],
+        "answer_position": ["answers"],
     }
-    assert axes_of(graph.get_outputs()) == {"logits": [1, text.vocab_size]}
+    assert axes_of(graph.get_outputs()) == {"logits": ["answers", text.vocab_size]}
     for length, answer in ((1, 0), (2, 1), (17, 16), (17, 4)):
         states = noise(1, length, text.hidden_size)
         (got,) = graph.run(None, {"hidden_states": states, "answer_position": np.array([answer])})
