@@ -184,17 +184,19 @@ def ask(
     loaded = ViCropEngine.load(
         directory, threads=threads, share_weights=share_weights, clip=clip, yolo=yolo, sam=sam, **place
     )
-    answer = loaded.ask(
-        picture.image,
-        question,
-        method=method,
-        high_res=high_res,
-        layers=layers,
-        max_new_tokens=max_new_tokens,
-        first_answer=not no_first_answer,
-        compat=compat,
-        box=window,
-    )
+    with output.first_answer_shown() as heard:
+        answer = loaded.ask(
+            picture.image,
+            question,
+            method=method,
+            high_res=high_res,
+            layers=layers,
+            max_new_tokens=max_new_tokens,
+            first_answer=not no_first_answer,
+            compat=compat,
+            box=window,
+            on_first_answer=heard,
+        )
     if overlay is not None:
         _write_overlay(overlay, picture.image, question, answer)
     if heatmap is not None:

@@ -10,7 +10,7 @@ import json
 import logging
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypedDict
@@ -78,6 +78,19 @@ def _stage_lines() -> Progress:
             notice(f"{share:4.0%}  {stage}")
 
     return report
+
+
+@contextmanager
+def first_answer_shown() -> Iterator[Callable[[str], None] | None]:
+    """Shows the answer without crop on standard error as it grows; None where that is no terminal."""
+    if not sys.stderr.isatty():
+        yield None
+        return
+    from rich.console import Console
+    from rich.text import Text
+
+    with Console(stderr=True).status("looking at the picture") as status:
+        yield lambda text: status.update(Text(f"without the crop: {text}"))
 
 
 def answer_facts(answer: Answer) -> dict[str, str]:

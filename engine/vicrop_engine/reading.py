@@ -162,6 +162,8 @@ class Reading:
         decoder = self.model.decoder
         if not decoder.answers_side_by_side:
             return self.first_answer(max_new_tokens, heard), self.answer_with(crop, max_new_tokens)
+        if not read.cache.buffers.holds(read.cache):  # a localizer has made passes of its own
+            read = decoder.read(self.prefix, [self.prompted.question.suffix])
         answers = TwoAnswers(decoder, read, self.prefix.length, max_new_tokens, heard)
         if answers.first is not None:
             return answers.first, self.answer_with(crop, max_new_tokens)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import sys
+
 import pytest
 
-from vicrop_engine.cli_output import progress_bar
+from vicrop_engine.cli_output import first_answer_shown, progress_bar
 
 
 def test_a_stage_is_one_line_and_one_more_for_every_twentieth(capsys: pytest.CaptureFixture[str]) -> None:
@@ -23,3 +25,18 @@ def test_a_stage_is_one_line_and_one_more_for_every_twentieth(capsys: pytest.Cap
         " 60%  writing: layer 0, 1 of 9 MB",
         " 61%  writing: layer 1, 2 of 9 MB",
     ]
+
+
+def test_the_first_answer_is_shown_on_a_terminal_while_it_grows(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with first_answer_shown() as heard:
+        assert heard is None, "no terminal"
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+    monkeypatch.setenv("TERM", "xterm")
+    with first_answer_shown() as heard:
+        assert heard is not None
+        heard("[bold]K7")
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert "without the crop: [bold]K7" in captured.err

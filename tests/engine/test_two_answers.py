@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pytest
@@ -11,6 +11,8 @@ import pytest
 from tests.engines import STRETCH_168, built
 from vicrop_engine import ViCropEngine
 from vicrop_engine.generate import Decoder
+from vicrop_engine.localizers.localizer import Localization
+from vicrop_engine.reading import Reading
 from vicrop_engine.result import Answer
 from vicrop_engine.strands import Strand, StrandBlock
 
@@ -105,6 +107,29 @@ def test_the_first_answer_is_heard_as_it_grows_and_begins_before_the_crop_is_pre
     alone: list[str] = []
     engine.ask(PICTURE, QUESTION, method="none", max_new_tokens=3, on_first_answer=alone.append)
     assert alone == [text for text in events if text != "crop"]
+
+
+@dataclass(frozen=True)
+class Reader:
+    """A localizer that asks the model something on the way, over the first answer's rows."""
+
+    name: str = "reader"
+
+    def locate(self, reading: Reading) -> Localization:
+        model = reading.model
+        suffix = model.prompts.one_image("Where is the longest word of all that are written here?").suffix
+        model.decoder.read(reading.prefix, [suffix])
+        return Localization(self.name, (10, 10, 300, 300))
+
+    def layers_read(self, size: tuple[int, int], window: int) -> tuple[int, ...]:
+        return ()
+
+
+def test_a_localizer_with_passes_of_its_own_takes_nothing_from_the_first_answer(engine: ViCropEngine) -> None:
+    wanted = engine.ask(PICTURE, QUESTION, method="none", max_new_tokens=5)
+    got = engine.ask(PICTURE, QUESTION, method=Reader(), max_new_tokens=5)
+    assert got.crop_box == (10, 10, 300, 300)
+    assert got.first_token_ids == wanted.token_ids
 
 
 def see(block: StrandBlock) -> list[list[int]]:
