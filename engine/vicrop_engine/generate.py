@@ -161,13 +161,17 @@ class Decoder:
             ..., : block.total
         ]
 
+    def logits(self, read: Pass) -> Floats:
+        """Logits [vocab] after the first suffix of a pass. Raises ValueError if that did not go up."""
+        if read.logits is None:
+            raise ValueError("the pass went through the lower layers only; run it with answer")
+        return read.logits
+
     def decode(self, start: Pass, max_new_tokens: int) -> Generation:
         """Greedy tokens from the logits of `start` until an end sign or `max_new_tokens`."""
-        if start.logits is None:
-            raise ValueError("the pass to continue went through the lower layers only; run it with answer")
         ids: list[int] = []
         seen: list[Floats] = []
-        cache, logits, steps = start.cache, start.logits, None
+        cache, logits, steps = start.cache, self.logits(start), None
         while True:
             ids.append(int(np.argmax(logits)))
             seen.append(logits)

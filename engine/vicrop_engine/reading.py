@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import numpy.typing as npt
 
+from vicrop_engine.crop_tokens import most_distinct
 from vicrop_engine.generate import Generation, Pass
 from vicrop_engine.geometry import Grid
 from vicrop_engine.image import Picture
@@ -127,6 +128,11 @@ class Reading:
             known = self.prefix.general_gradient = strengths[1].copy()
         return strengths[0], known
 
+    def first_logits(self) -> Floats:
+        """The logits [vocab] of the first answer's first token, known before anything is decoded."""
+        _, read = self._read()
+        return self.model.decoder.logits(read)
+
     def first_answer(self, max_new_tokens: int) -> Generation:
         """The answer on the picture alone."""
         _, read = self._read()
@@ -140,6 +146,10 @@ class Reading:
         self.watch.enter("crop_prefill")
         self.prompt_tokens += len(self.prompted.two_images)
         suffix = self.prompted.two_images.suffix
+        if (
+            number := suffix.count(self.model.manifest.tokens.image)
+        ) < self.model.manifest.vision.image_tokens:
+            embeds = most_distinct(embeds, number)
         start = self.model.decoder.read(self.prefix, [suffix], [embeds])
         self.watch.enter("decode")
         return self.model.decoder.decode(start, max_new_tokens)
