@@ -1,8 +1,7 @@
 """What a crop has to be worth: examples asked without and with every crop, and the curve read from them.
 
-Knows answers and counters; how an example is asked is the engine's. Costs are tokens times decoder layers
-beyond a plain answer: what the vision tower takes is left out, which makes skipped crops look dearer than
-they are, for it runs once for a crop.
+Knows answers and counters; how an example is asked is the engine's. Costs are tokens times decoder layers,
+the vision tower being as many layers as its weights make; products of attention are left out.
 """
 
 from __future__ import annotations
@@ -14,7 +13,7 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
-from vicrop_engine.config import Calibration, CurvePoint, DecoderGeometry
+from vicrop_engine.config import Calibration, CurvePoint
 from vicrop_engine.counters import Counters
 from vicrop_engine.errors import ExamplesError
 from vicrop_engine.image import ImageInput
@@ -53,43 +52,57 @@ class Asks(Protocol):
     def counters(self) -> Counters:
         """What it has run."""
 
-    def ask(self, image: ImageInput, question: str, *, method: str, high_res: str) -> Answer:
+    def ask(
+        self, image: ImageInput, question: str, *, method: str, high_res: str, crop_tokens: str | int = ...
+    ) -> Answer:
         """The answer to a question."""
 
 
 def try_examples(
-    engine: Asks, examples: Iterable[tuple[ImageInput, str, str]], method: str
+    engine: Asks,
+    examples: Iterable[tuple[ImageInput, str, str]],
+    method: str,
+    crop_tokens: str | int = "all",
 ) -> Iterable[Trial]:
     """A trial of each (image, question, right answer). The engine must keep no pictures (`cache_bytes=0`)."""
-    decoder = engine.manifest.decoder
+    manifest = engine.manifest
     for image, question, right in examples:
         start = engine.counters
         plain = engine.ask(image, question, method="none", high_res="off")
         middle = engine.counters
-        cropped = engine.ask(image, question, method=method, high_res="off")
-        extra = token_layers(middle, engine.counters, decoder) - token_layers(start, middle, decoder)
-        crop = (cropped.tokens.crop + len(cropped.token_ids) - 1) * decoder.num_layers
+        cropped = engine.ask(image, question, method=method, high_res="off", crop_tokens=crop_tokens)
+        extra = cost(middle, engine.counters, manifest) - cost(start, middle, manifest)
+        tokens = cropped.tokens.crop + len(cropped.token_ids) - 1
+        crop = tokens * manifest.decoder.num_layers + vision_cost(manifest)
         assert cropped.crop_worth is not None, "the first answer was asked for"
         yield Trial(
             cropped.crop_worth,
             plain.confidence,
             is_right(plain.answer, right),
             is_right(cropped.answer, right),
-            extra - crop,
-            crop,
+            round(extra - crop),
+            round(crop),
         )
 
 
-def token_layers(before: Counters, after: Counters, decoder: DecoderGeometry) -> int:
-    """Tokens times the decoder layers they went through between two counts."""
+def cost(before: Counters, after: Counters, manifest: Manifest) -> float:
+    """Tokens times the decoder layers they went through between two counts, pictures' patches included."""
 
     def new(name: str) -> int:
         return int(getattr(after, name) - getattr(before, name))
 
+    decoder = manifest.decoder
     upper = decoder.num_layers - decoder.num_lower_layers
     back = new("pixel_gradient_tokens") + new("gradient_passes")  # a gradient pass is of one token
     forward = new("lower_tokens") * decoder.num_lower_layers + new("upper_tokens") * upper
-    return forward + BACKWARD * back * decoder.num_layers
+    return forward + BACKWARD * back * decoder.num_layers + new("vision_images") * vision_cost(manifest)
+
+
+def vision_cost(manifest: Manifest) -> float:
+    """One picture's patches times the decoder layers that weigh as much as the vision tower."""
+    sizes = [manifest.files[f"{graph}.onnx.data"].size for graph in ("vision", "decoder_lower")]
+    layers = sizes[0] / sizes[1] * manifest.decoder.num_lower_layers
+    return manifest.vision.rows * manifest.vision.cols * layers
 
 
 def is_right(answer: str, right: str) -> bool:
@@ -126,17 +139,21 @@ def calibrated(method: str, trials: Sequence[Trial], keeps: float) -> Calibratio
     )
 
 
-def full_curve(trials: Sequence[Trial], worth: Sequence[float]) -> list[CurvePoint]:
-    """A point for every threshold on `worth` that tells trials apart, from every crop to none."""
+def full_curve(trials: Sequence[Trial], worth: Sequence[float], *, aside: bool = True) -> list[CurvePoint]:
+    """A point for every threshold on `worth` that tells trials apart, from every crop to none.
+
+    Without `aside`, finding out what a crop is worth costs nothing where none is made.
+    """
     values = np.asarray(worth, np.float64)
     right = np.array([(trial.first, trial.final) for trial in trials], np.int64)
-    aside, crop = sum(trial.aside for trial in trials), np.array([trial.crop for trial in trials], np.int64)
-    whole = aside + int(crop.sum())
+    costs = np.array([(trial.aside, trial.crop) for trial in trials], np.int64)
+    unmade, made_cost = costs[:, 0] * aside, costs.sum(axis=1)
     points = []
     for threshold in thresholds(values):
         made = values >= threshold
         hits = int(np.where(made, right[:, 1], right[:, 0]).sum())
-        points.append(CurvePoint(threshold, (aside + int(crop[made].sum())) / whole, hits / len(trials)))
+        share = float(np.where(made, made_cost, unmade).sum() / made_cost.sum())
+        points.append(CurvePoint(threshold, share, hits / len(trials)))
     return points
 
 

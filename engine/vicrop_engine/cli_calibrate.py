@@ -93,7 +93,7 @@ def draw_calibration(found: Calibration, trials: list[Trial]) -> Image.Image:
     from vicrop_engine.curve_plot import Line, draw_curves
 
     rule = [(point.cost, point.accuracy) for point in full_curve(trials, [trial.worth for trial in trials])]
-    usual = full_curve(trials, [1 - trial.confidence for trial in trials])
+    usual = full_curve(trials, [1 - trial.confidence for trial in trials], aside=False)
     lines = [
         Line("what the crop is worth", rule, (found.cost, found.auto), "--when auto"),
         Line("confidence of the first answer alone", [(point.cost, point.accuracy) for point in usual]),

@@ -116,7 +116,7 @@ class Agreement:
 
 @dataclass(frozen=True)
 class CurvePoint:
-    """What a threshold gives: accuracy, and its cost beyond a plain answer, 1 being that of every crop."""
+    """What a threshold gives: accuracy, and its cost beyond a plain answer, 1 being every crop's."""
 
     threshold: float
     cost: float

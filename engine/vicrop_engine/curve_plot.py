@@ -13,7 +13,7 @@ from PIL import Image, ImageDraw
 from vicrop_engine.overlay_text import Label, font, printable
 
 SIZE = (1400, 900)
-FRAME = (150, 150, 1340, 770)  # x0, y0, x1, y1 of the plotted part
+FRAME = (150, 180, 1340, 770)  # x0, y0, x1, y1 of the plotted part
 BACKGROUND, INK, MUTED, GRID = "#ffffff", "#15181c", "#68707b", "#e3e6ea"
 COLOURS = ("#d6002a", "#1f5fbf", "#8a8f98", "#2c9145")
 TEXT, SMALL = 26, 22
@@ -38,10 +38,9 @@ def draw_curves(title: str, caption: str, lines: Sequence[Line]) -> Image.Image:
     Label(caption, SMALL, MUTED, SIZE[0] - 80, 2).draw(draw, (40, 82))
     low, high = _span([accuracy for line in lines for _, accuracy in line.points])
     _draw_axes(draw, low, high)
-    for number, line in enumerate(lines):
+    for number, line in reversed(list(enumerate(lines))):  # the first on top
         colour = COLOURS[number % len(COLOURS)]
-        places = [_place(point, low, high) for point in line.points]
-        draw.line(places, fill=colour, width=5, joint="curve")
+        draw.line([_place(point, low, high) for point in line.points], fill=colour, width=5, joint="curve")
         _legend(draw, number, line.name, colour)
     for number, line in enumerate(lines):
         if line.marked is not None:
@@ -73,7 +72,7 @@ def _draw_axes(draw: ImageDraw.ImageDraw, low: float, high: float) -> None:
         INK,
         "ma",
     )
-    _text(draw, (40, y0 - 12), "answered right", INK, "ls")
+    _text(draw, (40, y0 - 22), "answered right", INK, "ls")
 
 
 def _place(point: Point, low: float, high: float) -> tuple[int, int]:
@@ -82,7 +81,8 @@ def _place(point: Point, low: float, high: float) -> tuple[int, int]:
 
 
 def _legend(draw: ImageDraw.ImageDraw, number: int, name: str, colour: str) -> None:
-    x, y = FRAME[2] - 560, FRAME[3] - 150 + 42 * number
+    x, y = FRAME[2] - 540, FRAME[3] - 170 + 42 * number
+    draw.rectangle((x - 12, y - 20, FRAME[2] - 4, y + 20), fill=BACKGROUND)
     draw.line((x, y, x + 50, y), fill=colour, width=6)
     _text(draw, (x + 66, y), name, INK, "lm")
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from vicrop_engine.crop import Heatmap
@@ -65,7 +65,7 @@ class Answer:
     notices: tuple[str, ...] = ()
     tiles: tuple[Box, ...] = ()
     crop_skipped: bool = False
-    crop_worth: float | None = None
+    crop_worth: float | None = field(default=None, compare=False)  # of last bits, as the heatmap is
 
     def to_json(self) -> dict[str, Any]:
         """The document `ask --json` prints."""
