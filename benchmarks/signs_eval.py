@@ -4,6 +4,8 @@
     python benchmarks/signs_eval.py --methods rel-att grad-att pure-grad --pictures 600
     python benchmarks/signs_eval.py --large --high-res off on --pictures 300   # with and without tiles
     python benchmarks/signs_eval.py --layers --pictures 150 # which layer points best, on seed 2
+    python benchmarks/signs_eval.py --when --crop-tokens all 36 --plot curve.png   # what --when auto keeps
+    python benchmarks/signs_eval.py --signals --seed 11     # how to tell when a crop pays
 
 Each picture asks for the text of one sign: a third of the pictures for one that is unreadable at the model's
 input size, a third for one in between, a third for a readable one. Intervals are Wilson's, 95 %.
@@ -27,7 +29,9 @@ from rich.table import Table
 
 from vicrop_engine import ViCropEngine
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "models" / "llava_signs"))
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))
+sys.path.insert(0, str(ROOT / "models" / "llava_signs"))
 
 from questions import names_of
 from world import Scene, Sign, make_scene, render
@@ -230,6 +234,23 @@ def accuracy_table(tally: Tally, flows: Sequence[Flow]) -> Table:
     return table
 
 
+def compare_when(
+    engine: ViCropEngine, cases: Iterable[Case], options: argparse.Namespace, pictures: str, console: Console
+) -> None:
+    """The tables of signs_when.py, and with `--plot` the curve of the first method."""
+    from benchmarks.signs_when import draw, measure, signal_table, when_table
+
+    examples = [(case.picture, case.question, case.sign.text) for case in cases]
+    if options.signals:
+        console.print(signal_table(engine, examples))
+        return
+    for number, method in enumerate(options.methods):
+        measured = measure(engine, examples, method, options.crop_tokens)
+        console.print(when_table(measured))
+        if options.plot is not None and number == 0:
+            draw(measured, options.plot, pictures)
+
+
 def main() -> None:
     """Command line; progress on standard error, the table on standard output."""
     parser = argparse.ArgumentParser(
@@ -245,12 +266,16 @@ def main() -> None:
         "--high-res", nargs="+", choices=["off", "on"], default=["off"], help="look in tiles as well"
     )
     parser.add_argument("--compat", choices=["mllms-know"], help="the published code's own geometry")
+    parser.add_argument("--when", action="store_true", help="compare no crop, always and auto")
+    parser.add_argument("--crop-tokens", nargs="+", default=["all"], help="with --when: of each crop")
+    parser.add_argument("--plot", type=Path, help="with --when: draw accuracy against cost as a PNG")
+    parser.add_argument("--signals", action="store_true", help="compare what could tell when a crop pays")
     parser.add_argument("--save", type=Path, help="write the raw hits as JSON")
     options = parser.parse_args()
     seed = options.seed
     if seed is None:
         seed = VALIDATION_SEED if options.layers else TEST_SEED
-    engine = ViCropEngine.load(options.engine)
+    engine = ViCropEngine.load(options.engine, cache_bytes=0 if options.when else None)
     manifest = engine.manifest
     progress, wide = Console(stderr=True), Console(width=170)
     cases = draw_cases(seed, options.pictures, manifest.vision.image_size, large=options.large)
@@ -258,6 +283,9 @@ def main() -> None:
         wide.print(sweep_layers(engine, list(cases), manifest.decoder.num_layers, progress))
         return
     shown = track(cases, description="asking", total=options.pictures, console=progress)
+    if options.when or options.signals:
+        compare_when(engine, shown, options, f"{options.pictures} pictures of seed {seed}", wide)
+        return
     flows = [Flow(method, mode == "on") for method in options.methods for mode in options.high_res]
     tally = evaluate(engine, shown, seed, flows, options.compat)
     wide.print(accuracy_table(tally, flows))
