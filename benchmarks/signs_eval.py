@@ -29,9 +29,8 @@ from rich.table import Table
 
 from vicrop_engine import ViCropEngine
 
-ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT))
-sys.path.insert(0, str(ROOT / "models" / "llava_signs"))
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "models" / "llava_signs"))
 
 from questions import names_of
 from world import Scene, Sign, make_scene, render

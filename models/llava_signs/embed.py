@@ -1,4 +1,6 @@
-"""Put a trained checkpoint into the package: `embed.py CHECKPOINT` copies, builds, calibrates, draws the demo.
+"""Put a trained checkpoint into the package: copies, builds, calibrates, draws the demo.
+
+    python embed.py CHECKPOINT
 
 The demo picture is the first of a seed to show the point of the method: a sign too small to read,
 answered wrongly without the crop and rightly with it. What happens on pictures nobody picked is in the card.
