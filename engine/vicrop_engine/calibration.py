@@ -119,8 +119,8 @@ def calibrated(method: str, trials: Sequence[Trial], keeps: float) -> Calibratio
     always = sum(trial.final for trial in trials)
     if always <= first:
         raise ExamplesError(
-            f"the crop gains nothing on these {len(trials)} examples ({first} right without it, {always} "
-            "with it), so there is nothing to keep; calibrate on examples whose details are too small to read"
+            f"the crop gains nothing on these examples, of which {first} of {len(trials)} are right without "
+            f"it and {always} with it; calibrate on some whose details are too small to read"
         )
     curve = full_curve(trials, [trial.worth for trial in trials])
     kept = _keeping(trials, curve, keeps)

@@ -129,14 +129,14 @@ class ViCropEngine:
         with self._lock:
             before = self.counters
             with self._reading(picture, request, tiles, watch) as reading:
+                first = reading.first_answer(max_new_tokens) if request.first_answer else None
                 seen = look(request.localizer, reading, request.threshold)
-                wanted = request.first_answer or seen.box is None
-                first = final = reading.first_answer(max_new_tokens) if wanted else None
-                if seen.box is not None:
+                if seen.box is None:
+                    first = final = first or reading.first_answer(max_new_tokens)
+                else:
                     watch.enter("crop_vision")
                     crop = self._pixels(picture.crop(seen.box), request)
                     final = reading.answer_with(crop, max_new_tokens)
-            assert final is not None, "the first answer, or the one with the crop"
             return self._answer(reading, request, before, seen, first, final)
 
     def locate(
