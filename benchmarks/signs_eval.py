@@ -234,20 +234,22 @@ def accuracy_table(tally: Tally, flows: Sequence[Flow]) -> Table:
 
 
 def compare_when(
-    engine: ViCropEngine, cases: Iterable[Case], options: argparse.Namespace, pictures: str, console: Console
+    engine: ViCropEngine, options: argparse.Namespace, seed: int, progress: Console, wide: Console
 ) -> None:
     """The tables of signs_when.py, and with `--plot` the curve of the first method."""
     from benchmarks.signs_when import draw, measure, signal_table, when_table
 
-    examples = [(case.picture, case.question, case.sign.text) for case in cases]
-    if options.signals:
-        console.print(signal_table(engine, examples))
-        return
-    for number, method in enumerate(options.methods):
+    for method in options.methods:
+        cases = draw_cases(seed, options.pictures, engine.manifest.vision.image_size)
+        shown = track(cases, description=f"asking {method}", total=options.pictures, console=progress)
+        examples = ((case.picture, case.question, case.sign.text) for case in shown)
+        if options.signals:
+            wide.print(signal_table(engine, examples))
+            return
         measured = measure(engine, examples, method, options.crop_tokens)
-        console.print(when_table(measured))
-        if options.plot is not None and number == 0:
-            draw(measured, options.plot, pictures)
+        wide.print(when_table(measured))
+        if options.plot is not None and method == options.methods[0]:
+            draw(measured, options.plot, f"{options.pictures} pictures of seed {seed}")
 
 
 def main() -> None:
@@ -278,13 +280,13 @@ def main() -> None:
     manifest = engine.manifest
     progress, wide = Console(stderr=True), Console(width=170)
     cases = draw_cases(seed, options.pictures, manifest.vision.image_size, large=options.large)
+    if options.when or options.signals:
+        compare_when(engine, options, seed, progress, wide)
+        return
     if options.layers:
         wide.print(sweep_layers(engine, list(cases), manifest.decoder.num_layers, progress))
         return
     shown = track(cases, description="asking", total=options.pictures, console=progress)
-    if options.when or options.signals:
-        compare_when(engine, shown, options, f"{options.pictures} pictures of seed {seed}", wide)
-        return
     flows = [Flow(method, mode == "on") for method in options.methods for mode in options.high_res]
     tally = evaluate(engine, shown, seed, flows, options.compat)
     wide.print(accuracy_table(tally, flows))
