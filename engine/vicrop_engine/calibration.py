@@ -99,9 +99,10 @@ def cost(before: Counters, after: Counters, manifest: Manifest) -> float:
 
 
 def vision_cost(manifest: Manifest) -> float:
-    """One picture's patches times the decoder layers that weigh as much as the vision tower."""
-    sizes = [manifest.files[f"{graph}.onnx.data"].size for graph in ("vision", "decoder_lower")]
-    layers = sizes[0] / sizes[1] * manifest.decoder.num_lower_layers
+    """One picture's patches times the decoder layers that weigh as much as the vision tower; 0 where unknown."""
+    files = [manifest.files.get(f"{graph}.onnx.data") for graph in ("vision", "decoder_lower")]
+    vision, lower = (0 if file is None else file.size for file in files)
+    layers = vision / lower * manifest.decoder.num_lower_layers if lower else 0.0
     return manifest.vision.rows * manifest.vision.cols * layers
 
 

@@ -99,6 +99,7 @@ def engine_facts(document: dict[str, Any]) -> dict[str, str]:
             f"{name} {value:.1e}" for name, value in document["parity"].items() if value is not None
         ),
         **_agreement_facts(document["agreement"]),
+        **_calibration_facts(document["calibrations"]),
         "built with": ", ".join(f"{name} {found}" for name, found in document["versions"].items()),
         "files": f"{len(document['files'])}, " + ("hashes agree" if document["verified"] else "sizes agree"),
     }
@@ -112,6 +113,15 @@ def _agreement_facts(agreement: dict[str, Any] | None) -> dict[str, str]:
         f"heatmaps {agreement['heatmaps']:.1e} away"
     )
     return {"agreement": f"{figures}, {agreement['compared']}"}
+
+
+def _calibration_facts(calibrations: list[dict[str, Any]]) -> dict[str, str]:
+    each = [
+        f"{found['method']} from worth {found['threshold']:.3f} ({found['auto']:.1%} right at "
+        f"{found['cost']:.1%} of the crops' cost; always {found['always']:.1%}, never {found['first']:.1%})"
+        for found in calibrations
+    ]
+    return {"when auto": "; ".join(each)} if each else {}
 
 
 def version(package: str) -> str | None:
