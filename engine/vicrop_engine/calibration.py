@@ -99,7 +99,7 @@ def cost(before: Counters, after: Counters, manifest: Manifest) -> float:
 
 
 def vision_cost(manifest: Manifest) -> float:
-    """One picture's patches times the decoder layers that weigh as much as the vision tower; 0 where unknown."""
+    """One picture's patches times decoder layers as heavy as the vision tower; 0 where that is unknown."""
     files = [manifest.files.get(f"{graph}.onnx.data") for graph in ("vision", "decoder_lower")]
     vision, lower = (0 if file is None else file.size for file in files)
     layers = vision / lower * manifest.decoder.num_lower_layers if lower else 0.0
