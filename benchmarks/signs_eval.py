@@ -4,6 +4,8 @@
     python benchmarks/signs_eval.py --methods rel-att grad-att pure-grad --pictures 600
     python benchmarks/signs_eval.py --large --high-res off on --pictures 300   # with and without tiles
     python benchmarks/signs_eval.py --layers --pictures 150 # which layer points best, on seed 2
+    python benchmarks/signs_eval.py --when --crop-tokens all 36 --plot curve.png   # what --when auto keeps
+    python benchmarks/signs_eval.py --signals --seed 11     # how to tell when a crop pays
 
 Each picture asks for the text of one sign: a third of the pictures for one that is unreadable at the model's
 input size, a third for one in between, a third for a readable one. Intervals are Wilson's, 95 %.
@@ -27,6 +29,7 @@ from rich.table import Table
 
 from vicrop_engine import ViCropEngine
 
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "models" / "llava_signs"))
 
 from questions import names_of
@@ -230,6 +233,25 @@ def accuracy_table(tally: Tally, flows: Sequence[Flow]) -> Table:
     return table
 
 
+def compare_when(
+    engine: ViCropEngine, options: argparse.Namespace, seed: int, progress: Console, wide: Console
+) -> None:
+    """The tables of signs_when.py, and with `--plot` the curve of the first method."""
+    from benchmarks.signs_when import draw, measure, signal_table, when_table
+
+    for method in options.methods:
+        cases = draw_cases(seed, options.pictures, engine.manifest.vision.image_size)
+        shown = track(cases, description=f"asking {method}", total=options.pictures, console=progress)
+        examples = ((case.picture, case.question, case.sign.text) for case in shown)
+        if options.signals:
+            wide.print(signal_table(engine, examples))
+            return
+        measured = measure(engine, examples, method, options.crop_tokens)
+        wide.print(when_table(measured))
+        if options.plot is not None and method == options.methods[0]:
+            draw(measured, options.plot, f"{options.pictures} pictures of seed {seed}")
+
+
 def main() -> None:
     """Command line; progress on standard error, the table on standard output."""
     parser = argparse.ArgumentParser(
@@ -245,15 +267,22 @@ def main() -> None:
         "--high-res", nargs="+", choices=["off", "on"], default=["off"], help="look in tiles as well"
     )
     parser.add_argument("--compat", choices=["mllms-know"], help="the published code's own geometry")
+    parser.add_argument("--when", action="store_true", help="compare no crop, always and auto")
+    parser.add_argument("--crop-tokens", nargs="+", default=["all"], help="with --when: of each crop")
+    parser.add_argument("--plot", type=Path, help="with --when: draw accuracy against cost as a PNG")
+    parser.add_argument("--signals", action="store_true", help="compare what could tell when a crop pays")
     parser.add_argument("--save", type=Path, help="write the raw hits as JSON")
     options = parser.parse_args()
     seed = options.seed
     if seed is None:
         seed = VALIDATION_SEED if options.layers else TEST_SEED
-    engine = ViCropEngine.load(options.engine)
+    engine = ViCropEngine.load(options.engine, cache_bytes=0 if options.when else None)
     manifest = engine.manifest
     progress, wide = Console(stderr=True), Console(width=170)
     cases = draw_cases(seed, options.pictures, manifest.vision.image_size, large=options.large)
+    if options.when or options.signals:
+        compare_when(engine, options, seed, progress, wide)
+        return
     if options.layers:
         wide.print(sweep_layers(engine, list(cases), manifest.decoder.num_layers, progress))
         return

@@ -62,6 +62,9 @@ LAYERS = (
         "memory",
         "overlay",
         "high_pass",
+        "certainty",
+        "crop_tokens",
+        "curve_plot",
     },
     {"tiling"},
     {"models", "builder", "loading", "result", "shared_weights"},
@@ -74,10 +77,10 @@ LAYERS = (
     {"device_decoder", "device_vision", "two_answers"},
     {"model", "reading", "tile_reading"},
     {"localizers"},
-    {"layer_survey", "request"},
+    {"layer_survey", "request", "looking", "calibration"},
     {"vicrop"},
     {"demo", "cli_output"},
-    {"cli_build", "cli_errors", "cli_layers"},
+    {"cli_build", "cli_errors", "cli_layers", "cli_calibrate", "cli_options"},
     {"cli"},
 )
 

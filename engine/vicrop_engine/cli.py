@@ -1,4 +1,4 @@
-"""The command line: `vicrop-engine build | ask | demo | info | layers`.
+"""The command line: `vicrop-engine build | ask | demo | info | layers | calibrate`.
 
 Reads options, calls the library, prints results on standard output and everything else on standard error.
 Exit status: 0 done, 1 the work failed, 2 wrong usage or bad input. Whatever a command needs beyond options
@@ -10,19 +10,16 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from vicrop_engine import cli_output as output
+from vicrop_engine.cli_calibrate import calibrate
 from vicrop_engine.cli_errors import explain
 from vicrop_engine.cli_layers import DeviceOption, layers
+from vicrop_engine.cli_options import CropTokensOption, WhenOption
 from vicrop_engine.errors import SettingError
-
-if TYPE_CHECKING:
-    from PIL import Image
-
-    from vicrop_engine.result import Answer
 
 INTERRUPTED = 130  # what typer makes of Ctrl-C
 
@@ -141,6 +138,8 @@ def ask(
     no_first_answer: Annotated[
         bool, typer.Option("--no-first-answer", help="Leave out the answer without the crop.")
     ] = False,
+    when: WhenOption = "always",
+    crop_tokens: CropTokensOption = "all",
     compat: Annotated[
         str | None, typer.Option(help="mllms-know: reproduce the published code's own geometry.")
     ] = None,
@@ -198,7 +197,7 @@ def ask(
             on_first_answer=heard,
         )
     if overlay is not None:
-        _write_overlay(overlay, picture.image, question, answer)
+        output.write_overlay(overlay, picture.image, question, answer)
     if heatmap is not None:
         output.save_heatmap(answer, heatmap)
     if json:
@@ -221,7 +220,7 @@ def demo(
 
     shown = run_demo()
     out.mkdir(parents=True, exist_ok=True)
-    _write_overlay(out / "overlay.png", shown.image, shown.question, shown.answer)
+    output.write_overlay(out / "overlay.png", shown.image, shown.question, shown.answer)
     facts = {"question": shown.question, "written there": shown.expected, **output.answer_facts(shown.answer)}
     output.print_facts({**facts, "overlay": str(out / "overlay.png")})
 
@@ -262,6 +261,7 @@ def info(
 
 
 app.command()(layers)
+app.command()(calibrate)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -276,23 +276,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return status if isinstance(status, int) else 0
     except (Exception, KeyboardInterrupt) as error:
         return explain(error, debug="--debug" in arguments)
-
-
-def _write_overlay(path: Path, image: Image.Image, question: str, answer: Answer) -> None:
-    from vicrop_engine.overlay import Scene, render_overlay
-
-    scene = Scene(
-        image,
-        question,
-        answer.answer,
-        answer.answer_without_crop,
-        answer.crop_box,
-        answer.heatmap,
-        answer.heatmap_box,
-        caption=f"{output.method_line(answer)}.",
-        tiles=answer.tiles,
-    )
-    output.save_png(render_overlay(scene), path)
 
 
 if __name__ == "__main__":

@@ -101,6 +101,8 @@ def answer_facts(answer: Answer) -> dict[str, str]:
         if answer.answer_without_crop is not None:
             facts["answer without crop"] = answer.answer_without_crop or "(empty)"
         facts["crop box"] = f"{', '.join(map(str, answer.crop_box))} of {width} x {height} pixels"
+    if answer.crop_skipped:
+        facts["crop"] = "skipped: it was unlikely to change the answer"
     facts["method"] = method_line(answer)
     facts["confidence"] = f"{answer.confidence:.0%}"
     facts["seconds"] = f"{answer.timings['total']:.2f}"
@@ -132,6 +134,24 @@ def save_png(image: Image.Image, path: Path) -> None:
     """Write the picture; a failed write leaves nothing."""
     with _whole_file(path) as partial:
         image.save(partial, format="PNG", optimize=False)
+
+
+def write_overlay(path: Path, image: Image.Image, question: str, answer: Answer) -> None:
+    """Draw what an answer looked at and write it as a PNG."""
+    from vicrop_engine.overlay import Scene, render_overlay
+
+    scene = Scene(
+        image,
+        question,
+        answer.answer,
+        answer.answer_without_crop,
+        answer.crop_box,
+        answer.heatmap,
+        answer.heatmap_box,
+        caption=f"{method_line(answer)}.",
+        tiles=answer.tiles,
+    )
+    save_png(render_overlay(scene), path)
 
 
 def save_heatmap(answer: Answer, path: Path) -> None:

@@ -115,6 +115,34 @@ class Agreement:
 
 
 @dataclass(frozen=True)
+class CurvePoint:
+    """What a threshold gives: accuracy, and its cost beyond a plain answer, 1 being every crop's."""
+
+    threshold: float
+    cost: float
+    accuracy: float
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """What a crop found with `method` has to be worth, and the `curve` that number was read from.
+
+    `first` and `always` are the accuracies without and with every crop on so many `examples`; at `threshold`,
+    which keeps the share `keeps` of the gain with 95 % confidence, there is accuracy `auto` at `cost`.
+    """
+
+    method: str
+    threshold: float
+    keeps: float
+    examples: int
+    first: float
+    always: float
+    auto: float
+    cost: float
+    curve: tuple[CurvePoint, ...]
+
+
+@dataclass(frozen=True)
 class Preprocessing:
     """The checkpoint's image processor as data, and how the default path fits a picture in (`fit`).
 

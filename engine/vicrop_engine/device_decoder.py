@@ -65,6 +65,7 @@ class DeviceDecoder:
         self._tally = tally
         self._num_lower = geometry.num_lower_layers
         self._num_upper = geometry.num_layers - geometry.num_lower_layers
+        self._copied: tuple[DevicePass, npt.NDArray[np.float32]] | None = None
 
     def embed(self, ids: Sequence[int]) -> Floats:
         """Rows of the token table on the host, [1, len, hidden]."""
@@ -114,24 +115,35 @@ class DeviceDecoder:
             attention.insert(0, rows)
         return DevicePass(self._device, cache, logits, tuple(attention))
 
+    def logits(self, read: DevicePass) -> npt.NDArray[np.float32]:
+        """Logits [vocab] after the first suffix of a pass, on the host; copied there once.
+
+        Raises ValueError if the suffix did not go up.
+        """
+        if read.logits is None:
+            raise ValueError("the pass went through the lower layers only; run it with answer")
+        if self._copied is None or self._copied[0] is not read:
+            self._copied = read, self._on_host(read.logits)
+        return self._copied[1]
+
     def decode(self, start: DevicePass, max_new_tokens: int, heard: Heard | None = None) -> Generation:
         """Greedy tokens from the logits of `start` until an end sign or `max_new_tokens`.
 
         `heard` is told their ids whenever there is one more.
         """
-        if start.logits is None:
-            raise ValueError("the pass to continue went through the lower layers only; run it with answer")
         answer = AnswerTokens(self._tokens.eos, max_new_tokens, heard)
-        cache, logits = start.cache, start.logits
-        while True:
-            answer.take(self._device.host(logits).reshape(-1).astype(np.float32))
-            if answer.is_done:
-                return answer.generation
+        cache = start.cache
+        answer.take(self.logits(start))
+        while not answer.is_done:
             self._tally.add(decode_steps=1)
             cache = cache.grown(1)
             feeds = self._feeds(cache.length, 1)
             lower = self._lower(cache, self._device.upload(self.embed(answer.ids[-1:])), feeds)
-            logits = self._upper(cache, lower["hidden_states"], feeds)["logits"]
+            answer.take(self._on_host(self._upper(cache, lower["hidden_states"], feeds)["logits"]))
+        return answer.generation
+
+    def _on_host(self, logits: DeviceTensor) -> npt.NDArray[np.float32]:
+        return self._device.host(logits).reshape(-1).astype(np.float32)
 
     def _run_suffix(
         self, prefix: Prefix, embeds: DeviceTensor, up: bool

@@ -163,16 +163,20 @@ class Decoder:
             ..., : block.total
         ]
 
+    def logits(self, read: Pass) -> Floats:
+        """Logits [vocab] after the first suffix of a pass. Raises ValueError if that did not go up."""
+        if read.logits is None:
+            raise ValueError("the pass went through the lower layers only; run it with answer")
+        return read.logits
+
     def decode(self, start: Pass, max_new_tokens: int, heard: Heard | None = None) -> Generation:
         """Greedy tokens from the logits of `start` until an end sign or `max_new_tokens`.
 
         `heard` is told their ids whenever there is one more.
         """
-        if start.logits is None:
-            raise ValueError("the pass to continue went through the lower layers only; run it with answer")
         answer = AnswerTokens(self._tokens.eos, max_new_tokens, heard)
         cache, steps = start.cache, None
-        answer.take(start.logits)
+        answer.take(self.logits(start))
         while not answer.is_done:
             steps = steps or self.steps(cache.buffers)
             self._count_step(1)

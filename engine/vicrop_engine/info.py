@@ -112,6 +112,7 @@ def engine_facts(document: dict[str, Any]) -> dict[str, str]:
             f"{name} {value:.1e}" for name, value in document["parity"].items() if value is not None
         ),
         **_agreement_facts(document["agreement"]),
+        **_calibration_facts(document["calibrations"]),
         "built with": ", ".join(f"{name} {found}" for name, found in document["versions"].items()),
         "files": f"{len(document['files'])}, " + ("hashes agree" if document["verified"] else "sizes agree"),
     }
@@ -140,6 +141,15 @@ def _device_facts(nvidia: dict[str, Any]) -> dict[str, str]:
             f"{device['name']}, {device['memory'] / 2**30:.1f} GiB, compute capability {device['capability']}"
         )
     return facts
+
+
+def _calibration_facts(calibrations: list[dict[str, Any]]) -> dict[str, str]:
+    each = [
+        f"{found['method']} from worth {found['threshold']:.3f} ({found['auto']:.1%} right at "
+        f"{found['cost']:.1%} of the crops' cost; always {found['always']:.1%}, never {found['first']:.1%})"
+        for found in calibrations
+    ]
+    return {"when auto": "; ".join(each)} if each else {}
 
 
 def _path(path: Path | None) -> str | None:

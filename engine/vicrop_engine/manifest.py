@@ -9,12 +9,13 @@ import hashlib
 import json
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Self
 
 from vicrop_engine.config import (
     Agreement,
+    Calibration,
     CropSettings,
     DecoderGeometry,
     ModelSource,
@@ -54,7 +55,8 @@ class Manifest:
     """Everything `manifest.json` says; `files` covers every other file of the directory by name.
 
     `parity` are the figures of the files as they are, `float32_parity` those of the same graphs on the
-    checkpoint's own weights. `agreement` is None where nothing was rounded.
+    checkpoint's own weights. `agreement` is None where nothing was rounded. `calibrations` are measured after
+    the build, one for a method.
     """
 
     schema: int
@@ -71,6 +73,7 @@ class Manifest:
     versions: dict[str, str]
     float32_parity: Parity | None = None
     agreement: Agreement | None = None
+    calibrations: tuple[Calibration, ...] = ()
 
     @property
     def has_gradient(self) -> bool:
@@ -102,6 +105,21 @@ def hash_file(path: Path) -> FileEntry:
 def write_manifest(directory: Path, manifest: Manifest, name: str = MANIFEST) -> None:
     """Write `manifest.json`, or under another `name`, and flush it to the disk."""
     write_document(directory / name, manifest.to_dict())
+
+
+def add_calibration(directory: Path, calibration: Calibration) -> None:
+    """Put `calibration` into the manifest, in place of the one of its method; a failed write changes nothing.
+
+    Raises what `read_manifest` raises, and OSError.
+    """
+    manifest = read_manifest(directory)
+    others = [each for each in manifest.calibrations if each.method != calibration.method]
+    partial = directory / f".{MANIFEST}.partial-{os.getpid()}"
+    try:
+        write_manifest(directory, replace(manifest, calibrations=(*others, calibration)), partial.name)
+        partial.replace(directory / MANIFEST)
+    finally:
+        partial.unlink(missing_ok=True)
 
 
 def write_document(path: Path, document: Mapping[str, Any]) -> None:

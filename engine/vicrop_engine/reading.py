@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from vicrop_engine.crop_tokens import most_distinct
 from vicrop_engine.generate import Pass
 from vicrop_engine.generation import Generation, Heard
 from vicrop_engine.geometry import Grid
@@ -137,6 +138,11 @@ class Reading:
             known = self.prefix.general_gradient = strengths[1].copy()
         return strengths[0], known
 
+    def first_logits(self) -> Floats:
+        """The logits [vocab] of the first answer's first token, known before anything is decoded."""
+        _, read = self._read()
+        return self.model.decoder.logits(read)
+
     def first_answer(self, max_new_tokens: int, heard: Heard | None = None) -> Generation:
         """The answer on the picture alone; `heard` is told its ids whenever there is one more."""
         _, read = self._read()
@@ -173,12 +179,13 @@ class Reading:
         return answers.finish()
 
     def _crop_embeds(self, crop: ModelInput) -> Floats:
-        """The crop's image embeds; what comes next is its prefill."""
+        """The image embeds of the crop that its prompt has room for; what comes next is its prefill."""
         self.watch.enter("crop_vision")
         embeds = self.model.vision.embed(crop.pixels)
         self.watch.enter("crop_prefill")
         self.prompt_tokens += len(self.prompted.two_images)
-        return embeds
+        number = self.prompted.two_images.suffix.count(self.model.manifest.tokens.image)
+        return embeds if number >= self.model.manifest.vision.image_tokens else most_distinct(embeds, number)
 
     def _read(self) -> tuple[list[Prompt], Pass]:
         """The one pass over the picture, made when first needed, and the prompts that went through it."""

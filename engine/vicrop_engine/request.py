@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from vicrop_engine.errors import BoxError, QuestionError, SettingError, nearest
+from vicrop_engine.crop_tokens import with_fewer
+from vicrop_engine.errors import BoxError, QuestionError, SettingError, nearest, one_of
 from vicrop_engine.image import Box
 from vicrop_engine.kv_cache import roomy
 from vicrop_engine.layers import LayerChoice, parse_layers
@@ -22,7 +23,10 @@ from vicrop_engine.reading import Prompted
 from vicrop_engine.tiling import TilePlan, plan_tiles, published_tiles, worth_tiles
 
 COMPAT = "mllms-know"
+CALIBRATED = "rel-att"  # the method that `calibrate` measures when none is named
 HIGH_RES = ("auto", "on", "off")
+ALL = "all"
+ALWAYS, AUTO, NEVER = WHEN = ("always", "auto", "never")
 
 
 @dataclass(frozen=True)
@@ -37,13 +41,16 @@ class Settings:
     compat: str | None
     box: Sequence[int] | None
     localize: str | None
+    when: str = ALWAYS
+    crop_tokens: str | int = ALL
 
 
 @dataclass(frozen=True)
 class Request:
     """What an ask will do. Without a localizer there is no crop and the first answer is the final one.
 
-    `capacity` is how many tokens its KV buffers have to hold.
+    `capacity` is how many tokens its KV buffers have to hold. With a `threshold` the crop is made only where
+    it is worth as much; `method` is the localizer's name.
     """
 
     prompted: Prompted
@@ -53,6 +60,13 @@ class Request:
     box: Box | None
     capacity: int
     high_res: str
+    method: str = NONE
+    threshold: float | None = None
+
+    @property
+    def reads_answer(self) -> bool:
+        """Whether the pass over the picture is for an answer: to give it, or to know how sure it is."""
+        return self.first_answer or self.threshold is not None
 
     @property
     def gradients(self) -> bool:
@@ -88,6 +102,7 @@ def plan_request(model: Model, question: str, settings: Settings) -> Request:
     localizer = _localizer(model, settings, box)
     if settings.high_res == "on" and not isinstance(localizer, HeatmapLocalizer):
         what = "a box" if box is not None else f"method {settings.method!r}"
+        what = "when 'never'" if settings.when == NEVER else what
         raise SettingError(f"got high_res 'on' and {what}, which makes no heatmap; leave one of them out")
     model.prompts.check(question)
     if settings.localize is not None:
@@ -96,7 +111,7 @@ def plan_request(model: Model, question: str, settings: Settings) -> Request:
         model.prompts.one_image(question),
         None if settings.localize is None else model.prompts.one_image(settings.localize),
         model.prompts.general(),
-        model.prompts.two_images(question),
+        _with_crop(model, question, settings.crop_tokens),
         question if settings.localize is None else settings.localize,
     )
     used = [prompted.question]
@@ -106,7 +121,11 @@ def plan_request(model: Model, question: str, settings: Settings) -> Request:
     first_answer = settings.first_answer or localizer is None
     capacity = _capacity(prompted, settings.max_new_tokens, crops=localizer is not None)
     compat = settings.compat is not None
-    return Request(prompted, localizer, first_answer, compat, box, capacity, settings.high_res)
+    method = NONE if localizer is None or not isinstance(settings.method, str) else settings.method
+    threshold = _threshold(model, method) if settings.when == AUTO and localizer is not None else None
+    return Request(
+        prompted, localizer, first_answer, compat, box, capacity, settings.high_res, method, threshold
+    )
 
 
 def _check_settings(settings: Settings) -> None:
@@ -116,16 +135,32 @@ def _check_settings(settings: Settings) -> None:
             f"unknown high_res {settings.high_res!r}; known: {', '.join(HIGH_RES)}"
             f"{nearest(str(settings.high_res), HIGH_RES)}"
         )
+    if settings.when not in WHEN:
+        raise SettingError(one_of("when", str(settings.when), WHEN))
     if settings.compat not in (None, COMPAT):
         raise SettingError(f"unknown compat {settings.compat!r}; known: {COMPAT}")
+    tokens = settings.crop_tokens
+    if tokens != ALL and not (str(tokens).isdecimal() and int(tokens) >= 1):
+        raise SettingError(f"got crop_tokens {tokens!r}, wanted 'all' or a whole number from 1 up")
     count = settings.max_new_tokens
     if not isinstance(count, int) or isinstance(count, bool) or count < 1:
         raise SettingError(f"got max_new_tokens {count!r}, wanted a whole number from 1 up")
     if settings.box is not None and settings.method == NONE:
         raise SettingError("got a box and method 'none', which makes no crop; leave one of them out")
+    if settings.box is not None and settings.when != ALWAYS:
+        raise SettingError(
+            f"got a box and when {settings.when!r}; a box is always cropped to: leave one of them out"
+        )
+    if settings.when == AUTO and not isinstance(settings.method, str):
+        raise SettingError(
+            "got when 'auto' and a localizer of your own, which 'vicrop-engine calibrate' cannot measure; "
+            "take 'always', or a method by name"
+        )
 
 
 def _localizer(model: Model, settings: Settings, box: Box | None) -> Localizer | None:
+    if settings.when == NEVER:
+        return None
     manifest = model.manifest
     layers = manifest.crop.layers
     if settings.layers is not None:
@@ -137,6 +172,30 @@ def _localizer(model: Model, settings: Settings, box: Box | None) -> Localizer |
     if isinstance(localizer, GradientAttention | PureGradient):
         localizer.check(manifest)
     return localizer
+
+
+def _with_crop(model: Model, question: str, crop_tokens: str | int) -> Prompt:
+    """The prompt on picture and crop, the crop with so many tokens. Raises SettingError."""
+    prompt, manifest = model.prompts.two_images(question), model.manifest
+    if crop_tokens == ALL or int(crop_tokens) >= manifest.vision.image_tokens:
+        return prompt
+    if manifest.target != "cpu":
+        raise SettingError(
+            f"got crop_tokens {crop_tokens}, which engines for {manifest.target} do not have yet; take 'all'"
+        )
+    return Prompt(prompt.prefix, with_fewer(prompt.suffix, manifest.tokens.image, int(crop_tokens)))
+
+
+def _threshold(model: Model, method: str) -> float:
+    """What a crop has to be worth with this method. Raises SettingError when that was never measured."""
+    known = {each.method: each.threshold for each in model.manifest.calibrations}
+    if method not in known:
+        option = "" if method == CALIBRATED else f" --method {method}"
+        raise SettingError(
+            f"when 'auto' needs a number that was never measured on this engine with method {method!r}; run "
+            f"'vicrop-engine calibrate ENGINE{option}' once, or take 'always'"
+        )
+    return known[method]
 
 
 def _box(value: Any) -> Box:

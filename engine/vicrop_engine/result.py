@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from vicrop_engine.crop import Heatmap
@@ -20,11 +20,15 @@ class EngineInfo:
 
 @dataclass(frozen=True)
 class TokenCounts:
-    """Prompt tokens run now, prompt tokens taken over from a KV cache instead, and tokens generated."""
+    """Prompt tokens run now, prompt tokens taken over from a KV cache instead, and tokens generated.
+
+    `crop` of those run now are the crop's pass.
+    """
 
     prefill: int
     reused: int
     decoded: int
+    crop: int = 0
 
 
 @dataclass(frozen=True)
@@ -38,7 +42,9 @@ class Answer:
     `layers` are those it was read from. `confidence` is the geometric mean of the final answer's token
     probabilities, the end sign included. `timings` are seconds by stage with their sum "total".
     `token_ids` are the final answer's, and `first_token_ids` the first's, end sign included. `notices`
-    are sentences about how the picture was read.
+    are sentences about how the picture was read. `crop_skipped` says that the first answer was sure enough
+    to be the final one, by `crop_worth`, 0 to 1: what the crop is worth, the most it can be where nothing was
+    looked for; None where no answer was made before the crop.
     """
 
     answer: str
@@ -58,6 +64,8 @@ class Answer:
     first_token_ids: tuple[int, ...] = ()
     notices: tuple[str, ...] = ()
     tiles: tuple[Box, ...] = ()
+    crop_skipped: bool = False
+    crop_worth: float | None = field(default=None, compare=False)  # of last bits, as the heatmap is
 
     def to_json(self) -> dict[str, Any]:
         """The document `ask --json` prints."""
@@ -67,6 +75,8 @@ class Answer:
             "method": self.method,
             "high_res": self.high_res,
             "crop_box": None if self.crop_box is None else list(self.crop_box),
+            "crop_skipped": self.crop_skipped,
+            "crop_worth": None if self.crop_worth is None else round(self.crop_worth, 6),
             "image_size": list(self.image_size),
             "heatmap": None if self.heatmap is None else _heatmap_json(self.heatmap),
             "layers": list(self.layers),

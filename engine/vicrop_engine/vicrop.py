@@ -18,12 +18,13 @@ from vicrop_engine.layers import LayerChoice
 from vicrop_engine.loading import checked_manifest
 from vicrop_engine.localizers.localizer import Localization, Localizer
 from vicrop_engine.localizers.methods import NONE
+from vicrop_engine.looking import Look, look
 from vicrop_engine.manifest import Manifest
 from vicrop_engine.model import Model, Place, open_model
 from vicrop_engine.models import resolve
 from vicrop_engine.preprocessing import ModelInput, preprocess
 from vicrop_engine.reading import Reading, Wanted
-from vicrop_engine.request import Request, Settings, plan_request
+from vicrop_engine.request import ALL, ALWAYS, NEVER, Request, Settings, plan_request
 from vicrop_engine.result import Answer, EngineInfo, TokenCounts
 from vicrop_engine.tiling import TilePlan
 from vicrop_engine.timing import Stopwatch
@@ -104,6 +105,8 @@ class ViCropEngine:
         compat: str | None = None,
         box: Sequence[int] | None = None,
         localize: str | None = None,
+        when: str = ALWAYS,
+        crop_tokens: str | int = ALL,
         on_first_answer: Callable[[str], None] | None = None,
     ) -> Answer:
         """Answer `question` about `image`, with and without a crop of the place that matters.
@@ -114,14 +117,18 @@ class ViCropEngine:
         "auto" does so when the picture's longer side is over 1536, and never with `compat`.
         `layers` are 14, "10-20" or "all"; `localize` is a shorter question to look with; `first_answer` False
         leaves the answer without crop out, and `on_first_answer` hears it as it grows, while the crop is on
-        its way; `compat` "mllms-know" takes the published code's own geometry.
+        its way; `when` "auto" makes the crop only where the first answer is unsure enough for it (measured by
+        `vicrop-engine calibrate`), "never" is method "none"; of the crop's image tokens only `crop_tokens`
+        are read, those that differ most; `compat` "mllms-know" takes the published code's own geometry.
         Raises ImageError, QuestionError, or the error of the setting that cannot be used.
         """
-        if box is None:  # opened before the watch starts, as the engine's own graphs are
+        if box is None and when != NEVER:  # opened before the watch starts, as the engine's own graphs are
             self._model.tools.prepare(method)
         watch, prompts = Stopwatch(), self._model.prompts
         heard = None if on_first_answer is None else lambda ids: on_first_answer(prompts.decode(ids))
-        settings = Settings(method, high_res, layers, max_new_tokens, first_answer, compat, box, localize)
+        settings = Settings(
+            method, high_res, layers, max_new_tokens, first_answer, compat, box, localize, when, crop_tokens
+        )
         request = plan_request(self._model, question, settings)
         picture = open_picture(image)
         request.check_picture(picture.size)
@@ -130,18 +137,17 @@ class ViCropEngine:
             before = self.counters
             with self._reading(picture, request, tiles, watch) as reading:
                 first: Generation | None = None
-                if request.localizer is None:
-                    found, first = None, reading.first_answer(max_new_tokens, heard)
-                    final = first
+                seen = look(request.localizer, reading, request.threshold)
+                if seen.box is None:
+                    first = final = reading.first_answer(max_new_tokens, heard)
                 else:
-                    found = request.localizer.locate(reading)
                     watch.enter("crop_vision")
-                    crop = self._pixels(picture.crop(found.box), request)
+                    crop = self._pixels(picture.crop(seen.box), request)
                     if request.first_answer:
                         first, final = reading.both_answers(crop, max_new_tokens, heard)
                     else:
                         final = reading.answer_with(crop, max_new_tokens)
-            return self._answer(reading, before, found, first, final)
+            return self._answer(reading, request, before, seen, first, final)
 
     def locate(
         self,
@@ -203,7 +209,7 @@ class ViCropEngine:
         looker = request.localizer
         in_tiles = tiles is not None and len(tiles.boxes) > 1
         layers = () if looker is None or in_tiles else looker.layers_read(picture.size, crop.window)
-        wanted = Wanted(request.first_answer, layers, request.gradients)
+        wanted = Wanted(request.reads_answer, layers, request.gradients)
         key, prefix = model.prefix(seen.pixels, request.prompted.question.prefix, request.capacity, watch)
         try:
             yield Reading(model, picture, grid, request.prompted, prefix, watch, wanted, seen, tiles)
@@ -216,36 +222,42 @@ class ViCropEngine:
     def _answer(
         self,
         reading: Reading,
+        request: Request,
         before: Counters,
-        found: Localization | None,
+        seen: Look,
         first: Generation | None,
         final: Generation,
     ) -> Answer:
-        model, manifest = self._model, self._model.manifest
+        model, manifest, found = self._model, self._model.manifest, seen.found
         answer = model.prompts.decode(final.ids)
         first_text = None if first is None else model.prompts.decode(first.ids)
         decoded = len(final.ids) + (len(first.ids) if first is not None and first is not final else 0)
         return Answer(
             answer=answer,
             answer_without_crop=first_text,
-            method="none" if found is None else found.method,
+            method=request.method if found is None else found.method,
             high_res=found is not None and bool(found.tiles),
-            crop_box=None if found is None else found.box,
+            crop_box=seen.box,
             image_size=reading.picture.size,
             heatmap=None if found is None else found.heatmap,
             heatmap_box=None if found is None or found.heatmap is None else (found.grid or reading.grid).box,
             tiles=() if found is None else found.tiles,
             layers=() if found is None else found.layers,
             confidence=final.confidence,
-            tokens=_token_counts(reading.prompt_tokens, decoded, before, self.counters),
+            tokens=_token_counts(reading, decoded, before, self.counters, crops=seen.box is not None),
             engine=EngineInfo(manifest.model.name, manifest.precision, model.provider),
             token_ids=final.ids,
             first_token_ids=() if first is None else first.ids,
             notices=reading.picture.notices,
+            crop_skipped=request.threshold is not None and not seen.crops,
+            crop_worth=seen.worth,
             timings=reading.watch.finish(),
         )
 
 
-def _token_counts(prompt_tokens: int, decoded: int, before: Counters, after: Counters) -> TokenCounts:
+def _token_counts(
+    reading: Reading, decoded: int, before: Counters, after: Counters, *, crops: bool
+) -> TokenCounts:
     run = after.lower_tokens - before.lower_tokens - (after.decode_steps - before.decode_steps)
-    return TokenCounts(prefill=run, reused=prompt_tokens - run, decoded=decoded)
+    crop = len(reading.prompted.two_images.suffix) if crops else 0
+    return TokenCounts(prefill=run, reused=reading.prompt_tokens - run, decoded=decoded, crop=crop)

@@ -1,4 +1,6 @@
-"""Put a trained checkpoint into the package: `python embed.py CHECKPOINT` copies, builds, draws the demo.
+"""Put a trained checkpoint into the package: copies, builds, calibrates, draws the demo.
+
+    python embed.py CHECKPOINT
 
 The demo picture is the first of a seed to show the point of the method: a sign too small to read,
 answered wrongly without the crop and rightly with it. What happens on pictures nobody picked is in the card.
@@ -9,6 +11,7 @@ from __future__ import annotations
 import argparse
 import json
 import shutil
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -17,9 +20,17 @@ from world import Scene, make_scene, render
 
 from vicrop_engine import ViCropEngine
 from vicrop_engine.builder import build_model
+from vicrop_engine.calibration import calibrated, try_examples
 from vicrop_engine.demo import DEMO_MODEL
+from vicrop_engine.manifest import add_calibration
 from vicrop_engine.models import find_model
 
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent.parent))
+
+from benchmarks.signs_eval import draw_cases
+
+CALIBRATED, KEPT = ("rel-att", "grad-att"), 0.95  # methods, and the share of the crop's gain to keep
+CALIBRATION_SEED, CALIBRATION_PICTURES = 3, 1800
 SMALL_TEXT, SEED = 3.4, 7  # text height at the model's input; of the pictures to choose from
 
 
@@ -33,7 +44,19 @@ def main() -> None:
         shutil.rmtree(model.checkpoint, ignore_errors=True)
         shutil.copytree(options.checkpoint, model.checkpoint)
     build_model(model, model.shipped_engine, pure_grad=True, force=True)
+    calibrate(model.shipped_engine)
     print(write_demo(model.home, ViCropEngine.load(model.shipped_engine)))
+
+
+def calibrate(directory: Path) -> None:
+    """Measure for `--when auto` on pictures drawn like the evaluation's, of another seed."""
+    engine = ViCropEngine.load(directory, cache_bytes=0)
+    for method in CALIBRATED:
+        cases = draw_cases(CALIBRATION_SEED, CALIBRATION_PICTURES, engine.manifest.vision.image_size)
+        examples = ((case.picture, case.question, case.sign.text) for case in cases)
+        found = calibrated(method, list(try_examples(engine, examples, method)), KEPT)
+        add_calibration(directory, found)
+        print(f"{method}: crop from worth {found.threshold:.4f}, {found.auto:.1%} right at {found.cost:.1%}")
 
 
 def write_demo(home: Path, engine: ViCropEngine) -> str:

@@ -21,7 +21,7 @@ from vicrop_engine.models import KnownModel
 QUESTION = "What is written on the red sign?"
 KEYS = {
     *("answer", "answer_without_crop", "method", "high_res", "crop_box", "image_size", "heatmap"),
-    *("layers", "confidence", "timings", "tokens", "engine"),
+    *("layers", "confidence", "timings", "tokens", "engine", "crop_skipped", "crop_worth"),
 }
 STAGES = ("preprocess", "vision", "prefill", "heatmap", "crop_vision", "crop_prefill", "decode")
 
@@ -55,7 +55,7 @@ def test_json_is_one_document_with_the_contracts_keys(
     assert sum(document["timings"][stage] for stage in STAGES) == pytest.approx(
         document["timings"]["total"], rel=0.05
     )
-    assert set(document["tokens"]) == {"prefill", "reused", "decoded"}
+    assert set(document["tokens"]) == {"prefill", "reused", "decoded", "crop"}
     assert document["engine"] == {
         "model": "llava-signs",
         "precision": "fp32",

@@ -249,6 +249,8 @@ def test_the_json_form_has_the_contract_s_keys(engine: ViCropEngine, picture: Im
             "method",
             "high_res",
             "crop_box",
+            "crop_skipped",
+            "crop_worth",
             "image_size",
             "heatmap",
             "layers",
@@ -261,7 +263,7 @@ def test_the_json_form_has_the_contract_s_keys(engine: ViCropEngine, picture: Im
         "precision": "fp32",
         "provider": "CPUExecutionProvider",
     }
-    assert set(document["tokens"]) == {"prefill", "reused", "decoded"}
+    assert set(document["tokens"]) == {"prefill", "reused", "decoded", "crop"}
     assert (document["heatmap"]["rows"], document["heatmap"]["cols"]) == (16, 16)
     assert np.array(document["heatmap"]["values"]).shape == (16, 16)
     none = engine.ask(picture, QUESTION, method="none", **FEW).to_json()
