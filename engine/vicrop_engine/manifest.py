@@ -53,7 +53,8 @@ class Manifest:
     """Everything `manifest.json` says; `files` covers every other file of the directory by name.
 
     `parity` are the figures of the files as they are, `float32_parity` those of the same graphs on the
-    checkpoint's own weights. `agreement` is None where nothing was rounded.
+    checkpoint's own weights. `agreement` is None where nothing was rounded. `multiply_adds` are those of
+    one run of each graph, by the axes they grow with ("seq*total"); None in engines built before there were.
     """
 
     schema: int
@@ -70,6 +71,7 @@ class Manifest:
     versions: dict[str, str]
     float32_parity: Parity | None = None
     agreement: Agreement | None = None
+    multiply_adds: dict[str, dict[str, int]] | None = None
 
     @property
     def has_gradient(self) -> bool:
