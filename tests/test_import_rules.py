@@ -53,6 +53,7 @@ LAYERS = (
         "memory",
         "overlay",
         "high_pass",
+        "arithmetic",
     },
     {"tiling"},
     {"models", "builder", "loading", "result", "shared_weights"},
@@ -63,8 +64,8 @@ LAYERS = (
     {"localizers"},
     {"layer_survey", "request"},
     {"vicrop"},
-    {"demo", "cli_output"},
-    {"cli_build", "cli_errors", "cli_layers"},
+    {"demo", "cli_output", "cost"},
+    {"cli_build", "cli_errors", "cli_layers", "cli_profile"},
     {"cli"},
 )
 

@@ -9,9 +9,9 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 
-from vicrop_engine.manifest import GRADIENT, PIXEL_GRADIENTS, Manifest
+from vicrop_engine.manifest import GRADIENT, GRAPHS, PIXEL_GRADIENTS, Manifest
 
-VISION, LOWER, UPPER = "vision", "decoder_lower", "decoder_upper"
+VISION, LOWER, UPPER = GRAPHS
 
 
 def num_flops(terms: Mapping[str, int], axes: Mapping[str, int]) -> int:

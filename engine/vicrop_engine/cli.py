@@ -1,4 +1,4 @@
-"""The command line: `vicrop-engine build | ask | demo | info | layers`.
+"""The command line: `vicrop-engine build | ask | demo | info | layers | profile`.
 
 Reads options, calls the library, prints results on standard output and everything else on standard error.
 Exit status: 0 done, 1 the work failed, 2 wrong usage or bad input. Whatever a command needs beyond options
@@ -17,6 +17,7 @@ import typer
 from vicrop_engine import cli_output as output
 from vicrop_engine.cli_errors import explain
 from vicrop_engine.cli_layers import layers
+from vicrop_engine.cli_profile import profile
 from vicrop_engine.errors import SettingError
 
 if TYPE_CHECKING:
@@ -258,6 +259,7 @@ def info(
 
 
 app.command()(layers)
+app.command()(profile)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

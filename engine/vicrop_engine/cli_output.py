@@ -121,6 +121,12 @@ def save_png(image: Image.Image, path: Path) -> None:
         image.save(partial, format="PNG", optimize=False)
 
 
+def save_text(text: str, path: Path) -> None:
+    """Write the text; a failed write leaves nothing."""
+    with _whole_file(path) as partial:
+        partial.write_text(text, encoding="utf-8")
+
+
 def save_heatmap(answer: Answer, path: Path) -> None:
     """Write the heatmap as NumPy's float32 [rows, cols], or say that there is none."""
     if answer.heatmap is None:

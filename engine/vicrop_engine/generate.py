@@ -17,12 +17,14 @@ from vicrop_engine.backend import Graph, Graphs
 from vicrop_engine.config import DecoderGeometry, SpecialTokens
 from vicrop_engine.counters import Tally
 from vicrop_engine.decode_steps import NO_TAPS, DecodeSteps
-from vicrop_engine.kv_cache import KVBuffers, KVCache
+from vicrop_engine.kv_cache import KVBuffers, KVCache, Tensor
+from vicrop_engine.manifest import GRADIENT, GRAPHS
 from vicrop_engine.prefix_cache import Prefix
 from vicrop_engine.token_block import TokenBlock
 
 Floats = npt.NDArray[np.float32]
 Table = npt.NDArray[np.floating]
+_, LOWER, UPPER = GRAPHS
 
 
 @dataclass(frozen=True)
@@ -147,16 +149,17 @@ class Decoder:
             raise ValueError("gradients are of a pass just made with gradients, in an engine that has them")
         self._tally.add(gradient_passes=1)
         last = block.ends[suffix]
-        outputs = gradient().run(
-            {
-                "tapped_states": read.tapped[:, suffix : suffix + 1],
-                "position_ids": block.position_ids[:, last : last + 1],
-                "attention_bias": block.last_bias(suffix, buffers.capacity),
-                "own_row": np.array([block.own_row(suffix)]),
-                **buffers.lower.buffers,
-                **buffers.upper.buffers,
-            }
-        )
+        feeds: dict[str, npt.NDArray[Any] | Tensor] = {
+            "tapped_states": read.tapped[:, suffix : suffix + 1],
+            "position_ids": block.position_ids[:, last : last + 1],
+            "attention_bias": block.last_bias(suffix, buffers.capacity),
+            "own_row": np.array([block.own_row(suffix)]),
+            **buffers.lower.buffers,
+            **buffers.upper.buffers,
+        }
+        graph = gradient()
+        with self._tally.running(GRADIENT, capacity=buffers.capacity):
+            outputs = graph.run(feeds)
         return outputs["attention"].numpy()[..., : block.total], outputs["gradient"].numpy()[
             ..., : block.total
         ]
@@ -175,7 +178,9 @@ class Decoder:
                 return Generation(tuple(ids), tuple(map(_largest_probability, seen)))
             self._tally.add(decode_steps=1, lower_passes=1, lower_tokens=1, upper_passes=1, upper_tokens=1)
             steps = steps or DecodeSteps(cache.buffers, logits.size, self._embeddings.shape[1])
-            logits = steps.run(self._embed(ids[-1:]), cache.length)
+            sizes = {"seq": 1, "total": cache.length + 1, "rows": 0, "capacity": cache.buffers.capacity}
+            with self._tally.running(LOWER, UPPER, **sizes):
+                logits = steps.run(self._embed(ids[-1:]), cache.length)
             cache = cache.grown(1)
 
     def _buffers(self, capacity: int) -> KVBuffers:
@@ -194,7 +199,8 @@ class Decoder:
     ) -> tuple[Floats, Floats | None, Floats | None]:
         """Hidden states [1, new, hidden], and with a tap attention rows and the taps' states."""
         self._tally.add(lower_passes=1, lower_tokens=feeds.num_new)
-        outputs = cache.buffers.lower.run({"inputs_embeds": embeds, **feeds.tensors})
+        with self._tally.running(LOWER, capacity=cache.buffers.capacity, **feeds.sizes):
+            outputs = cache.buffers.lower.run({"inputs_embeds": embeds, **feeds.tensors})
         hidden = outputs["hidden_states"].numpy()
         if not feeds.tap:
             return hidden, None, None
@@ -204,7 +210,8 @@ class Decoder:
     def _upper(self, cache: KVCache, hidden: Floats, feeds: _Feeds) -> tuple[Floats, Floats | None]:
         """Logits [vocab] after the first suffix, and with a tap attention rows of the upper layers."""
         self._tally.add(upper_passes=1, upper_tokens=feeds.num_new)
-        outputs = cache.buffers.upper.run({"hidden_states": hidden, **feeds.tensors})
+        with self._tally.running(UPPER, capacity=cache.buffers.capacity, **feeds.sizes):
+            outputs = cache.buffers.upper.run({"hidden_states": hidden, **feeds.tensors})
         rows = outputs["attention"].numpy() if feeds.tap and self._num_upper else None
         return outputs["logits"].numpy().reshape(-1), rows
 
@@ -222,6 +229,12 @@ class _Feeds:
         }
         self.tensors = {name: Graph.tensor(array) for name, array in arrays.items()}
         self.num_new, self.tap = block.num_new, tap
+        self.sizes = {
+            "seq": block.num_new,
+            "total": block.total,
+            "rows": len(ends) if tap else 0,
+            "prefix_tokens": block.prefix - block.done,
+        }
 
 
 def _length(waiting: Floats | None) -> int:
