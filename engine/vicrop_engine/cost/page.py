@@ -22,11 +22,10 @@ td:first-child,th:first-child{text-align:left;padding-left:0}tfoot td{font-weigh
 
 def render_page(profile: Profile) -> str:
     """The page."""
-    flows = {name: flow for name, flow in profile.flows.items() if flow.typical}
-    longest = max(flow.typical[-1].end for flow in flows.values())
+    longest = max(flow.typical[-1].end for flow in profile.flows.values())
     body = [f"<h1>{escape(headline(profile))}</h1>", f"<p>{escape(profile.facts.get('caption', ''))}</p>"]
     body += [f'<span class="key" style="background:{colour}"></span>{kind}' for colour, kind in KINDS.items()]
-    for name, flow in flows.items():
+    for name, flow in profile.flows.items():
         body += [f"<h2>{escape(TITLES.get(name, name))}: {1e3 * flow.seconds:.1f} ms</h2>"]
         body += [*_lane(flow, longest), *_table(flow)]
     body += ["<h2>Ratios</h2><table><tr><th></th><th>measured</th><th>floor</th></tr>"]

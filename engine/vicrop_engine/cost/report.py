@@ -23,7 +23,8 @@ class Flow:
 
     `stages` hold the medians of their seconds, `p95` the 95th percentiles by stage and of the "total", which
     `seconds` is the median of. `typical` are the pieces, from 0 on, of the run nearest to that. `totals` are
-    the seconds of each run, `finding` those until the crop pass.
+    the seconds of each run without opening the file, `finding` those until the crop pass, and `sample` is the
+    typical run.
     """
 
     answer: str
@@ -33,7 +34,7 @@ class Flow:
     typical: tuple[Part, ...]
     totals: tuple[float, ...]
     finding: tuple[float, ...]
-    sample: Sample | None = None
+    sample: Sample
 
     @property
     def flops(self) -> int | None:
@@ -48,9 +49,11 @@ class Flow:
         return replace(self, stages=chosen).flops
 
     @property
-    def seconds_without_opening(self) -> float:
-        """The median of the totals without decoding the picture's file."""
-        return self.seconds - sum(stage.seconds for stage in self.stages if stage.stage == OPENING)
+    def opened(self) -> tuple[Part, ...]:
+        """The typical run's pieces from when the picture's file is opened, from 0 on."""
+        rest = [part for part in self.typical if part.stage != OPENING]
+        begin = rest[0].start
+        return tuple(replace(part, start=part.start - begin, end=part.end - begin) for part in rest)
 
 
 @dataclass(frozen=True)

@@ -21,8 +21,7 @@ def trace_events(profile: Profile) -> dict[str, Any]:
     events = [_named("process_name", 0, "vicrop-engine profile")]
     for lane, (name, flow) in enumerate(profile.flows.items(), 1):
         events.append(_named("thread_name", lane, TITLES.get(name, name)))
-        if flow.sample is not None:
-            events += _sample_events(flow.sample, lane)
+        events += _sample_events(flow.sample, lane)
     return {"traceEvents": events, "displayTimeUnit": "ms", "otherData": profile.facts}
 
 

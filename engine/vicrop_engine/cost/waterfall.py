@@ -63,14 +63,13 @@ MEANINGS = {
 
 def draw_profile(profile: Profile) -> Image.Image:
     """The picture, 1600 pixels wide."""
-    flows = {name: flow for name, flow in profile.flows.items() if flow.typical}
-    stages = _stages(flows[CROPPED])
-    height = 2 * MARGIN + 260 + LANE * len(flows) + 96 + ROW * len(stages)
+    stages = _stages(profile.flows[CROPPED])
+    height = 2 * MARGIN + 320 + LANE * len(profile.flows) + 96 + ROW * len(stages)
     canvas = Image.new("RGB", (WIDTH, height), BACKGROUND)
     draw = ImageDraw.Draw(canvas)
     top = _legend(draw, _headline(draw, profile))
-    top = _lanes(draw, flows, top)
-    bottom = _rows(draw, flows[CROPPED], stages, top + 44)
+    top = _lanes(draw, profile, top)
+    bottom = _rows(draw, profile.flows[CROPPED], stages, top + 44)
     return canvas.crop((0, 0, WIDTH, bottom + MARGIN))
 
 
@@ -111,18 +110,21 @@ def _legend(draw: ImageDraw.ImageDraw, top: int) -> int:
     return top + 52
 
 
-def _lanes(draw: ImageDraw.ImageDraw, flows: Mapping[str, Flow], top: int) -> int:
+def _lanes(draw: ImageDraw.ImageDraw, profile: Profile, top: int) -> int:
     """One bar for each way to answer, on one scale."""
-    longest = max(flow.typical[-1].end for flow in flows.values())
-    plain = flows[PLAIN].seconds_without_opening
-    for name, flow in flows.items():
-        title = LANES.get(name, name)
-        draw.text((MARGIN, top + 14), title, font=font(25), fill=INK)
-        for part in flow.typical:
-            _bar(draw, part, longest, (top + 8, top + 52), COLOURS.get(part.stage, OTHER))
-        end = LABELS + flow.typical[-1].end / longest * BARS
-        times = "" if name == PLAIN else f", {flow.seconds_without_opening / plain:.2f} x"
-        draw.text((end + 12, top + 16), f"{_time(flow.seconds)}{times}", font=font(23), fill=INK)
+    opened = {name: flow.opened for name, flow in profile.flows.items()}
+    longest = max(pieces[-1].end for pieces in opened.values())
+    draw.text(
+        (MARGIN, top), "How long each takes, once the picture's file is opened", font=font(28), fill=INK
+    )
+    top += 46
+    for name, pieces in opened.items():
+        draw.text((MARGIN, top + 14), LANES.get(name, name), font=font(25), fill=INK)
+        right = LABELS
+        for part in pieces:
+            right = _bar(draw, part, longest, (top + 8, top + 52), COLOURS.get(part.stage, OTHER))
+        ratio = f", {profile.ratios[name].measured:.2f} x" if name in profile.ratios else ""
+        draw.text((right + 12, top + 16), f"{_time(pieces[-1].end)}{ratio}", font=font(23), fill=INK)
         top += LANE
     return top
 
