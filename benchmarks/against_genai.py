@@ -3,7 +3,7 @@
     python -m venv genai && genai/bin/pip install onnxruntime-genai torch transformers onnx onnx-ir
     python benchmarks/against_genai.py --genai genai/bin/python --precision fp32 int4
 
-Both build the language model of the mid-size checkpoint of against_reference.py (12 layers of width 1024,
+Both build the language model of the mid-size checkpoint of setting.py (12 layers of width 1024,
 random weights), int4 in blocks of 128 at accuracy level 4. Each run is a process of its own, on one core
 unless told otherwise: 600 tokens of prefill, then 40 decode steps. Medians of tokens per second of processor
 time and of the clock are printed, then the ratio of ours to theirs.
@@ -123,7 +123,7 @@ def _rates(prefill: Callable[[], State], decode: Callable[[State], object]) -> R
 def _build(directory: Path, precision: str, genai: str) -> tuple[Path, Path]:
     """Engine and onnxruntime-genai model of one decoder, built unless they are there."""
     sys.path.insert(0, str(ROOT))
-    from benchmarks.against_reference import MID_SIZE
+    from benchmarks.setting import MID_SIZE
     from tests.checkpoints import write_checkpoint
     from vicrop_export.build import build_engine
 

@@ -4,7 +4,7 @@
     python benchmarks/method_costs.py --precision fp32 --runs 15
     python benchmarks/method_costs.py --target cuda --precision fp16 int4     # on a GPU, by the clock
 
-The model is the mid-size one of against_reference.py (12 layers of width 1024, 336 px, random weights). In
+The model is the mid-size one of setting.py (12 layers of width 1024, 336 px, random weights). In
 every run each method and a plain answer take their turn on a new picture of their own, so nothing is reused;
 medians of processor time are printed, on one core unless told otherwise; with a target for GPUs the time by
 the clock, of the methods that it has. The last rows are the prepass in
@@ -28,7 +28,7 @@ from rich.table import Table
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from benchmarks.against_reference import MID_SIZE, QUESTION, noise
+from benchmarks.setting import MID_SIZE, QUESTION, noise
 from tests.checkpoints import write_checkpoint
 from vicrop_engine import ViCropEngine
 from vicrop_engine import vicrop as engine_module

@@ -65,6 +65,7 @@ LAYERS = (
         "certainty",
         "crop_tokens",
         "curve_plot",
+        "arithmetic",
     },
     {"tiling"},
     {"models", "builder", "loading", "result", "shared_weights"},
@@ -79,8 +80,8 @@ LAYERS = (
     {"localizers"},
     {"layer_survey", "request", "looking", "calibration"},
     {"vicrop"},
-    {"demo", "cli_output"},
-    {"cli_build", "cli_errors", "cli_layers", "cli_calibrate", "cli_options"},
+    {"demo", "cli_output", "cost"},
+    {"cli_build", "cli_errors", "cli_layers", "cli_calibrate", "cli_options", "cli_profile"},
     {"cli"},
 )
 

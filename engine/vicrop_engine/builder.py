@@ -6,7 +6,7 @@ The only file of the runtime that knows the build package; it is imported when s
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from vicrop_engine.errors import BuildError
 from vicrop_engine.models import KnownModel, KnownTool, Progress
@@ -77,7 +77,19 @@ def build_tool(
     build(tool.name, checkpoint or tool.source, output, force=force, progress=progress)
 
 
-def _without(error: ModuleNotFoundError) -> BuildError:
+def open_published(checkpoint: str) -> Any:
+    """The published flow on transformers for a checkpoint, to be timed: `vicrop_export.published.Published`.
+
+    Raises BuildError without the build extra, and CheckpointError.
+    """
+    try:
+        from vicrop_export.published import Published
+    except ModuleNotFoundError as error:
+        raise _without(error, "comparing with the published flow") from error
+    return Published(checkpoint)
+
+
+def _without(error: ModuleNotFoundError, what: str = "building") -> BuildError:
     return BuildError(
-        f"building needs {error.name}, which is not installed; run pip install 'vicrop-engine[cpu,build]'"
+        f"{what} needs {error.name}, which is not installed; run pip install 'vicrop-engine[cpu,build]'"
     )

@@ -154,6 +154,12 @@ def write_overlay(path: Path, image: Image.Image, question: str, answer: Answer)
     save_png(render_overlay(scene), path)
 
 
+def save_text(text: str, path: Path) -> None:
+    """Write the text; a failed write leaves nothing."""
+    with _whole_file(path) as partial:
+        partial.write_text(text, encoding="utf-8")
+
+
 def save_heatmap(answer: Answer, path: Path) -> None:
     """Write the heatmap as NumPy's float32 [rows, cols], or say that there is none."""
     if answer.heatmap is None:

@@ -1,8 +1,11 @@
-"""What an engine has run so far, so that tests and users can see what was reused."""
+"""What an engine has run so far, so that tests and users can see what was reused, and when each graph ran."""
 
 from __future__ import annotations
 
 import dataclasses
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 
@@ -37,16 +40,53 @@ class Counters:
     host_bytes: int = 0
 
 
-class Tally:
-    """The running totals behind `Counters`."""
+@dataclass(frozen=True)
+class GraphRun:
+    """One run of `graphs`, one after the other: sizes of their axes, and the clock's seconds around it.
 
-    def __init__(self) -> None:
+    `prefix_tokens` of the new tokens were an image prefix's.
+    """
+
+    graphs: tuple[str, ...]
+    axes: dict[str, int]
+    prefix_tokens: int
+    start: float
+    end: float
+
+
+class Tally:
+    """The running totals behind `Counters`.
+
+    Time is read from `clock`. While `runs` is a list every run of a graph is added to it: see `watching`.
+    """
+
+    def __init__(self, clock: Callable[[], float] = time.perf_counter) -> None:
         self._totals = dataclasses.asdict(Counters())
+        self.clock = clock
+        self.runs: list[GraphRun] | None = None
 
     def add(self, **amounts: int) -> None:
         """Add to the named counters. Raises KeyError for a name there is not."""
         for name, amount in amounts.items():
             self._totals[name] += amount
+
+    @contextmanager
+    def running(self, *graphs: str, prefix_tokens: int = 0, **axes: int) -> Iterator[None]:
+        """The run of these graphs with axes of these sizes is what is done inside."""
+        start = self.clock()
+        yield
+        if self.runs is not None:
+            self.runs.append(GraphRun(graphs, axes, prefix_tokens, start, self.clock()))
+
+    @contextmanager
+    def watching(self) -> Iterator[list[GraphRun]]:
+        """The runs of graphs made inside, in order."""
+        runs: list[GraphRun] = []
+        self.runs = runs
+        try:
+            yield runs
+        finally:
+            self.runs = None
 
     def snapshot(self) -> Counters:
         """The totals as they are now."""

@@ -22,6 +22,7 @@ class DecodeSteps:
     """Steps on these buffers, each of `count` tokens, whose logits are all wanted."""
 
     def __init__(self, buffers: KVBuffers, vocab_size: int, hidden_size: int, count: int = 1) -> None:
+        self.capacity = buffers.capacity
         self._embeds = np.empty((1, count, hidden_size), np.float32)
         self._positions = np.empty((1, count), np.int64)
         self._blind_to_none = np.zeros((1, 1, 1, buffers.capacity), np.float32)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
+from pathlib import Path
 
 from PIL import Image
 
@@ -28,11 +29,16 @@ class Demo:
     answer: Answer
 
 
+def demo_question() -> tuple[Path, dict[str, str]]:
+    """The embedded picture's file, and its "question" with the right "answer"."""
+    home = find_model(DEMO_MODEL).home
+    return home / "demo.png", json.loads((home / "demo.json").read_text(encoding="utf-8"))
+
+
 def run_demo() -> Demo:
     """Ask the embedded model about the embedded picture. Needs neither a network nor torch."""
-    home = find_model(DEMO_MODEL).home
-    document = json.loads((home / "demo.json").read_text(encoding="utf-8"))
-    picture = open_picture(home / "demo.png")
+    path, document = demo_question()
+    picture = open_picture(path)
     engine = ViCropEngine.load(resolve(DEMO_MODEL))
     answer = engine.ask(picture.image, document["question"])
     return Demo(picture.image, document["question"], document["answer"], answer)

@@ -6,6 +6,7 @@ Knows token ids, image embeds, prefixes and KV caches; nothing of questions, pic
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,13 +18,15 @@ from vicrop_engine.config import DecoderGeometry, SpecialTokens
 from vicrop_engine.counters import Tally
 from vicrop_engine.decode_steps import NO_TAPS, DecodeSteps
 from vicrop_engine.generation import AnswerTokens, Generation, Heard
-from vicrop_engine.kv_cache import KVBuffers, KVCache
+from vicrop_engine.kv_cache import KVBuffers, KVCache, Tensor
+from vicrop_engine.manifest import GRADIENT, GRAPHS
 from vicrop_engine.prefix_cache import Prefix
 from vicrop_engine.strands import StrandBlock
 from vicrop_engine.token_block import TokenBlock
 
 Floats = npt.NDArray[np.float32]
 Table = npt.NDArray[np.floating]
+_, LOWER, UPPER = GRAPHS
 
 
 @dataclass(frozen=True)
@@ -149,16 +152,17 @@ class Decoder:
             raise ValueError("gradients are of a pass just made with gradients, in an engine that has them")
         self._tally.add(gradient_passes=1)
         last = block.ends[suffix]
-        outputs = gradient().run(
-            {
-                "tapped_states": read.tapped[:, suffix : suffix + 1],
-                "position_ids": block.position_ids[:, last : last + 1],
-                "attention_bias": block.last_bias(suffix, buffers.capacity),
-                "own_row": np.array([block.own_row(suffix)]),
-                **buffers.lower.buffers,
-                **buffers.upper.buffers,
-            }
-        )
+        feeds: dict[str, npt.NDArray[Any] | Tensor] = {
+            "tapped_states": read.tapped[:, suffix : suffix + 1],
+            "position_ids": block.position_ids[:, last : last + 1],
+            "attention_bias": block.last_bias(suffix, buffers.capacity),
+            "own_row": np.array([block.own_row(suffix)]),
+            **buffers.lower.buffers,
+            **buffers.upper.buffers,
+        }
+        graph = gradient()
+        with self._tally.running(GRADIENT, capacity=buffers.capacity):
+            outputs = graph.run(feeds)
         return outputs["attention"].numpy()[..., : block.total], outputs["gradient"].numpy()[
             ..., : block.total
         ]
@@ -179,20 +183,23 @@ class Decoder:
         answer.take(self.logits(start))
         while not answer.is_done:
             steps = steps or self.steps(cache.buffers)
-            self._count_step(1)
-            answer.take(steps.after(self.embed(answer.ids[-1:]), cache.length))
+            with self._counted_step(1, cache.length + 1, cache.buffers.capacity):
+                logits = steps.after(self.embed(answer.ids[-1:]), cache.length)
+            answer.take(logits)
             cache = cache.grown(1)
         return answer.generation
 
     def step(self, steps: DecodeSteps, embeds: Floats, block: StrandBlock) -> Floats:
         """One step of an answer or two; logits [answers, vocab]."""
-        self._count_step(block.num_new)
-        return steps.run(embeds, block.position_ids, block.bias())
+        with self._counted_step(block.num_new, block.total, steps.capacity):
+            return steps.run(embeds, block.position_ids, block.bias())
 
-    def _count_step(self, tokens: int) -> None:
+    def _counted_step(self, tokens: int, total: int, capacity: int) -> AbstractContextManager[None]:
         self._tally.add(
             decode_steps=tokens, lower_passes=1, lower_tokens=tokens, upper_passes=1, upper_tokens=tokens
         )
+        sizes = {"seq": tokens, "total": total, "rows": 0, "answers": tokens, "capacity": capacity}
+        return self._tally.running(LOWER, UPPER, **sizes)
 
     def steps(self, buffers: KVBuffers, count: int = 1) -> DecodeSteps:
         """Steps of `count` tokens on these buffers."""
@@ -209,7 +216,8 @@ class Decoder:
         cache = cache.grown(block.num_new)
         hidden, _, _ = self._lower(cache, embeds, feeds)
         self._tally.add(upper_passes=1, upper_tokens=feeds.num_new, decode_steps=num_decoded)
-        outputs = cache.buffers.upper.run({"hidden_states": hidden, **feeds.tensors})
+        with self._tally.running(UPPER, capacity=cache.buffers.capacity, **feeds.sizes):
+            outputs = cache.buffers.upper.run({"hidden_states": hidden, **feeds.tensors})
         return cache, outputs["logits"].numpy()
 
     def _buffers(self, capacity: int) -> KVBuffers:
@@ -220,7 +228,8 @@ class Decoder:
     ) -> tuple[Floats, Floats | None, Floats | None]:
         """Hidden states [1, new, hidden], and with a tap attention rows and the taps' states."""
         self._tally.add(lower_passes=1, lower_tokens=feeds.num_new)
-        outputs = cache.buffers.lower.run({"inputs_embeds": embeds, **feeds.tensors})
+        with self._tally.running(LOWER, capacity=cache.buffers.capacity, **feeds.sizes):
+            outputs = cache.buffers.lower.run({"inputs_embeds": embeds, **feeds.tensors})
         hidden = outputs["hidden_states"].numpy()
         if not feeds.tap:
             return hidden, None, None
@@ -230,7 +239,8 @@ class Decoder:
     def _upper(self, cache: KVCache, hidden: Floats, feeds: _Feeds) -> tuple[Floats, Floats | None]:
         """Logits [vocab] after the first suffix, and with a tap attention rows of the upper layers."""
         self._tally.add(upper_passes=1, upper_tokens=feeds.num_new)
-        outputs = cache.buffers.upper.run({"hidden_states": hidden, **feeds.tensors})
+        with self._tally.running(UPPER, capacity=cache.buffers.capacity, **feeds.sizes):
+            outputs = cache.buffers.upper.run({"hidden_states": hidden, **feeds.tensors})
         rows = outputs["attention"].numpy() if feeds.tap and self._num_upper else None
         return outputs["logits"].numpy().reshape(-1), rows
 
@@ -240,14 +250,22 @@ class _Feeds:
 
     def __init__(self, block: TokenBlock | StrandBlock, tap: bool = False) -> None:
         ends = block.ends
+        answers = ends if isinstance(block, StrandBlock) else ends[:1]
         arrays: dict[str, npt.NDArray[Any]] = {
             "position_ids": block.position_ids,
             "tap_positions": ends if tap else NO_TAPS,
             "attention_bias": block.bias(),
-            "answer_position": ends if isinstance(block, StrandBlock) else ends[:1],
+            "answer_position": answers,
         }
         self.tensors = {name: Graph.tensor(array) for name, array in arrays.items()}
         self.num_new, self.tap = block.num_new, tap
+        self.sizes = {
+            "seq": block.num_new,
+            "total": block.total,
+            "rows": len(ends) if tap else 0,
+            "answers": len(answers),
+            "prefix_tokens": block.prefix - block.done if isinstance(block, TokenBlock) else 0,
+        }
 
 
 def _length(waiting: Floats | None) -> int:

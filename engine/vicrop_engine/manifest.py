@@ -56,7 +56,8 @@ class Manifest:
 
     `parity` are the figures of the files as they are, `float32_parity` those of the same graphs on the
     checkpoint's own weights. `agreement` is None where nothing was rounded. `calibrations` are measured after
-    the build, one for a method.
+    the build, one for a method. `multiply_adds` are those of one run of each graph, by the axes they grow
+    with ("seq*total"); None in engines built before there were.
     """
 
     schema: int
@@ -74,6 +75,7 @@ class Manifest:
     float32_parity: Parity | None = None
     agreement: Agreement | None = None
     calibrations: tuple[Calibration, ...] = ()
+    multiply_adds: dict[str, dict[str, int]] | None = None
 
     @property
     def has_gradient(self) -> bool:

@@ -13,6 +13,7 @@ import numpy.typing as npt
 
 from vicrop_engine.backend import Graph
 from vicrop_engine.counters import Tally
+from vicrop_engine.manifest import PIXEL_GRADIENTS
 from vicrop_engine.token_block import TokenBlock
 
 Floats = npt.NDArray[np.float32]
@@ -58,6 +59,8 @@ class PixelGradients:
         self._tally.add(
             pixel_gradient_passes=1, pixel_gradient_tokens=block.num_new, pixel_gradients=len(suffixes)
         )
-        gradients = self._open().run(feeds)["gradients"].numpy()
+        graph = self._open()
+        with self._tally.running(PIXEL_GRADIENTS, total=block.num_new, losses=len(suffixes)):
+            gradients = graph.run(feeds)["gradients"].numpy()
         norms: Floats = np.linalg.norm(gradients, axis=1)
         return norms

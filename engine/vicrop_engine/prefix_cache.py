@@ -105,6 +105,11 @@ class ByteCache(Generic[V]):
         while self.nbytes > self.capacity:
             self._drop(next(iter(self._values)))
 
+    def clear(self) -> None:
+        """Let go of everything."""
+        for key in list(self._values):
+            self._drop(key)
+
     def check_integrity(self) -> None:
         """Raises AssertionError when the byte count is not what the values hold, or over the capacity."""
         actual = sum(value.nbytes for value, _ in self._values.values())

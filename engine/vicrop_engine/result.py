@@ -7,6 +7,7 @@ from typing import Any
 
 from vicrop_engine.crop import Heatmap
 from vicrop_engine.image import Box
+from vicrop_engine.timing import Span
 
 
 @dataclass(frozen=True)
@@ -40,7 +41,8 @@ class Answer:
     picture, where cells are zero), None when the method made none or the picture fits one crop window.
     With `high_res` it was put together from the maps of `tiles`, boxes in picture pixels, row by row.
     `layers` are those it was read from. `confidence` is the geometric mean of the final answer's token
-    probabilities, the end sign included. `timings` are seconds by stage with their sum "total".
+    probabilities, the end sign included. `timings` are seconds by stage with their sum "total", and `spans`
+    the same in the order it went.
     `token_ids` are the final answer's, and `first_token_ids` the first's, end sign included. `notices`
     are sentences about how the picture was read. `crop_skipped` says that the first answer was sure enough
     to be the final one, by `crop_worth`, 0 to 1: what the crop is worth, the most it can be where nothing was
@@ -66,6 +68,7 @@ class Answer:
     tiles: tuple[Box, ...] = ()
     crop_skipped: bool = False
     crop_worth: float | None = field(default=None, compare=False)  # of last bits, as the heatmap is
+    spans: tuple[Span, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         """The document `ask --json` prints."""

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from vicrop_engine.counters import Counters
+from vicrop_engine.counters import Counters, Tally
 from vicrop_engine.errors import BatchError, SettingError, ViCropError
 from vicrop_engine.generation import Generation
 from vicrop_engine.geometry import placed_grid, whole_grid
@@ -87,6 +87,18 @@ class ViCropEngine:
         """What has been run since loading."""
         return self._model.tally.snapshot()
 
+    @property
+    def tally(self) -> Tally:
+        """What counts, and reads the clock."""
+        return self._model.tally
+
+    def forget(self, *, prefixes: bool = True) -> None:
+        """Let go of what is kept of pictures, as if none had been asked about; else of image embeds alone."""
+        with self._lock:
+            self._model.vision.cache.clear()
+            if prefixes:
+                self._model.prefixes.clear()
+
     def check_integrity(self) -> None:
         """Raises AssertionError when a cache does not hold what it says it holds."""
         self._model.prefixes.check_integrity()
@@ -124,7 +136,7 @@ class ViCropEngine:
         """
         if box is None and when != NEVER:  # opened before the watch starts, as the engine's own graphs are
             self._model.tools.prepare(method)
-        watch, prompts = Stopwatch(), self._model.prompts
+        watch, prompts = Stopwatch(self._model.tally.clock), self._model.prompts
         heard = None if on_first_answer is None else lambda ids: on_first_answer(prompts.decode(ids))
         settings = Settings(
             method, high_res, layers, max_new_tokens, first_answer, compat, box, localize, when, crop_tokens
@@ -252,6 +264,7 @@ class ViCropEngine:
             crop_skipped=request.threshold is not None and not seen.crops,
             crop_worth=seen.worth,
             timings=reading.watch.finish(),
+            spans=tuple(reading.watch.spans),
         )
 
 

@@ -9,9 +9,11 @@ import numpy.typing as npt
 
 from vicrop_engine.backend import Graph
 from vicrop_engine.counters import Tally
+from vicrop_engine.manifest import GRAPHS
 from vicrop_engine.prefix_cache import ByteCache, pixel_digest
 
 Floats = npt.NDArray[np.float32]
+VISION = GRAPHS[0]
 
 
 class VisionTower:
@@ -41,5 +43,6 @@ class VisionTower:
     def _run(self, pixels: Floats) -> list[Floats]:
         """Each picture's embeds, in memory of its own so that one is let go without the others."""
         self._tally.add(vision_passes=1)
-        embeds: Floats = self._graph.run({"pixel_values": pixels})["image_embeds"].numpy()
+        with self._tally.running(VISION, images=len(pixels)):
+            embeds: Floats = self._graph.run({"pixel_values": pixels})["image_embeds"].numpy()
         return [embeds[0]] if len(embeds) == 1 else [one.copy() for one in embeds]

@@ -28,6 +28,7 @@ from vicrop_engine.manifest import (
     write_manifest,
 )
 from vicrop_export.agreement import measure_agreement
+from vicrop_export.arithmetic import count_products
 from vicrop_export.checkpoint import fetch_weights, locate, refuse_impossible
 from vicrop_export.checks import check_exported, check_written
 from vicrop_export.described import DescribedTensors
@@ -118,6 +119,8 @@ def _fill(directory: Path, plan: Plan, tensors: DescribedTensors, report: Progre
     report("hashing", 0.9)
     files = {path.name: hash_file(path) for path in sorted(directory.iterdir())}
     manifest = plan.manifest(parity, reference.eos, files, float32)
+    counted = {graph.name: count_products(graph, plan.vision.image_tokens) for graph in exported}
+    manifest = replace(manifest, multiply_adds=counted)
     twin = float32_twin(tensors, plan)
     if twin is not None:
         report("comparing answers with float32", 0.92)
