@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from vicrop_engine.cost.report import Profile
     from vicrop_engine.vicrop import ViCropEngine
 
+PACKAGES = ("vicrop-engine", "onnxruntime", "numpy", "pillow")
+
 
 def profile(
     engine: Annotated[
