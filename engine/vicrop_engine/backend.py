@@ -15,9 +15,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from vicrop_engine.appending import AppendingGraph
 from vicrop_engine.errors import EngineDamagedError, ProviderError, RunError
-from vicrop_engine.kv_cache import Tensor
-from vicrop_engine.manifest import GRADIENT, GRAPHS, PIXEL_GRADIENTS, Manifest, mend_command
+from vicrop_engine.kv_cache import PAST, PRESENT, OpenGraph, Tensor
+from vicrop_engine.kv_cache import BoundGraph as Bound
+from vicrop_engine.manifest import GRADIENT, GRAPHS, PIXEL_GRADIENTS, TENSORRT, Manifest, mend_command
 from vicrop_engine.shared_weights import made_at_once, shared_directory
 
 PROVIDERS = {"cpu": "CPUExecutionProvider"}
@@ -26,7 +28,8 @@ PACKING = {
     "optimized_model_external_initializers_min_size_in_bytes": "1024",
     "save_external_prepacked_constant_initializers": "1",
 }
-PAST, PRESENT = "past_key_values.", "present."
+UNFUSED = "session.disable_quant_qdq", "1"  # quantized products as they are written; fusing breaks float8's
+NEW_AXIS = "seq"  # of the new tokens, in graphs of standard operators
 Feed = npt.NDArray[Any] | Tensor
 
 
@@ -52,8 +55,16 @@ class Graph:
             raise self.failure(error) from error
         return dict(zip(self.outputs, results, strict=True))
 
-    def bound(self, capacity: int) -> BoundGraph:
+    @property
+    def appends(self) -> bool:
+        """Whether it gives the new tokens' keys and values alone, instead of writing into buffers."""
+        outputs = self.session.get_outputs()
+        return any(item.name.startswith(PRESENT) and item.shape[1] == NEW_AXIS for item in outputs)
+
+    def bound(self, capacity: int) -> Bound:
         """This graph with zeroed KV buffers for `capacity` tokens; memory is taken as they are filled."""
+        if self.appends:
+            return AppendingGraph.of(self, capacity)
         shapes = {item.name: item.shape for item in self.session.get_inputs() if item.name.startswith(PAST)}
         buffers = {
             name: self.tensor(np.zeros((shape[0], shape[1], capacity, shape[3]), np.float32))
@@ -111,6 +122,11 @@ class BoundGraph:
         results = dict(zip(self.graph.outputs, self.binding.get_outputs(), strict=True))
         return {name: results[name] for name in fresh}
 
+    def take(self, source: Bound, length: int) -> None:
+        """Copy the first `length` tokens of another one's buffers."""
+        for name, buffer in self.buffers.items():
+            buffer.numpy()[:, :, :length] = source.buffers[name].numpy()[:, :, :length]
+
 
 @dataclass(frozen=True)
 class Graphs:
@@ -120,31 +136,45 @@ class Graphs:
     have them.
     """
 
-    vision: Graph
-    lower: Graph
-    upper: Graph
+    vision: OpenGraph
+    lower: OpenGraph
+    upper: OpenGraph
     provider: str
     gradient: Callable[[], Graph] | None = None
     pixel_gradients: Callable[[], Graph] | None = None
 
 
 def open_graphs(
-    directory: Path, manifest: Manifest, threads: int | None = None, share_as: str | None = None
+    directory: Path,
+    manifest: Manifest,
+    threads: int | None = None,
+    share_as: str | None = None,
+    provider: str | None = None,
 ) -> Graphs:
     """Open all graphs of an engine for its target, on `threads` cores (all this process may use when None).
 
-    With `share_as`, a digest of the engine, weights are mapped from a copy packed for this processor, made
+    `provider` "cpu" runs an engine for TensorRT on ONNX Runtime instead, from the graphs its plans were
+    compiled from. With `share_as`, a digest of the engine, weights are mapped from a copy packed for this processor, made
     when there is none. Raises ProviderError when ONNX Runtime or the provider is missing or another one was
     chosen, EngineDamagedError when a graph cannot be opened, RunError when the copy cannot be made.
     """
-    if manifest.target not in PROVIDERS:
+    wanted = provider or manifest.target
+    if wanted == TENSORRT:
+        from vicrop_engine.plan_runtime import open_plans
+
+        plans = open_plans(directory, manifest)
+        return Graphs(plans[0], plans[1], plans[2], TENSORRT)
+    if wanted not in PROVIDERS or manifest.target not in (wanted, TENSORRT):
         raise ProviderError(
-            f"the engine is for {manifest.target!r} and this version runs {', '.join(PROVIDERS)}; rebuild it"
+            f"the engine is for {manifest.target!r} and was to run on {wanted!r}; this version runs "
+            f"{', '.join((*PROVIDERS, TENSORRT))}, and 'cpu' is all that an engine for TensorRT takes instead"
         )
-    provider = PROVIDERS[manifest.target]
+    provider = PROVIDERS[wanted]
     runtime = _runtime()
     threads = threads or usable_cores()
     options = _options(runtime, threads)
+    if manifest.target == TENSORRT:
+        options.add_session_config_entry(*UNFUSED)
     gradient, pixel_gradients = (
         _opened_later(runtime, directory, provider, threads, manifest, name)
         for name in (GRADIENT, PIXEL_GRADIENTS)

@@ -6,17 +6,17 @@ Knows token ids, image embeds, prefixes and KV caches; nothing of questions, pic
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from vicrop_engine.backend import Graph, Graphs
+from vicrop_engine.backend import Graphs
 from vicrop_engine.config import DecoderGeometry, SpecialTokens
 from vicrop_engine.counters import Tally
-from vicrop_engine.kv_cache import KVBuffers, KVCache
+from vicrop_engine.kv_cache import KVBuffers, KVCache, Tensor
 from vicrop_engine.prefix_cache import Prefix
 from vicrop_engine.token_block import TokenBlock
 
@@ -97,9 +97,8 @@ class Decoder:
             return
         self._tally.add(prefix_moves=1)
         old, prefix.buffers = prefix.buffers, self._buffers(capacity)
-        for source, target in ((old.lower, prefix.buffers.lower), (old.upper, prefix.buffers.upper)):
-            for name, buffer in source.buffers.items():
-                target.buffers[name].numpy()[:, :, : prefix.length] = buffer.numpy()[:, :, : prefix.length]
+        prefix.buffers.lower.take(old.lower, prefix.length)
+        prefix.buffers.upper.take(old.upper, prefix.length)
 
     def read(
         self,
@@ -123,7 +122,7 @@ class Decoder:
         embeds = self._embed([id for suffix in suffixes for id in suffix], images)
         block = TokenBlock(prefix.length - _length(prefix.embeds), prefix.length, lengths)
         cache = prefix.buffers.write(block.done, block.total, prefix.length + lengths[0])
-        feeds = _Feeds(block, bool(layers) or gradients)
+        feeds = self._feeds(block, bool(layers) or gradients)
         hidden, lower_rows, tapped = self._lower(cache, _joined(prefix.embeds, embeds), feeds)
         if prefix.embeds is not None:
             prefix.hidden = hidden[:, : prefix.length] if self._num_upper else None
@@ -132,7 +131,7 @@ class Decoder:
             return Pass(cache, None, (lower_rows, None), tapped, block)
         hidden = hidden[:, block.prefix - block.done :][:, : sum(lengths[:num_upper])]
         going_up = TokenBlock(prefix.length - _length(prefix.hidden), prefix.length, lengths[:num_upper])
-        logits, upper_rows = self._upper(cache, _joined(prefix.hidden, hidden), _Feeds(going_up, above))
+        logits, upper_rows = self._upper(cache, _joined(prefix.hidden, hidden), self._feeds(going_up, above))
         prefix.hidden = None
         return Pass(cache, logits, (lower_rows, upper_rows), tapped, block)
 
@@ -176,13 +175,16 @@ class Decoder:
             if token in self._tokens.eos or len(ids) == max_new_tokens:
                 return Generation(tuple(ids), tuple(probabilities))
             self._tally.add(decode_steps=1)
-            feeds = _Feeds(TokenBlock(cache.length, cache.length, (1,)))
+            feeds = self._feeds(TokenBlock(cache.length, cache.length, (1,)))
             cache = cache.grown(1)
             hidden, _, _ = self._lower(cache, self._embed([token]), feeds)
             logits, _ = self._upper(cache, hidden, feeds)
 
     def _buffers(self, capacity: int) -> KVBuffers:
         return KVBuffers(self._graphs.lower.bound(capacity), self._graphs.upper.bound(capacity), capacity)
+
+    def _feeds(self, block: TokenBlock, tap: bool = False) -> _Feeds:
+        return _Feeds(block, tap, self._graphs.lower.tensor)
 
     def _embed(self, ids: Sequence[int], images: Sequence[Floats] = ()) -> Floats:
         """[1, len, hidden]: rows of the table, with image embeds in place of image tokens."""
@@ -215,7 +217,9 @@ class Decoder:
 class _Feeds:
     """What both graphs are fed beside states: made once, for a decode step is short."""
 
-    def __init__(self, block: TokenBlock, tap: bool = False) -> None:
+    def __init__(
+        self, block: TokenBlock, tap: bool, tensor: Callable[[npt.NDArray[Any]], Tensor]
+    ) -> None:
         ends = block.ends
         arrays: dict[str, npt.NDArray[Any]] = {
             "position_ids": block.position_ids,
@@ -223,7 +227,7 @@ class _Feeds:
             "attention_bias": block.bias(),
             "answer_position": ends[:1],
         }
-        self.tensors = {name: Graph.tensor(array) for name, array in arrays.items()}
+        self.tensors = {name: tensor(array) for name, array in arrays.items()}
         self.num_new, self.tap = block.num_new, tap
 
 

@@ -11,6 +11,7 @@ from typing import Any, Protocol
 
 import numpy.typing as npt
 
+PAST, PRESENT = "past_key_values.", "present."  # how names of keys and values begin, in and out
 CAPACITY_STEP = 64  # so that a slightly longer question about a picture fits the buffers it has
 
 
@@ -30,7 +31,10 @@ class Tensor(Protocol):
 
 
 class BoundGraph(Protocol):
-    """A decoder graph with KV buffers [1, kv_heads, capacity, head_dim] of its own, by input name."""
+    """A decoder graph with KV buffers of its own, by input name.
+
+    They are [1, kv_heads, capacity, head_dim], or token by token [1, capacity, kv_heads, head_dim].
+    """
 
     @property
     def buffers(self) -> Mapping[str, Tensor]:
@@ -38,6 +42,26 @@ class BoundGraph(Protocol):
 
     def run(self, feeds: Mapping[str, npt.NDArray[Any] | Tensor]) -> dict[str, Tensor]:
         """The other outputs by name; the new tokens' keys and values are written into the buffers."""
+
+    def take(self, source: BoundGraph, length: int) -> None:
+        """Copy the first `length` tokens of the buffers of another one of this graph."""
+
+
+class OpenGraph(Protocol):
+    """One graph ready to run, of whichever runtime; `inputs` and `outputs` are its names in order."""
+
+    @property
+    def name(self) -> str:
+        """The graph's name."""
+
+    def run(self, feeds: Mapping[str, npt.NDArray[Any] | Tensor]) -> dict[str, Tensor]:
+        """All outputs by name. Feeds the graph lacks are left out. Raises RunError."""
+
+    def bound(self, capacity: int) -> BoundGraph:
+        """This graph with KV buffers for `capacity` tokens."""
+
+    def tensor(self, feed: npt.NDArray[Any] | Tensor) -> Tensor:
+        """The feed where the graph wants it; what is there already is returned as it is."""
 
 
 @dataclass

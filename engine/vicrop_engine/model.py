@@ -22,6 +22,7 @@ from vicrop_engine.manifest import (
     EMBEDDINGS,
     MANIFEST,
     PREPROCESSOR,
+    TENSORRT,
     TOKENIZER,
     Manifest,
     hash_file,
@@ -98,15 +99,17 @@ def open_model(
     cache_bytes: int | None = None,
     share_weights: bool = False,
     tools: Toolbox | None = None,
+    provider: str | None = None,
 ) -> Model:
     """Open the engine in `directory`, whose files have been checked.
 
+    `provider` is where to run it, where it can run elsewhere than on its target.
     `cache_bytes` bounds prefixes and image embeds together; None has room for one picture at least. Raises
     EngineDamagedError, ProviderError, and with `share_weights` RunError.
     """
     cache_bytes = default_cache_bytes(manifest) if cache_bytes is None else cache_bytes
     digest = hash_file(directory / MANIFEST).sha256
-    graphs = open_graphs(directory, manifest, threads, digest if share_weights else None)
+    graphs = open_graphs(directory, manifest, threads, digest if share_weights else None, provider)
     tally = Tally()
     document = json.loads((directory / PREPROCESSOR).read_text(encoding="utf-8"))
     prompts = PromptBuilder(
@@ -120,7 +123,7 @@ def open_model(
         provider=graphs.provider,
         preprocessing=parse(Preprocessing, document, str(directory / PREPROCESSOR)),
         prompts=prompts,
-        vision=VisionTower(graphs.vision, cache_bytes // VISION_SHARE, tally),
+        vision=VisionTower(graphs.vision, cache_bytes // VISION_SHARE, tally, one=manifest.target == TENSORRT),
         decoder=decoder,
         gradients=PixelGradients(graphs.pixel_gradients, decoder.embed, manifest.tokens.image, tally),
         prefixes=ByteCache(cache_bytes - cache_bytes // VISION_SHARE),

@@ -46,6 +46,7 @@ class ViCropEngine:
         cache_bytes: int | None = None,
         verify: bool = False,
         share_weights: bool = False,
+        provider: str | None = None,
         clip: str | os.PathLike[str] | None = None,
         yolo: str | os.PathLike[str] | None = None,
         sam: str | os.PathLike[str] | None = None,
@@ -55,7 +56,8 @@ class ViCropEngine:
         `threads` is how many cores to use (all when None); `cache_bytes` bounds what is kept of pictures for
         later questions (None: 1 GiB, or one picture if that is more); `verify` hashes the weights again.
         `share_weights` maps them from a copy packed for this processor, made in the cache when there is none
-        and twice their size: processes then share one copy in memory. `clip`, `yolo` and `sam` are
+        and twice their size: processes then share one copy in memory. `provider` "cpu" runs an engine for
+        TensorRT on the CPU, slowly, to see what it answers. `clip`, `yolo` and `sam` are
         directories made by `build` of that name, for these methods; else those in the cache are taken.
         Raises SettingError, EngineDirectoryError, EngineDamagedError, UnknownModelError and ProviderError.
         """
@@ -64,7 +66,7 @@ class ViCropEngine:
         directory = Path(resolve(engine))
         manifest = checked_manifest(directory, verify=verify)
         tools = Toolbox({"clip": clip, "yolo": yolo, "sam": sam}, threads)
-        return cls(open_model(directory, manifest, threads, cache_bytes, share_weights, tools))
+        return cls(open_model(directory, manifest, threads, cache_bytes, share_weights, tools, provider))
 
     @property
     def manifest(self) -> Manifest:

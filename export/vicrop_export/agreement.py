@@ -58,7 +58,7 @@ def _open(directory: Path, manifest: Manifest) -> ViCropEngine:
     """The engine of files just written; a manifest that no engine has stands in until the build is done."""
     (directory / MANIFEST).write_text('{"schema": 0}\n', encoding="utf-8")
     try:
-        return ViCropEngine(open_model(directory, manifest, None, CACHE_BYTES))
+        return ViCropEngine(open_model(directory, manifest, cache_bytes=CACHE_BYTES, provider="cpu"))
     finally:
         (directory / MANIFEST).unlink()
 

@@ -35,16 +35,16 @@ from vicrop_export.described import DescribedTensors
 from vicrop_export.existing import reusable
 from vicrop_export.exported import ExportedGraph, export_described
 from vicrop_export.graph_writer import StoredTensors, write_graph, write_referring_graph
-from vicrop_export.graphs import graph_modules, pixel_gradients
+from vicrop_export.graphs import STANDARD_TARGET, graph_modules, pixel_gradients
 from vicrop_export.layouts import Layout, to_half
 from vicrop_export.plan import Plan, make_plan
-from vicrop_export.precision import PRECISIONS, Precision
+from vicrop_export.precision import OPSETS, Precision, precisions_of
 from vicrop_export.progress import FetchProgress, WeightProgress
 from vicrop_export.quiet import quiet
 from vicrop_export.reference import run_reference
 from vicrop_export.staging import LAST, clear_leftovers, demand_space, scratch, staged
 
-TARGETS = ("cpu",)
+TARGETS = ("cpu", STANDARD_TARGET)
 LARGEST_COMPARED = 2 << 30  # bytes of float32 weights up to which a build asks a float32 engine and autograd
 FETCHED = 0.5  # the share of a build that fetching its weights takes, where it does
 EMBEDDINGS_SOURCE = "language_model.embed_tokens.weight"
@@ -73,8 +73,8 @@ def build_engine(
     ParityError and NoSpaceError from it; then nothing is left behind.
     """
     report = progress or (lambda _stage, _share: None)
-    _demand_setting("precision", precision, tuple(PRECISIONS))
     _demand_setting("target", target, TARGETS)
+    _demand_setting("precision", precision, tuple(precisions_of(target)))
     refuse_impossible(checkpoint)
     output = Path(output)
     with quiet():
@@ -102,12 +102,14 @@ def _fill(directory: Path, plan: Plan, tensors: DescribedTensors, report: Progre
     probe = plan.probe()
     small = num_weight_bytes(tensors, replace(plan, precision="fp32")) <= LARGEST_COMPARED
     reference = run_reference(
-        tensors, probe, len(probe.prefix), gradient_layer=min(plan.layers) if small else None
+        tensors, probe, len(probe.prefix), gradient_layer=min(plan.layers) if small and plan.in_place else None
     )
-    exported = _export(plan, tensors, report)
+    exported = in_float32 = _export(replace(plan, precision="fp32"), tensors, report)
     _write_embeddings(directory, tensors, np.float32)
     report("comparing with transformers", 0.5)
-    float32 = check_exported(exported, directory, plan, tensors, probe, reference)
+    float32 = check_exported(in_float32, directory, plan, tensors, probe, reference)
+    if plan.half:
+        exported = _export(plan, tensors, lambda _stage, _share: None)
     write_graphs(directory, plan, exported, tensors, report)
     report("comparing what was written", 0.86)
     parity = check_written(directory, plan, probe, reference)
@@ -118,7 +120,7 @@ def _fill(directory: Path, plan: Plan, tensors: DescribedTensors, report: Progre
     if twin is not None:
         report("comparing answers with float32", 0.92)
         with scratch(directory) as beside:
-            write_graphs(beside, twin, exported, tensors, lambda _stage, _share: None)
+            write_graphs(beside, twin, in_float32, tensors, lambda _stage, _share: None)
             engines = (directory, manifest), (beside, replace(manifest, precision="fp32"))
             manifest = replace(manifest, agreement=measure_agreement(*engines))
     write_manifest(directory, manifest, LAST)
@@ -128,7 +130,9 @@ def _fill(directory: Path, plan: Plan, tensors: DescribedTensors, report: Progre
 def _export(plan: Plan, tensors: DescribedTensors, report: Progress) -> list[ExportedGraph]:
     exported = []
     lower, first = plan.decoder.num_lower_layers, min(plan.layers)
-    modules = graph_modules(tensors, plan.facts, lower, in_place=plan.in_place, first_heatmap_layer=first)
+    modules = graph_modules(
+        tensors, plan.facts, lower, in_place=plan.in_place, half=plan.half, first_heatmap_layer=first
+    )
     for index, graph in enumerate(modules):
         report(f"exporting {graph[0]}", 0.2 + 0.07 * index)
         exported.append(export_described(*graph))
@@ -143,6 +147,7 @@ def write_graphs(
 ) -> None:
     """Write everything but the manifest: graphs with their weights, token table, tokenizer and settings."""
     precision = fitted_precision(tensors, plan)
+    opset = OPSETS.get(plan.precision) if plan.target == STANDARD_TARGET else None
     progress = WeightProgress(report, num_weight_bytes(tensors, plan), 0.6, 0.85)
 
     def layout_of(source: str) -> Layout:
@@ -156,7 +161,7 @@ def write_graphs(
         if graph.name in (GRADIENT, PIXEL_GRADIENTS):
             write_referring_graph(*source, stored, whole_prompts=graph.name == PIXEL_GRADIENTS)
         else:
-            stored.add(write_graph(*source, progress.add))
+            stored.add(write_graph(*source, progress.add, opset))
     _write_embeddings(directory, tensors, precision.embeddings)
     plan.tokenizer.save(str(directory / TOKENIZER))
     settings = json.dumps(to_json(plan.preprocessing), indent=1, sort_keys=True)
@@ -166,7 +171,7 @@ def write_graphs(
 def fitted_precision(tensors: DescribedTensors, plan: Plan) -> Precision:
     """The layouts of the plan's precision for a model of this size."""
     shapes = {name: tensors.shape(name) for name in tensors.names()}
-    return PRECISIONS[plan.precision].fitted(shapes, plan.decoder.num_lower_layers)
+    return precisions_of(plan.target)[plan.precision].fitted(shapes, plan.decoder.num_lower_layers)
 
 
 def num_weight_bytes(tensors: DescribedTensors, plan: Plan) -> int:

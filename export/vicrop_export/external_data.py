@@ -37,14 +37,16 @@ class ExternalData:
         array = np.asarray(array, order="C")  # ascontiguousarray would turn a scalar into a list
         if array.nbytes < SMALLEST:
             return ir.tensor(array, name=name)
+        kind = ir.DataType.from_numpy(array.dtype)
+        packed = array if kind.bitwidth % 8 == 0 else np.frombuffer(ir.tensor(array).tobytes(), np.uint8)
         offset = -(-self._file.tell() // ALIGNMENT) * ALIGNMENT
         self._file.seek(offset)
-        self._file.write(array.data.cast("B"))
+        self._file.write(packed.reshape(-1).view(np.uint8).data)
         return ir.ExternalTensor(
             self._path.name,
             offset,
-            array.nbytes,
-            ir.DataType.from_numpy(array.dtype),
+            packed.nbytes,
+            kind,
             shape=ir.Shape(array.shape),
             name=name,
             base_dir=self._path.parent,

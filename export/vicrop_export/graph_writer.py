@@ -49,13 +49,15 @@ def write_graph(
     layout_of: LayoutOf,
     path: Path,
     written: Callable[[str, int], None],
+    opset: int | None = None,
 ) -> StoredTensors:
     """Write `path` and `path`.data; the weights in `described` come from the checkpoint under these names.
 
-    `layout_of` gives a checkpoint name's layout. `written` hears each such name and its bytes in the file.
-    Says where everything is. Raises CheckpointError and OSError.
+    `layout_of` gives a checkpoint name's layout, and `opset` is the version of the operators it needs where
+    that is above the model's. `written` hears each such name and its bytes in the file. Says where everything is. Raises CheckpointError and OSError.
     """
     graph, stored = model.graph, StoredTensors()
+    graph.opset_imports[""] = opset or graph.opset_imports[""]
     with ExternalData(path) as data:
         for name, value in list(graph.initializers.items()):
             if name in described:
@@ -64,7 +66,7 @@ def write_graph(
                     arrays = layout_of(source).encode(tensors.stored(source))
                 placed = {ending: data.add(f"{name}{ending}", array) for ending, array in arrays.items()}
                 stored.weights[source] = placed
-                written(source, sum(array.nbytes for array in arrays.values()))
+                written(source, sum(tensor.nbytes for tensor in placed.values()))
                 _multiply(graph, value, placed, source, _products(layout_of, tensors, source))
             elif value.const_value is not None:
                 array = value.const_value.numpy()

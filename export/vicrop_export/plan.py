@@ -27,7 +27,7 @@ from vicrop_engine.config import (
 from vicrop_engine.layers import LayerChoice, parse_layers
 from vicrop_engine.manifest import SCHEMA_VERSION, FileEntry, Manifest
 from vicrop_export.checkpoint import Checkpoint
-from vicrop_export.graphs import writes_in_place
+from vicrop_export.graphs import STANDARD_TARGET, writes_in_place
 from vicrop_export.llava_config import LlavaFacts, read_facts
 from vicrop_export.processor import read_preprocessing
 from vicrop_export.reference import Probe
@@ -55,6 +55,12 @@ class Plan:
     target: str
     in_place: bool
     pure_grad: bool = False
+    architectures: tuple[str, ...] = ()
+
+    @property
+    def half(self) -> bool:
+        """Whether the graphs' attention and KV cache are in float16."""
+        return self.target == STANDARD_TARGET and self.precision != "fp32"
 
     @property
     def decoder(self) -> DecoderGeometry:

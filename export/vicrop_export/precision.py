@@ -13,7 +13,9 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from vicrop_export.block_layout import Blocks
+from vicrop_export.graphs import STANDARD_TARGET
 from vicrop_export.layouts import Bytes, Half, Layout, Whole
+from vicrop_export.standard_layouts import BlockProduct, HalfProduct, QuantizedProduct
 
 _PROJECTION = re.compile(r"layers\.(\d+)\.(?:self_attn|mlp)\.(\w+)_proj\.")
 VISION = ("vision_tower.", "multi_modal_projector.")
@@ -86,3 +88,20 @@ PRECISIONS = {
     "int8": Precision(_FINEST, _FINEST, _FINE, Bytes(), Blocks(8), np.float16),
     "int4": Precision(_FINE, _FINE, _FINE, Blocks(4), Blocks(8), np.float16, frugal=Blocks(4)),
 }
+
+_HALVES, _QUANTIZED, _FLOAT8 = HalfProduct(), QuantizedProduct(), QuantizedProduct(float8=True)
+STANDARD_PRECISIONS = {
+    "fp32": PRECISIONS["fp32"],
+    "fp16": Precision(_HALVES, _HALVES, _HALVES, _HALVES, _HALVES, np.float16),
+    "int8": Precision(_HALVES, _HALVES, _QUANTIZED, _QUANTIZED, _QUANTIZED, np.float16),
+    "int4": Precision(
+        _HALVES, _HALVES, _QUANTIZED, BlockProduct(), _QUANTIZED, np.float16, frugal=BlockProduct()
+    ),
+    "fp8": Precision(_HALVES, _HALVES, _FLOAT8, _FLOAT8, _FLOAT8, np.float16),
+}
+OPSETS = {"int4": 21, "fp8": 19}  # what blocks of a few bits, and float8, came with; else onnx_export's
+
+
+def precisions_of(target: str) -> dict[str, Precision]:
+    """The precisions that can be built for a target, by name."""
+    return STANDARD_PRECISIONS if target == STANDARD_TARGET else PRECISIONS
