@@ -154,8 +154,8 @@ def open_graphs(
     """Open all graphs of an engine for its target, on `threads` cores (all this process may use when None).
 
     `provider` "cpu" runs an engine for TensorRT on ONNX Runtime instead, from the graphs its plans were
-    compiled from. With `share_as`, a digest of the engine, weights are mapped from a copy packed for this processor, made
-    when there is none. Raises ProviderError when ONNX Runtime or the provider is missing or another one was
+    compiled from. With `share_as`, a digest of the engine, weights are mapped from a copy packed for this
+    processor, made when there is none. Raises ProviderError when ONNX Runtime or the provider is missing or another one was
     chosen, EngineDamagedError when a graph cannot be opened, RunError when the copy cannot be made.
     """
     wanted = provider or manifest.target

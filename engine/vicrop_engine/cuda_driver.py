@@ -94,8 +94,8 @@ class CudaDriver:
             self._library.cuGetErrorName(status, byref(text))
             reason = (text.value or b"unknown").decode()
             raise RunError(
-                f"the NVIDIA driver's {name} failed with {reason} ({status}); look at nvidia-smi for what the "
-                "GPU is doing and how much memory is left"
+                f"the NVIDIA driver's {name} failed with {reason} ({status}); look at nvidia-smi for "
+                "what the GPU is doing and how much memory is left"
             )
 
 
@@ -105,8 +105,8 @@ def open_driver(device: int = 0) -> CudaDriver:
         library = ctypes.CDLL(LIBRARY)
     except OSError as error:
         raise ProviderError(
-            f"no NVIDIA driver is on this machine ({LIBRARY} is missing) and TensorRT needs one; load the engine "
-            "with provider='cpu', or build one with --target cpu"
+            f"no NVIDIA driver is on this machine ({LIBRARY} is missing) and TensorRT needs one; load the "
+            "engine with provider='cpu', or build one with --target cpu"
         ) from error
     try:
         return CudaDriver(library, device)

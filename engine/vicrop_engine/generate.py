@@ -217,9 +217,7 @@ class Decoder:
 class _Feeds:
     """What both graphs are fed beside states: made once, for a decode step is short."""
 
-    def __init__(
-        self, block: TokenBlock, tap: bool, tensor: Callable[[npt.NDArray[Any]], Tensor]
-    ) -> None:
+    def __init__(self, block: TokenBlock, tap: bool, tensor: Callable[[npt.NDArray[Any]], Tensor]) -> None:
         ends = block.ends
         arrays: dict[str, npt.NDArray[Any]] = {
             "position_ids": block.position_ids,

@@ -99,6 +99,7 @@ def engine_facts(document: dict[str, Any]) -> dict[str, str]:
             f"{name} {value:.1e}" for name, value in document["parity"].items() if value is not None
         ),
         **_agreement_facts(document["agreement"]),
+        **_plan_facts(document["plans"]),
         "built with": ", ".join(f"{name} {found}" for name, found in document["versions"].items()),
         "files": f"{len(document['files'])}, " + ("hashes agree" if document["verified"] else "sizes agree"),
     }
@@ -112,6 +113,12 @@ def _agreement_facts(agreement: dict[str, Any] | None) -> dict[str, str]:
         f"heatmaps {agreement['heatmaps']:.1e} away"
     )
     return {"agreement": f"{figures}, {agreement['compared']}"}
+
+
+def _plan_facts(plans: dict[str, Any] | None) -> dict[str, str]:
+    if plans is None:
+        return {}
+    return {"plans": f"for {', '.join(plans['architectures'])}, by {plans['compiler']} {plans['version']}"}
 
 
 def version(package: str) -> str | None:

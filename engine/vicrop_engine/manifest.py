@@ -110,6 +110,11 @@ def plan_file(graph: str, architecture: str) -> str:
     return f"{graph}.{architecture}.plan"
 
 
+def is_plan(file: str) -> bool:
+    """Whether a file has a plan's name."""
+    return file.endswith(".plan") and file.split(".")[0] in GRAPHS
+
+
 def hash_file(path: Path) -> FileEntry:
     """Size and sha256 of one file, read in blocks."""
     with path.open("rb") as file:

@@ -123,7 +123,9 @@ def open_model(
         provider=graphs.provider,
         preprocessing=parse(Preprocessing, document, str(directory / PREPROCESSOR)),
         prompts=prompts,
-        vision=VisionTower(graphs.vision, cache_bytes // VISION_SHARE, tally, one=manifest.target == TENSORRT),
+        vision=VisionTower(
+            graphs.vision, cache_bytes // VISION_SHARE, tally, one=manifest.target == TENSORRT
+        ),
         decoder=decoder,
         gradients=PixelGradients(graphs.pixel_gradients, decoder.embed, manifest.tokens.image, tally),
         prefixes=ByteCache(cache_bytes - cache_bytes // VISION_SHARE),

@@ -120,7 +120,9 @@ class PlanGraph:
                 fresh[name], addresses[name] = made, made.address
         done += [context.set_tensor_address(name, address) for name, address in addresses.items()]
         if not (all(done) and context.execute_async_v3(self.driver.stream)):
-            raise RunError(f"{self.name} failed while running on the GPU; look for TensorRT's own message above")
+            raise RunError(
+                f"{self.name} failed while running on the GPU; look for TensorRT's own message above"
+            )
         return fresh
 
     def _choose_profile(self, shapes: Mapping[str, Shape]) -> None:
@@ -156,7 +158,9 @@ class BoundPlan:
             return graph.launch(given, {})
         new, total = given[BIAS].shape[2:]
         given |= {name: buffer.rows(0, total - new) for name, buffer in self.buffers.items()}
-        placed = {name.replace(PAST, PRESENT, 1): b.rows(total - new, total) for name, b in self.buffers.items()}
+        placed = {
+            name.replace(PAST, PRESENT, 1): b.rows(total - new, total) for name, b in self.buffers.items()
+        }
         return graph.launch(given, placed)
 
     def take(self, source: BoundGraph, length: int) -> None:

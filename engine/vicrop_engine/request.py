@@ -16,6 +16,7 @@ from vicrop_engine.localizers.heatmap_search import HeatmapLocalizer
 from vicrop_engine.localizers.localizer import Localizer
 from vicrop_engine.localizers.methods import NONE, Looking, check_method, localizer_for
 from vicrop_engine.localizers.pure_gradient import PureGradient
+from vicrop_engine.manifest import TENSORRT
 from vicrop_engine.model import Model
 from vicrop_engine.prompts import Prompt
 from vicrop_engine.reading import Prompted
@@ -135,6 +136,11 @@ def _localizer(model: Model, settings: Settings, box: Box | None) -> Localizer |
     looking = Looking(layers, settings.compat is not None, model.tools, manifest.decoder.num_layers)
     localizer = localizer_for(settings.method, looking)
     if isinstance(localizer, GradientAttention | PureGradient):
+        if manifest.target == TENSORRT:
+            raise SettingError(
+                f"method {localizer.method!r} needs gradients, which engines for target {TENSORRT!r} do not "
+                f"have; take rel-att, or 'vicrop-engine build {manifest.model.name} --target cpu'"
+            )
         localizer.check(manifest)
     return localizer
 

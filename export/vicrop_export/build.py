@@ -9,8 +9,9 @@ the directory in place. Knows the order, not how a step is done.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -23,6 +24,7 @@ from vicrop_engine.manifest import (
     GRADIENT,
     PIXEL_GRADIENTS,
     PREPROCESSOR,
+    TENSORRT,
     TOKENIZER,
     Manifest,
     hash_file,
@@ -35,16 +37,18 @@ from vicrop_export.described import DescribedTensors
 from vicrop_export.existing import reusable
 from vicrop_export.exported import ExportedGraph, export_described
 from vicrop_export.graph_writer import StoredTensors, write_graph, write_referring_graph
-from vicrop_export.graphs import STANDARD_TARGET, graph_modules, pixel_gradients
+from vicrop_export.graphs import graph_modules, pixel_gradients
 from vicrop_export.layouts import Layout, to_half
 from vicrop_export.plan import Plan, make_plan
+from vicrop_export.plan_compiler import Compiler, choose_compiler
+from vicrop_export.plan_lengths import demand_aligned, plan_lengths
 from vicrop_export.precision import OPSETS, Precision, precisions_of
 from vicrop_export.progress import FetchProgress, WeightProgress
 from vicrop_export.quiet import quiet
 from vicrop_export.reference import run_reference
 from vicrop_export.staging import LAST, clear_leftovers, demand_space, scratch, staged
 
-TARGETS = ("cpu", STANDARD_TARGET)
+TARGETS = ("cpu", TENSORRT)
 LARGEST_COMPARED = 2 << 30  # bytes of float32 weights up to which a build asks a float32 engine and autograd
 FETCHED = 0.5  # the share of a build that fetching its weights takes, where it does
 EMBEDDINGS_SOURCE = "language_model.embed_tokens.weight"
@@ -60,13 +64,15 @@ def build_engine(
     precision: str = "fp32",
     target: str = "cpu",
     pure_grad: bool = False,
+    architectures: Sequence[str] = (),
     force: bool = False,
     progress: Progress | None = None,
 ) -> Manifest:
     """Build `output` from a checkpoint directory or hub id and return its manifest.
 
     `layers` are the default heatmap layers: 14, "10-20", "all" or a sequence; None scales the published one
-    to this depth. `pure_grad` adds the graph of that method. `progress` hears what is being done and the
+    to this depth. `pure_grad` adds the graph of that method. `architectures` are what target "tensorrt" is
+    compiled for: sm_86 and the like, or this machine's GPU. `progress` hears what is being done and the
     share that is behind, 0 to 1. The same engine already there is kept; another one is replaced only with
     `force`, and only once the new one is whole.
     Raises CheckpointError, LayerError, SettingError and EngineDirectoryError before any work, BuildError,
@@ -75,12 +81,15 @@ def build_engine(
     report = progress or (lambda _stage, _share: None)
     _demand_setting("target", target, TARGETS)
     _demand_setting("precision", precision, tuple(precisions_of(target)))
+    compiler = _compiler(target, precision, architectures, pure_grad=pure_grad)
     refuse_impossible(checkpoint)
     output = Path(output)
     with quiet():
         report("reading the checkpoint", 0.0)
         plan = make_plan(locate(checkpoint), name=name, layers=layers, precision=precision, target=target)
-        plan = replace(plan, pure_grad=pure_grad)
+        plan = replace(plan, pure_grad=pure_grad, compiler=compiler)
+        if compiler is not None:
+            demand_aligned(plan.decoder, 2 if plan.half else 4)
         clear_leftovers(output)
         kept = reusable(output, plan, force=force)
         if kept is not None:
@@ -102,7 +111,10 @@ def _fill(directory: Path, plan: Plan, tensors: DescribedTensors, report: Progre
     probe = plan.probe()
     small = num_weight_bytes(tensors, replace(plan, precision="fp32")) <= LARGEST_COMPARED
     reference = run_reference(
-        tensors, probe, len(probe.prefix), gradient_layer=min(plan.layers) if small and plan.in_place else None
+        tensors,
+        probe,
+        len(probe.prefix),
+        gradient_layer=min(plan.layers) if small and plan.in_place else None,
     )
     exported = in_float32 = _export(replace(plan, precision="fp32"), tensors, report)
     _write_embeddings(directory, tensors, np.float32)
@@ -113,6 +125,9 @@ def _fill(directory: Path, plan: Plan, tensors: DescribedTensors, report: Progre
     write_graphs(directory, plan, exported, tensors, report)
     report("comparing what was written", 0.86)
     parity = check_written(directory, plan, probe, reference)
+    if plan.compiler is not None:
+        share = partial(_part, report, 0.87, 0.9)
+        plan.compiler.compile_all(directory, plan_lengths(plan.vision, plan.decoder), share)
     report("hashing", 0.9)
     files = {path.name: hash_file(path) for path in sorted(directory.iterdir())}
     manifest = plan.manifest(parity, reference.eos, files, float32)
@@ -147,7 +162,7 @@ def write_graphs(
 ) -> None:
     """Write everything but the manifest: graphs with their weights, token table, tokenizer and settings."""
     precision = fitted_precision(tensors, plan)
-    opset = OPSETS.get(plan.precision) if plan.target == STANDARD_TARGET else None
+    opset = OPSETS.get(plan.precision) if plan.target == TENSORRT else None
     progress = WeightProgress(report, num_weight_bytes(tensors, plan), 0.6, 0.85)
 
     def layout_of(source: str) -> Layout:
@@ -181,9 +196,13 @@ def num_weight_bytes(tensors: DescribedTensors, plan: Plan) -> int:
 
 
 def num_build_bytes(tensors: DescribedTensors, plan: Plan) -> int:
-    """What a build of the plan has on the disk at most: the engine, and the one it is compared with."""
+    """What a build of the plan has on the disk at most: the engine, and the one it is compared with.
+
+    Every plan holds the weights again.
+    """
     twin = float32_twin(tensors, plan)
-    return num_weight_bytes(tensors, plan) + (num_weight_bytes(tensors, twin) if twin else 0)
+    copies = 1 if plan.compiler is None else 1 + len(plan.compiler.architectures)
+    return copies * num_weight_bytes(tensors, plan) + (num_weight_bytes(tensors, twin) if twin else 0)
 
 
 def float32_twin(tensors: DescribedTensors, plan: Plan) -> Plan | None:
@@ -200,6 +219,30 @@ def _write_embeddings(directory: Path, tensors: DescribedTensors, dtype: type[np
         with tensors.naming(EMBEDDINGS_SOURCE, "build with fp32"):
             table = to_half(table)
     np.save(directory / EMBEDDINGS, table.numpy())
+
+
+def _compiler(
+    target: str, precision: str, architectures: Sequence[str], *, pure_grad: bool
+) -> Compiler | None:
+    """What compiles the target's graphs, if anything does. Raises SettingError and BuildError."""
+    if target != TENSORRT:
+        if architectures:
+            raise SettingError(
+                f"architectures are for target {TENSORRT!r} and this is {target!r}; leave them out"
+            )
+        return None
+    if pure_grad:
+        raise SettingError(
+            f"target {target!r} has no gradients; leave pure-grad out, or build for target 'cpu'"
+        )
+    compiler = choose_compiler(architectures, precision)
+    assert compiler.version, "asked for now, so that a missing package is known before any work"
+    return compiler
+
+
+def _part(report: Progress, start: float, stop: float, stage: str, share: float) -> None:
+    """Report the share of a part of the build."""
+    report(stage, start + (stop - start) * share)
 
 
 def _demand_setting(kind: str, got: str, known: tuple[str, ...]) -> None:

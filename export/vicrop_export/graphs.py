@@ -29,7 +29,6 @@ TAPPED = "tapped_states"
 SEQ_AXIS, PAST_AXIS, TOTAL_AXIS, ROWS_AXIS, CAPACITY_AXIS = "seq", "past", "total", "rows", "capacity"
 LOSSES_AXIS = "losses"
 IN_PLACE_TARGETS = ("cpu", "cuda")
-STANDARD_TARGET = "tensorrt"
 
 
 def graph_modules(

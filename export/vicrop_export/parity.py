@@ -164,5 +164,7 @@ class EngineGraphs:
         for name, value in outputs.items():
             if name.startswith(PRESENT):
                 past = name.replace(PRESENT, PAST, 1)
-                self.cache[past] = value if self.in_place else np.concatenate((self.cache[past], value), axis=1)
+                self.cache[past] = (
+                    value if self.in_place else np.concatenate((self.cache[past], value), axis=1)
+                )
         return outputs

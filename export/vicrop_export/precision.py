@@ -12,8 +12,8 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from vicrop_engine.manifest import TENSORRT
 from vicrop_export.block_layout import Blocks
-from vicrop_export.graphs import STANDARD_TARGET
 from vicrop_export.layouts import Bytes, Half, Layout, Whole
 from vicrop_export.standard_layouts import BlockProduct, HalfProduct, QuantizedProduct
 
@@ -104,4 +104,4 @@ OPSETS = {"int4": 21, "fp8": 19}  # what blocks of a few bits, and float8, came 
 
 def precisions_of(target: str) -> dict[str, Precision]:
     """The precisions that can be built for a target, by name."""
-    return STANDARD_PRECISIONS if target == STANDARD_TARGET else PRECISIONS
+    return STANDARD_PRECISIONS if target == TENSORRT else PRECISIONS
