@@ -155,8 +155,9 @@ def open_graphs(
 
     `provider` "cpu" runs an engine for TensorRT on ONNX Runtime instead, from the graphs its plans were
     compiled from. With `share_as`, a digest of the engine, weights are mapped from a copy packed for this
-    processor, made when there is none. Raises ProviderError when ONNX Runtime or the provider is missing or another one was
-    chosen, EngineDamagedError when a graph cannot be opened, RunError when the copy cannot be made.
+    processor, made when there is none. Raises ProviderError when ONNX Runtime or the provider is missing or
+    another one was chosen, EngineDamagedError when a graph cannot be opened, RunError when the copy cannot be
+    made.
     """
     wanted = provider or manifest.target
     if wanted == TENSORRT:

@@ -180,15 +180,14 @@ def open_plans(directory: Path, manifest: Manifest) -> Sequence[PlanGraph]:
     """
     plans = manifest.plans
     if plans is None:
-        raise ProviderError(
-            "the engine has no TensorRT plans; rebuild it with --target tensorrt, or load it with provider='cpu'"
-        )
+        raise ProviderError("the engine has no TensorRT plans; rebuild it, or load it with provider='cpu'")
     driver = open_driver()
     module = tensorrt_module(plans)
     if driver.architecture not in plans.architectures:
+        known = ", ".join(plans.architectures)
         raise ProviderError(
-            f"this GPU is {driver.architecture} and the engine has plans for {', '.join(plans.architectures)}; "
-            f"rebuild it with --arch {driver.architecture}, or load it with provider='cpu'"
+            f"this GPU is {driver.architecture} and the engine has plans for {known}; rebuild it with "
+            f"--arch {driver.architecture}, or load it with provider='cpu'"
         )
     return [_open(directory, name, manifest, module, driver) for name in GRAPHS]
 

@@ -49,7 +49,7 @@ def attention(
     [1, 1, seq, total], 0 where a new token may look and -inf elsewhere, causality included. past_key and
     past_value are buffers [1, kv_heads, capacity, dim] of which total − seq rows are in use, or, without
     `in_place`, just those rows, token by token: [1, past, kv_heads, dim], float32 or float16, in which then
-    all products are. Gives the mixed values [1, seq, heads·dim], attention after softmax [rows, heads, total],
+    all products are. Gives mixed values [1, seq, heads·dim], attention after softmax [rows, heads, total],
     and keys and values: the buffers with the new rows written, or the new tokens' [1, seq, kv_heads, dim].
     """
     if not in_place:

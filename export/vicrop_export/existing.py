@@ -43,7 +43,8 @@ def reusable(output: Path, plan: Plan, *, force: bool) -> Manifest | None:
     if not is_same(manifest, plan):
         raise EngineDirectoryError(
             f"{output} holds another engine ({manifest.model.name}, layers {_listed(manifest.crop.layers)}, "
-            f"{manifest.precision} for {manifest.target}{_compiled(manifest)}{_missing(manifest, plan)}); --force replaces it"
+            f"{manifest.precision} for {manifest.target}{_compiled(manifest)}{_missing(manifest, plan)}); "
+            "--force replaces it"
         )
     verify_files(output, manifest, weights=True)
     return manifest

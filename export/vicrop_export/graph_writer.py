@@ -54,7 +54,8 @@ def write_graph(
     """Write `path` and `path`.data; the weights in `described` come from the checkpoint under these names.
 
     `layout_of` gives a checkpoint name's layout, and `opset` is the version of the operators it needs where
-    that is above the model's. `written` hears each such name and its bytes in the file. Says where everything is. Raises CheckpointError and OSError.
+    that is above the model's. `written` hears each such name and its bytes in the file. Says where everything
+    is. Raises CheckpointError and OSError.
     """
     graph, stored = model.graph, StoredTensors()
     graph.opset_imports[""] = opset or graph.opset_imports[""]

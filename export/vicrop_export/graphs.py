@@ -172,7 +172,7 @@ def _decoder_interface(
     *,
     answers: bool = False,
 ) -> GraphInterface:
-    """Buffers [1, kv_heads, capacity, dim] in and out; else [1, past, kv_heads, dim] in and `seq` rows out."""
+    """Buffers [1, kv_heads, capacity, dim] in and out; else [1, past, kv_heads, dim] in, [1, seq, …] out."""
     rows, axis = (CAPACITY, {2: CAPACITY_AXIS}) if in_place else (PAST, {1: PAST_AXIS})
     kv_heads, dim = facts.num_kv_heads, facts.head_dim
     past_shape = (1, kv_heads, rows, dim) if in_place else (1, rows, kv_heads, dim)

@@ -1,4 +1,4 @@
-"""Compiles graphs of standard operators to TensorRT plans: for this machine's GPU, or ahead of time without one.
+"""Compiles graphs of standard operators to TensorRT plans: for this machine's GPU, or ahead of time.
 
 The only file that makes TensorRT's builder. Knows graphs, lengths and architectures; nothing of LLaVA.
 """
@@ -112,7 +112,7 @@ def choose_compiler(architectures: Sequence[str], precision: str) -> Compiler:
         if precision == "fp8" and _number(name) < FIRST_WITH_FLOAT8:
             having = [other for other in ARCHITECTURES if _number(other) >= FIRST_WITH_FLOAT8]
             raise SettingError(
-                f"architecture {name} has no float8; build fp8 for {' or '.join(having)}, or another precision"
+                f"architecture {name} has no float8; build fp8 for {' or '.join(having)}, or take int8"
             )
     return Compiler("tensorrt" if gpu else AHEAD, chosen)
 

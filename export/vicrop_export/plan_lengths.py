@@ -46,12 +46,12 @@ def plan_lengths(vision: VisionGeometry, decoder: DecoderGeometry) -> tuple[Leng
 
 
 def demand_aligned(decoder: DecoderGeometry, number_bytes: int) -> None:
-    """Raises CheckpointError unless every token's keys begin where a plan may write: present comes after past."""
+    """Raises CheckpointError unless every token's keys begin where a plan may write."""
     row = decoder.num_kv_heads * decoder.head_dim * number_bytes
     if row % ALIGNMENT:
         raise CheckpointError(
-            f"a token's keys take {row} bytes, wanted a multiple of {ALIGNMENT}: target 'tensorrt' writes them "
-            "right after one another; choose another checkpoint, or --target cpu"
+            f"a token's keys take {row} bytes, wanted a multiple of {ALIGNMENT}: target 'tensorrt' writes "
+            "them right after one another; choose another checkpoint, or --target cpu"
         )
 
 
