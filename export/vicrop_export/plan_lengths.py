@@ -25,6 +25,7 @@ class Range(NamedTuple):
     most: int
 
 
+DECODED = Range(1, 1, 2)  # were it 1 alone, plans would hold every float16 weight a second time for it
 Lengths = Mapping[str, Range]
 
 
@@ -39,7 +40,7 @@ def plan_lengths(vision: VisionGeometry, decoder: DecoderGeometry) -> tuple[Leng
     usual = min(image + 2 * PROMPT, new)
     past = Range(1, min(2 * image, context - 1), context - 1)
     return (
-        _profile(Range(1, 1, 1), past, Range(0, 0, 0)),
+        _profile(DECODED, past, Range(0, 0, 1)),
         _profile(Range(1, usual, new), past, Range(0, 1, ROWS)),
         _profile(Range(1, usual, new), Range(0, 0, 0), Range(0, 2, ROWS)),
     )

@@ -15,7 +15,7 @@ import numpy as np
 from vicrop_engine.manifest import TENSORRT
 from vicrop_export.block_layout import Blocks
 from vicrop_export.layouts import Bytes, Half, Layout, Whole
-from vicrop_export.standard_layouts import BlockProduct, HalfProduct, QuantizedProduct
+from vicrop_export.standard_layouts import BlockProduct, ByteProduct, Float8Product, HalfProduct
 
 _PROJECTION = re.compile(r"layers\.(\d+)\.(?:self_attn|mlp)\.(\w+)_proj\.")
 VISION = ("vision_tower.", "multi_modal_projector.")
@@ -89,14 +89,12 @@ PRECISIONS = {
     "int4": Precision(_FINE, _FINE, _FINE, Blocks(4), Blocks(8), np.float16, frugal=Blocks(4)),
 }
 
-_HALVES, _QUANTIZED, _FLOAT8 = HalfProduct(), QuantizedProduct(), QuantizedProduct(float8=True)
+_HALVES, _BYTES, _FLOAT8 = HalfProduct(), ByteProduct(), Float8Product()
 STANDARD_PRECISIONS = {
     "fp32": PRECISIONS["fp32"],
     "fp16": Precision(_HALVES, _HALVES, _HALVES, _HALVES, _HALVES, np.float16),
-    "int8": Precision(_HALVES, _HALVES, _QUANTIZED, _QUANTIZED, _QUANTIZED, np.float16),
-    "int4": Precision(
-        _HALVES, _HALVES, _QUANTIZED, BlockProduct(), _QUANTIZED, np.float16, frugal=BlockProduct()
-    ),
+    "int8": Precision(_HALVES, _HALVES, _BYTES, _BYTES, _BYTES, np.float16),
+    "int4": Precision(_HALVES, _HALVES, _BYTES, BlockProduct(), _BYTES, np.float16, frugal=BlockProduct()),
     "fp8": Precision(_HALVES, _HALVES, _FLOAT8, _FLOAT8, _FLOAT8, np.float16),
 }
 OPSETS = {"int4": 21, "fp8": 19}  # what blocks of a few bits, and float8, came with; else onnx_export's

@@ -20,6 +20,7 @@ from vicrop_engine.errors import BuildError
 from vicrop_export.layouts import Arrays, Values, Widened, to_half
 from vicrop_export.node_list import NodeList
 
+LARGEST_FLOAT8 = 448.0  # of e4m3
 _TIGHTER = (1.0, 0.92, 0.85, 0.78)  # of the scale that holds a block's largest weight
 
 
@@ -54,39 +55,45 @@ class HalfProduct(ForwardLayout):
 
 
 @dataclass(frozen=True)
-class QuantizedProduct(ForwardLayout):
-    """8 bits [in, out] with a scale per output, whole numbers or float8 (e4m3); tokens are rounded likewise.
+class ByteProduct(ForwardLayout):
+    """int8 [in, out] with a scale per output, multiplied in float16; tokens are not rounded."""
 
-    Each token is first divided by its largest number, so that one constant step serves all of them.
-    """
-
-    float8: bool = False
     bits: float = 8
 
-    @property
-    def largest(self) -> float:
-        """The largest number of the type."""
-        return 448.0 if self.float8 else 127.0
-
-    @property
-    def zero(self) -> NDArray[np.generic]:
-        """Zero in the type, which tells QuantizeLinear the type."""
-        return np.zeros((), ml_dtypes.float8_e4m3fn if self.float8 else np.int8)
-
     def encode(self, weight: Tensor) -> Arrays:
-        weight = weight.to(torch.float32)
-        scales = weight.abs().amax(1).clamp_min(torch.finfo(torch.float32).tiny) / self.largest
-        steps = (weight / scales.unsqueeze(1)).t().contiguous()
-        whole = steps if self.float8 else steps.round_()
-        return {"": whole.numpy().astype(self.zero.dtype), "_scales": scales.numpy()}
+        steps, scales = _per_output(weight, 127)
+        return {"": steps.round_().to(torch.int8).numpy(), "_scales": scales.numpy()}
 
     def decode(self, arrays: Arrays) -> NDArray[np.float32]:
         return np.asarray(arrays[""].astype(np.float32) * arrays["_scales"], np.float32)
 
     def nodes(self, x: ir.Value, stored: Values, size: tuple[int, int]) -> list[ir.Node]:
         made = NodeList()
-        zero = made.add("Constant", value=ir.tensor(self.zero))
-        step = made.constant(1 / self.largest, np.float32)
+        weight = made.add("DequantizeLinear", stored[""], stored["_scales"], axis=1)
+        _half_product(made, x, made.add("Cast", weight, to=ir.DataType.FLOAT16.value))
+        return made.nodes
+
+
+@dataclass(frozen=True)
+class Float8Product(ForwardLayout):
+    """float8 (e4m3) [in, out] with a scale per output; tokens are rounded likewise. Needs opset 19.
+
+    Each token is first divided by its largest number, so that one constant step serves all of them.
+    """
+
+    bits: float = 8
+
+    def encode(self, weight: Tensor) -> Arrays:
+        steps, scales = _per_output(weight, LARGEST_FLOAT8)
+        return {"": steps.numpy().astype(ml_dtypes.float8_e4m3fn), "_scales": scales.numpy()}
+
+    def decode(self, arrays: Arrays) -> NDArray[np.float32]:
+        return np.asarray(arrays[""].astype(np.float32) * arrays["_scales"], np.float32)
+
+    def nodes(self, x: ir.Value, stored: Values, size: tuple[int, int]) -> list[ir.Node]:
+        made = NodeList()
+        zero = made.constant(0, ml_dtypes.float8_e4m3fn)
+        step = made.constant(1 / LARGEST_FLOAT8, np.float32)
         largest = made.add("ReduceMax", made.add("Abs", x), made.constant([-1], np.int64), keepdims=1)
         largest = made.add("Max", largest, made.constant(1e-30, np.float32))
         rounded = made.add("QuantizeLinear", made.add("Div", x, largest), step, zero)
@@ -98,9 +105,9 @@ class QuantizedProduct(ForwardLayout):
 
 @dataclass(frozen=True)
 class BlockProduct(ForwardLayout):
-    """4 bits [in, out] with a float16 scale per `block` inputs, multiplied in float16; tokens are not rounded.
+    """4 bits [in, out] with a float16 scale per `block` inputs, multiplied in float16. Needs opset 21.
 
-    Inputs that are no multiple of `block` are in smaller blocks. Needs opset 21.
+    Tokens are not rounded. Inputs that are no multiple of `block` are in smaller blocks.
     """
 
     block: int = 128
@@ -129,6 +136,13 @@ class BlockProduct(ForwardLayout):
         weight = made.add("DequantizeLinear", stored[""], stored["_scales"], axis=0, block_size=block)
         _half_product(made, x, weight)
         return made.nodes
+
+
+def _per_output(weight: Tensor, largest: float) -> tuple[Tensor, Tensor]:
+    """A weight [out, in] as steps [in, out] of at most `largest`, and the size of each output's steps."""
+    weight = weight.to(torch.float32)
+    scales = weight.abs().amax(1).clamp_min(torch.finfo(torch.float32).tiny) / largest
+    return (weight / scales.unsqueeze(1)).t().contiguous(), scales
 
 
 def _half_product(made: NodeList, x: ir.Value, weight: ir.Value) -> None:
