@@ -77,7 +77,8 @@ class Compiler:
         network = builder.create_network(flag)  # kept, for the parser only points to it
         parser = module.OnnxParser(network, said)
         if not parser.parse_from_file(str(graph)):
-            errors = [parser.get_error(index).desc() for index in range(parser.num_errors)]
+            found = [parser.get_error(index) for index in range(parser.num_errors)]
+            errors = [f"{error.node_operator()} {error.node_name()}: {error.desc()}" for error in found]
             raise BuildError(f"{graph.name}: {self.package} cannot read the graph: {_one_line(errors)}")
         config = builder.create_builder_config()
         if self.package == AHEAD:

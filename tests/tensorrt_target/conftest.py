@@ -11,6 +11,7 @@ import pytest
 from vicrop_engine import ViCropEngine
 from vicrop_engine.builder import build_model
 from vicrop_engine.models import find_model
+from vicrop_export import build
 from vicrop_export.build import write_graphs
 from vicrop_export.checkpoint import locate
 from vicrop_export.described import DescribedTensors
@@ -34,7 +35,10 @@ def _home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 def directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The embedded model's engine for target tensorrt, float32, with plans for one architecture."""
     directory = tmp_path_factory.mktemp("tensorrt") / "engine"
-    build_model(MODEL, directory, target="tensorrt", architectures=[ARCHITECTURE])
+    ready = {graph.name: graph for graph in exported(half=False)}
+    with pytest.MonkeyPatch.context() as patch:  # exported once for all tests; all else of the build is real
+        patch.setattr(build, "export_described", lambda name, *_: ready[name])
+        build_model(MODEL, directory, target="tensorrt", architectures=[ARCHITECTURE])
     return directory
 
 
@@ -48,9 +52,7 @@ def on_cpu(directory: Path) -> ViCropEngine:
 def plan_of(precision: str) -> Plan:
     """What building the embedded model for TensorRT would do."""
     checkpoint = locate(MODEL.checkpoint)
-    return make_plan(
-        checkpoint, name=MODEL.name, layers=MODEL.layers, precision=precision, target="tensorrt"
-    )
+    return make_plan(checkpoint, name=MODEL.name, layers=MODEL.layers, precision=precision, target="tensorrt")
 
 
 @cache
@@ -64,7 +66,7 @@ def exported(*, half: bool) -> list[ExportedGraph]:
 
 
 @pytest.fixture(scope="session")
-def written(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Path]]:
+def written(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """Directories with the embedded model's graphs by precision, as a build writes them."""
     root, directories = tmp_path_factory.mktemp("precisions"), {}
     for precision in ("fp32", "fp16", "int8", "int4", "fp8"):
@@ -72,4 +74,4 @@ def written(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Path
         directories[precision].mkdir()
         tensors = DescribedTensors(MODEL.checkpoint)
         write_graphs(directories[precision], plan, exported(half=plan.half), tensors, lambda *_: None)
-    yield directories
+    return directories
