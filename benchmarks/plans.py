@@ -1,4 +1,4 @@
-"""Sizes and build times of TensorRT plans, compiled ahead of time by TensorRT-RTX: a table on standard output.
+"""Sizes and build times of TensorRT plans, compiled ahead of time by TensorRT-RTX, as a table.
 
     python benchmarks/plans.py CHECKPOINT --precisions fp16 int8 int4 --arch sm_80,sm_86,sm_89,sm_120
 
@@ -51,7 +51,7 @@ def main() -> None:
 
 
 def measure(plan: Plan, compiler: Compiler, directory: Path) -> None:
-    """Write the graphs of a plan of an engine, compile them for each architecture, and print a line for each."""
+    """Write an engine's graphs, compile them for each architecture, and print a line for each."""
     tensors, lower = DescribedTensors(plan.checkpoint.directory), plan.decoder.num_lower_layers
     with quiet():
         modules = graph_modules(tensors, plan.facts, lower, in_place=False, half=plan.half)

@@ -65,7 +65,7 @@ def test_it_answers_as_on_the_cpu(on_gpu: ViCropEngine, on_cpu: ViCropEngine) ->
         got, wanted = (engine.ask(picture, example.question, **FEW) for engine in (on_gpu, on_cpu))
         assert (got.answer, got.answer_without_crop) == (wanted.answer, wanted.answer_without_crop)
         assert got.crop_box == wanted.crop_box
-        assert got.tokens == wanted.tokens
+        assert got.token_ids == wanted.token_ids
         np.testing.assert_allclose(got.heatmap, wanted.heatmap, rtol=1e-4)
         assert got.engine.provider == "tensorrt"
     on_gpu.check_integrity()
