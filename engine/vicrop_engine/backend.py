@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from vicrop_engine.appending import AppendingGraph
-from vicrop_engine.errors import EngineDamagedError, ProviderError, RunError
+from vicrop_engine.errors import EngineDamagedError, ProviderError, RunError, one_of
 from vicrop_engine.kv_cache import PAST, PRESENT, OpenGraph, Tensor
 from vicrop_engine.kv_cache import BoundGraph as Bound
 from vicrop_engine.manifest import GRADIENT, GRAPHS, PIXEL_GRADIENTS, TENSORRT, Manifest, mend_command
@@ -165,11 +165,13 @@ def open_graphs(
 
         plans = open_plans(directory, manifest)
         return Graphs(plans[0], plans[1], plans[2], TENSORRT)
-    if wanted not in PROVIDERS or manifest.target not in (wanted, TENSORRT):
+    if manifest.target not in (*PROVIDERS, TENSORRT):
         raise ProviderError(
-            f"the engine is for {manifest.target!r} and was to run on {wanted!r}; this version runs "
-            f"{', '.join((*PROVIDERS, TENSORRT))}, and 'cpu' is all that an engine for TensorRT takes instead"
+            f"the engine is for {manifest.target!r} and this version runs "
+            f"{', '.join((*PROVIDERS, TENSORRT))}; rebuild it"
         )
+    if wanted not in PROVIDERS:
+        raise ProviderError(one_of("provider", wanted, (*PROVIDERS, TENSORRT)))
     provider = PROVIDERS[wanted]
     runtime = _runtime()
     threads = threads or usable_cores()
