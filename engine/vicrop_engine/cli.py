@@ -10,7 +10,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
@@ -18,11 +18,6 @@ from vicrop_engine import cli_output as output
 from vicrop_engine.cli_errors import explain
 from vicrop_engine.cli_layers import DeviceOption, layers
 from vicrop_engine.errors import SettingError
-
-if TYPE_CHECKING:
-    from PIL import Image
-
-    from vicrop_engine.result import Answer
 
 INTERRUPTED = 130  # what typer makes of Ctrl-C
 
@@ -40,6 +35,9 @@ DebugOption = Annotated[bool, typer.Option("--debug", help="Show a traceback whe
 ThreadsOption = Annotated[int | None, typer.Option(help="Processor cores to use; else all there are.")]
 ToolOption = Annotated[
     Path | None, typer.Option(metavar="DIR", help="Made by 'build' of that name; else the one in the cache.")
+]
+ArchOption = Annotated[
+    str | None, typer.Option(help="GPUs for tensorrt to compile for: sm_86,sm_89…; else this one.")
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON document and nothing else.")]
 
@@ -84,8 +82,9 @@ def build(
         str | None,
         typer.Option(help="Default heatmap layers from 0: 14, 10-20 or all; else the model's own."),
     ] = None,
-    precision: Annotated[str, typer.Option(help="fp32, fp16, int8 or int4.")] = "fp32",
-    target: Annotated[str, typer.Option(help="cpu or cuda (in fp16, int8 or int4).")] = "cpu",
+    precision: Annotated[str, typer.Option(help="fp32, fp16, int8 or int4; fp8 for tensorrt.")] = "fp32",
+    target: Annotated[str, typer.Option(help="cpu, cuda (in fp16, int8 or int4) or tensorrt.")] = "cpu",
+    arch: ArchOption = None,
     pure_grad: Annotated[
         bool, typer.Option("--pure-grad", help="Add the graph that the method pure-grad runs.")
     ] = False,
@@ -98,7 +97,7 @@ def build(
 
     known = find_buildable(model)
     if isinstance(known, KnownTool):
-        if (layers, precision, target, pure_grad) != (None, "fp32", "cpu", False):
+        if (layers, precision, target, arch, pure_grad) != (None, "fp32", "cpu", None, False):
             raise SettingError(f"{model} is built in fp32 for cpu and has no layers; leave these options out")
         build_tool_and_print(known, out or cached_tool(known.name), checkpoint=checkpoint, force=force)
         return
@@ -110,6 +109,7 @@ def build(
         precision=precision,
         target=target,
         pure_grad=pure_grad,
+        arch=arch,
         force=force,
     )
 
@@ -196,7 +196,7 @@ def ask(
         box=window,
     )
     if overlay is not None:
-        _write_overlay(overlay, picture.image, question, answer)
+        output.write_overlay(overlay, picture.image, question, answer)
     if heatmap is not None:
         output.save_heatmap(answer, heatmap)
     if json:
@@ -219,7 +219,7 @@ def demo(
 
     shown = run_demo()
     out.mkdir(parents=True, exist_ok=True)
-    _write_overlay(out / "overlay.png", shown.image, shown.question, shown.answer)
+    output.write_overlay(out / "overlay.png", shown.image, shown.question, shown.answer)
     facts = {"question": shown.question, "written there": shown.expected, **output.answer_facts(shown.answer)}
     output.print_facts({**facts, "overlay": str(out / "overlay.png")})
 
@@ -274,23 +274,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return status if isinstance(status, int) else 0
     except (Exception, KeyboardInterrupt) as error:
         return explain(error, debug="--debug" in arguments)
-
-
-def _write_overlay(path: Path, image: Image.Image, question: str, answer: Answer) -> None:
-    from vicrop_engine.overlay import Scene, render_overlay
-
-    scene = Scene(
-        image,
-        question,
-        answer.answer,
-        answer.answer_without_crop,
-        answer.crop_box,
-        answer.heatmap,
-        answer.heatmap_box,
-        caption=f"{output.method_line(answer)}.",
-        tiles=answer.tiles,
-    )
-    output.save_png(render_overlay(scene), path)
 
 
 if __name__ == "__main__":

@@ -115,6 +115,24 @@ def check_output_path(path: Path, what: str, suffix: str) -> None:
         raise SettingError(f"{path} is a directory, wanted a name for the {what}'s file")
 
 
+def write_overlay(path: Path, image: Image.Image, question: str, answer: Answer) -> None:
+    """Draw what an answer looked at."""
+    from vicrop_engine.overlay import Scene, render_overlay
+
+    scene = Scene(
+        image,
+        question,
+        answer.answer,
+        answer.answer_without_crop,
+        answer.crop_box,
+        answer.heatmap,
+        answer.heatmap_box,
+        caption=f"{method_line(answer)}.",
+        tiles=answer.tiles,
+    )
+    save_png(render_overlay(scene), path)
+
+
 def save_png(image: Image.Image, path: Path) -> None:
     """Write the picture; a failed write leaves nothing."""
     with _whole_file(path) as partial:

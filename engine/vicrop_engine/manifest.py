@@ -37,7 +37,8 @@ EMBEDDINGS = "token_embeddings.npy"
 TOKENIZER = "tokenizer.json"
 PREPROCESSOR = "preprocessor.json"
 REQUIRED = (*(f"{graph}.onnx" for graph in GRAPHS), EMBEDDINGS, TOKENIZER, PREPROCESSOR)
-WEIGHT_SUFFIXES = (".data", ".npy")
+WEIGHT_SUFFIXES = (".data", ".npy", ".plan")
+TENSORRT = "tensorrt"  # the target whose graphs are of standard operators only
 _REBUILD = "rebuild it with 'vicrop-engine build --force'"
 
 
@@ -50,11 +51,23 @@ class FileEntry:
 
 
 @dataclass(frozen=True)
+class Plans:
+    """What GRAPHS were compiled to: one file each for every architecture, by `version` of `compiler`.
+
+    `compiler` is the Python package that can run them, "tensorrt" or "tensorrt_rtx".
+    """
+
+    compiler: str
+    version: str
+    architectures: tuple[str, ...]
+
+
+@dataclass(frozen=True)
 class Manifest:
     """Everything `manifest.json` says; `files` covers every other file of the directory by name.
 
     `parity` are the figures of the files as they are, `float32_parity` those of the same graphs on the
-    checkpoint's own weights. `agreement` is None where nothing was rounded.
+    checkpoint's own weights. `agreement` is None where nothing was rounded, `plans` for targets without.
     """
 
     schema: int
@@ -71,6 +84,7 @@ class Manifest:
     versions: dict[str, str]
     float32_parity: Parity | None = None
     agreement: Agreement | None = None
+    plans: Plans | None = None
 
     @property
     def has_gradient(self) -> bool:
@@ -90,6 +104,16 @@ class Manifest:
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON types; `from_dict` gives the same manifest back."""
         return to_json(self)
+
+
+def plan_file(graph: str, architecture: str) -> str:
+    """The name of a graph's plan."""
+    return f"{graph}.{architecture}.plan"
+
+
+def is_plan(file: str) -> bool:
+    """Whether a file has a plan's name."""
+    return file.endswith(".plan") and file.split(".")[0] in GRAPHS
 
 
 def hash_file(path: Path) -> FileEntry:
