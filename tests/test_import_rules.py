@@ -29,12 +29,13 @@ ALLOWED = {
             "numpy",
             "tokenizers",
             "PIL",
+            "ml_dtypes",
         ),
         *("vicrop_engine", "vicrop_export"),
     },
 }
 ONLY_IN = {
-    "onnxruntime": {"vicrop_engine/backend.py", "vicrop_export/parity.py", "vicrop_export/pieces.py"},
+    "onnxruntime": {"vicrop_engine/onnx_runtime.py", "vicrop_export/parity.py", "vicrop_export/pieces.py"},
     "vicrop_export": {"vicrop_engine/builder.py"},
     "huggingface_hub": {"vicrop_export/hub.py"},
     "triton": {
@@ -58,6 +59,7 @@ LAYERS = (
         "prompts",
         "crop",
         "kv_cache",
+        "cuda_driver",
         "prefix_cache",
         "memory",
         "overlay",
@@ -69,9 +71,11 @@ LAYERS = (
     },
     {"tiling"},
     {"models", "builder", "loading", "result", "shared_weights"},
-    {"backend"},
+    {"onnx_runtime", "repeated_run"},
+    {"appending"},
+    {"graph", "plan_runtime"},
+    {"backend", "machine"},
     {"decode_steps"},
-    {"machine"},
     {"device"},
     {"device_graph"},
     {"generate", "vision", "info", "pixel_gradients", "tools"},
@@ -121,6 +125,20 @@ def test_only_allowed_packages_are_imported(path: Path) -> None:
         top = name.split(".")[0]
         allowed = top in sys.stdlib_module_names or top in ALLOWED[package_of(path)]
         assert allowed or inside in ONLY_IN.get(top, set()), f"{inside} imports {name}"
+
+
+def test_sessions_of_onnx_runtime_are_made_in_one_file_of_the_engine() -> None:
+    making = {
+        path.name for path in modules("vicrop_engine") if "InferenceSession(" in path.read_text("utf-8")
+    }
+    assert making == {"backend.py"}
+
+
+def test_tensorrt_is_loaded_in_two_places_and_only_when_wanted() -> None:
+    """The runtime of plans and their compiler find the package by name, for it may be one of two."""
+    loading = {path.name for path in every_file() if "import_module(" in path.read_text(encoding="utf-8")}
+    assert loading - {"__init__.py"} == {"plan_runtime.py", "plan_compiler.py"}
+    assert not [path for path in every_file() for name in imports(path) if name.startswith("tensorrt")]
 
 
 def test_the_build_package_is_imported_when_building_only() -> None:

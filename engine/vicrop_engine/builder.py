@@ -5,6 +5,7 @@ The only file of the runtime that knows the build package; it is imported when s
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -26,6 +27,7 @@ def build_model(
     precision: str = "fp32",
     target: str = "cpu",
     pure_grad: bool = False,
+    architectures: Sequence[str] = (),
     force: bool = False,
     progress: Progress | None = None,
 ) -> Manifest:
@@ -51,6 +53,7 @@ def build_model(
         precision=precision,
         target=target,
         pure_grad=pure_grad,
+        architectures=architectures,
         force=force,
         progress=progress,
     )

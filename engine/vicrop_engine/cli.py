@@ -39,6 +39,9 @@ ThreadsOption = Annotated[int | None, typer.Option(help="Processor cores to use;
 ToolOption = Annotated[
     Path | None, typer.Option(metavar="DIR", help="Made by 'build' of that name; else the one in the cache.")
 ]
+ArchOption = Annotated[
+    str | None, typer.Option(help="GPUs for tensorrt to compile for: sm_86,sm_89…; else this one.")
+]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON document and nothing else.")]
 
 
@@ -82,8 +85,9 @@ def build(
         str | None,
         typer.Option(help="Default heatmap layers from 0: 14, 10-20 or all; else the model's own."),
     ] = None,
-    precision: Annotated[str, typer.Option(help="fp32, fp16, int8 or int4.")] = "fp32",
-    target: Annotated[str, typer.Option(help="cpu or cuda (in fp16, int8 or int4).")] = "cpu",
+    precision: Annotated[str, typer.Option(help="fp32, fp16, int8 or int4; fp8 for tensorrt.")] = "fp32",
+    target: Annotated[str, typer.Option(help="cpu, cuda (in fp16, int8 or int4) or tensorrt.")] = "cpu",
+    arch: ArchOption = None,
     pure_grad: Annotated[
         bool, typer.Option("--pure-grad", help="Add the graph that the method pure-grad runs.")
     ] = False,
@@ -96,7 +100,7 @@ def build(
 
     known = find_buildable(model)
     if isinstance(known, KnownTool):
-        if (layers, precision, target, pure_grad) != (None, "fp32", "cpu", False):
+        if (layers, precision, target, arch, pure_grad) != (None, "fp32", "cpu", None, False):
             raise SettingError(f"{model} is built in fp32 for cpu and has no layers; leave these options out")
         build_tool_and_print(known, out or cached_tool(known.name), checkpoint=checkpoint, force=force)
         return
@@ -108,6 +112,7 @@ def build(
         precision=precision,
         target=target,
         pure_grad=pure_grad,
+        arch=arch,
         force=force,
     )
 

@@ -9,10 +9,12 @@ from pathlib import Path
 
 from vicrop_engine import cli_output as output
 from vicrop_engine.errors import SettingError, one_of
+from vicrop_engine.manifest import TENSORRT
 from vicrop_engine.models import KnownModel, KnownTool
 
 PRECISIONS = ("fp32", "fp16", "int8", "int4")
-TARGETS = ("cpu", "cuda")
+FLOAT8 = ("fp8",)  # for TENSORRT alone
+TARGETS = ("cpu", "cuda", TENSORRT)
 
 
 def build_and_print(
@@ -24,14 +26,15 @@ def build_and_print(
     precision: str,
     target: str,
     pure_grad: bool = False,
+    arch: str | None = None,
     force: bool,
 ) -> None:
     """Build `model` into `directory` and print the engine's facts.
 
     Raises SettingError for an unknown precision or target, and what `builder.build_model` raises.
     """
-    _demand("precision", precision, PRECISIONS)
     _demand("target", target, TARGETS)
+    _demand("precision", precision, PRECISIONS + (FLOAT8 if target == TENSORRT else ()))
     from vicrop_engine.builder import build_model
     from vicrop_engine.info import engine_facts, engine_info
 
@@ -44,6 +47,7 @@ def build_and_print(
             precision=precision,
             target=target,
             pure_grad=pure_grad,
+            architectures=tuple(arch.split(",")) if arch else (),
             force=force,
             progress=progress,
         )

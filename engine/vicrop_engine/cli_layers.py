@@ -15,7 +15,9 @@ if TYPE_CHECKING:
 
 DeviceOption = Annotated[
     str | None,
-    typer.Option(metavar="N", help="GPU for an engine for cuda, from 0; or cpu, to try it on the processor."),
+    typer.Option(
+        metavar="N", help="GPU for an engine for cuda or tensorrt, from 0; or cpu, to try it there."
+    ),
 ]
 BAR = 30  # characters of a bar that says "every window"
 

@@ -13,19 +13,14 @@ from typing import Any
 
 import numpy as np
 
-from vicrop_engine.backend import (
-    PAST,
-    PRESENT,
-    PROVIDERS,
-    Graph,
-    available_providers,
-    open_graph,
-    tensor_class,
-)
+from vicrop_engine.backend import PROVIDERS, open_graph
 from vicrop_engine.counters import Tally
 from vicrop_engine.device import Array, Device, DeviceTensor
-from vicrop_engine.errors import ProviderError, SettingError
+from vicrop_engine.errors import ProviderError
+from vicrop_engine.graph import Graph
+from vicrop_engine.kv_cache import PAST, PRESENT
 from vicrop_engine.manifest import GRAPHS, KV_BUFFER, ROWS, Manifest, mend_command
+from vicrop_engine.onnx_runtime import available_providers, tensor_class
 
 CUDA = "cuda"
 ON_HOST = {"added"}  # inputs that say a shape, which the runtime reads on the host
@@ -129,13 +124,11 @@ def open_device_graphs(
 ) -> DeviceGraphs:
     """Open all graphs of an engine for a device, on GPU `index`; with provider "cpu" on a processor instead.
 
-    Raises ProviderError when the provider is missing or another one was chosen, SettingError for an index
-    that is none, EngineDamagedError when a graph cannot be opened.
+    Raises ProviderError when the provider is missing or another one was chosen, EngineDamagedError when a
+    graph cannot be opened.
     """
     kind = provider or manifest.target
     chosen, settings = PROVIDERS[kind], None
-    if isinstance(index, bool) or not isinstance(index, int) or index < 0 or (kind != CUDA and index):
-        raise SettingError(f"got device {index!r}, wanted the number of a GPU from 0 up")
     if kind == CUDA:
         _demand_cuda(chosen)
         settings = {"device_id": str(index), "arena_extend_strategy": "kSameAsRequested"}

@@ -5,7 +5,7 @@ Knows token ids, image embeds, prefixes and KV caches; nothing of questions, pic
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any
@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from vicrop_engine.backend import Graph, Graphs
+from vicrop_engine.backend import Graphs
 from vicrop_engine.config import DecoderGeometry, SpecialTokens
 from vicrop_engine.counters import Tally
 from vicrop_engine.decode_steps import NO_TAPS, DecodeSteps
@@ -101,9 +101,8 @@ class Decoder:
             return
         self._tally.add(prefix_moves=1)
         old, prefix.buffers = prefix.buffers, self._buffers(capacity)
-        for source, target in ((old.lower, prefix.buffers.lower), (old.upper, prefix.buffers.upper)):
-            for name, buffer in source.buffers.items():
-                target.buffers[name].numpy()[:, :, : prefix.length] = buffer.numpy()[:, :, : prefix.length]
+        prefix.buffers.lower.take(old.lower, prefix.length)
+        prefix.buffers.upper.take(old.upper, prefix.length)
 
     def read(
         self,
@@ -127,7 +126,7 @@ class Decoder:
         embeds = self.embed([id for suffix in suffixes for id in suffix], images)
         block = TokenBlock(prefix.length - _length(prefix.embeds), prefix.length, lengths)
         cache = prefix.buffers.write(block.done, block.total, prefix.length + lengths[0])
-        feeds = _Feeds(block, bool(layers) or gradients)
+        feeds = self._feeds(block, bool(layers) or gradients)
         hidden, lower_rows, tapped = self._lower(cache, _joined(prefix.embeds, embeds), feeds)
         if prefix.embeds is not None:
             prefix.hidden = hidden[:, : prefix.length] if self._num_upper else None
@@ -136,7 +135,7 @@ class Decoder:
             return Pass(cache, None, (lower_rows, None), tapped, block)
         hidden = hidden[:, block.prefix - block.done :][:, : sum(lengths[:num_upper])]
         going_up = TokenBlock(prefix.length - _length(prefix.hidden), prefix.length, lengths[:num_upper])
-        logits, upper_rows = self._upper(cache, _joined(prefix.hidden, hidden), _Feeds(going_up, above))
+        logits, upper_rows = self._upper(cache, _joined(prefix.hidden, hidden), self._feeds(going_up, above))
         prefix.hidden = None
         return Pass(cache, logits, (lower_rows, upper_rows), tapped, block)
 
@@ -203,7 +202,8 @@ class Decoder:
 
     def steps(self, buffers: KVBuffers, count: int = 1) -> DecodeSteps:
         """Steps of `count` tokens on these buffers."""
-        return DecodeSteps(buffers, self._vocab_size, self._embeddings.shape[1], count)
+        tensor = self._graphs.lower.tensor
+        return DecodeSteps(buffers, tensor, self._vocab_size, self._embeddings.shape[1], count)
 
     def side_by_side(
         self, cache: KVCache, block: StrandBlock, embeds: Floats, num_decoded: int
@@ -212,7 +212,7 @@ class Decoder:
 
         `num_decoded` of the tokens belong to answers, the others to prompts.
         """
-        feeds = _Feeds(block)
+        feeds = self._feeds(block)
         cache = cache.grown(block.num_new)
         hidden, _, _ = self._lower(cache, embeds, feeds)
         self._tally.add(upper_passes=1, upper_tokens=feeds.num_new, decode_steps=num_decoded)
@@ -222,6 +222,9 @@ class Decoder:
 
     def _buffers(self, capacity: int) -> KVBuffers:
         return KVBuffers(self._graphs.lower.bound(capacity), self._graphs.upper.bound(capacity), capacity)
+
+    def _feeds(self, block: TokenBlock | StrandBlock, tap: bool = False) -> _Feeds:
+        return _Feeds(block, tap, self._graphs.lower.tensor)
 
     def _lower(
         self, cache: KVCache, embeds: Floats, feeds: _Feeds
@@ -248,7 +251,12 @@ class Decoder:
 class _Feeds:
     """What both graphs are fed beside states."""
 
-    def __init__(self, block: TokenBlock | StrandBlock, tap: bool = False) -> None:
+    def __init__(
+        self,
+        block: TokenBlock | StrandBlock,
+        tap: bool,
+        tensor: Callable[[npt.NDArray[Any]], Tensor],
+    ) -> None:
         ends = block.ends
         answers = ends if isinstance(block, StrandBlock) else ends[:1]
         arrays: dict[str, npt.NDArray[Any]] = {
@@ -257,7 +265,7 @@ class _Feeds:
             "attention_bias": block.bias(),
             "answer_position": answers,
         }
-        self.tensors = {name: Graph.tensor(array) for name, array in arrays.items()}
+        self.tensors = {name: tensor(array) for name, array in arrays.items()}
         self.num_new, self.tap = block.num_new, tap
         self.sizes = {
             "seq": block.num_new,

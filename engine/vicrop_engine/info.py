@@ -11,12 +11,12 @@ from pathlib import Path
 from typing import Any
 
 from vicrop_engine import models
-from vicrop_engine.backend import available_providers
 from vicrop_engine.errors import ProviderError
 from vicrop_engine.machine import abilities
 from vicrop_engine.manifest import read_manifest, verify_files
 from vicrop_engine.memory import ask_memory
 from vicrop_engine.nvidia import find_driver
+from vicrop_engine.onnx_runtime import available_providers
 from vicrop_engine.runtime_package import package_version
 
 PACKAGES = (
@@ -113,6 +113,7 @@ def engine_facts(document: dict[str, Any]) -> dict[str, str]:
         ),
         **_agreement_facts(document["agreement"]),
         **_calibration_facts(document["calibrations"]),
+        **_plan_facts(document["plans"]),
         "built with": ", ".join(f"{name} {found}" for name, found in document["versions"].items()),
         "files": f"{len(document['files'])}, " + ("hashes agree" if document["verified"] else "sizes agree"),
     }
@@ -150,6 +151,12 @@ def _calibration_facts(calibrations: list[dict[str, Any]]) -> dict[str, str]:
         for found in calibrations
     ]
     return {"when auto": "; ".join(each)} if each else {}
+
+
+def _plan_facts(plans: dict[str, Any] | None) -> dict[str, str]:
+    if plans is None:
+        return {}
+    return {"plans": f"for {', '.join(plans['architectures'])}, by {plans['compiler']} {plans['version']}"}
 
 
 def _path(path: Path | None) -> str | None:

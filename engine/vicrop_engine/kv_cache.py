@@ -11,6 +11,7 @@ from typing import Any, Protocol
 
 import numpy.typing as npt
 
+PAST, PRESENT = "past_key_values.", "present."  # how names of keys and values begin, in and out
 CAPACITY_STEP = 64  # so that a slightly longer question about a picture fits the buffers it has
 
 
@@ -29,25 +30,55 @@ class Tensor(Protocol):
         """Its size."""
 
 
+Feed = npt.NDArray[Any] | Tensor
+
+
 class BoundStep(Protocol):
-    """A decoder graph whose other inputs and outputs are tensors that stay."""
+    """A decoder graph whose other inputs and outputs are arrays or tensors that stay."""
 
     def run(self, changed: Mapping[str, Tensor]) -> None:
-        """One run, with these inputs instead."""
+        """One run, with these inputs instead; results without an array of their name are let go."""
 
 
 class BoundGraph(Protocol):
-    """A decoder graph with KV buffers [1, kv_heads, capacity, head_dim] of its own, by input name."""
+    """A decoder graph with KV buffers of its own, by input name.
+
+    They are [1, kv_heads, capacity, head_dim], or token by token [1, capacity, kv_heads, head_dim].
+    """
 
     @property
     def buffers(self) -> Mapping[str, Tensor]:
         """The buffers, at one address for as long as they live."""
 
-    def run(self, feeds: Mapping[str, npt.NDArray[Any] | Tensor]) -> dict[str, Tensor]:
+    def run(self, feeds: Mapping[str, Feed]) -> dict[str, Tensor]:
         """The other outputs by name; the new tokens' keys and values are written into the buffers."""
 
-    def step(self, tensors: Mapping[str, Tensor]) -> BoundStep:
-        """Runs of one shape from and into these tensors, by name; outputs without one are let go."""
+    def step(self, feeds: Mapping[str, Feed]) -> BoundStep:
+        """Runs of one shape from and into these, by name; arrays are filled in place between runs."""
+
+    def take(self, source: BoundGraph, length: int) -> None:
+        """Copy the first `length` tokens of the buffers of another one of this graph."""
+
+
+class OpenGraph(Protocol):
+    """One graph ready to run, of whichever runtime."""
+
+    @property
+    def name(self) -> str:
+        """The graph's name."""
+
+    @property
+    def takes_answers(self) -> bool:
+        """Whether it gives the logits of as many tokens as asked for."""
+
+    def run(self, feeds: Mapping[str, Feed]) -> dict[str, Tensor]:
+        """All outputs by name. Feeds the graph lacks are left out. Raises RunError."""
+
+    def bound(self, capacity: int) -> BoundGraph:
+        """This graph with KV buffers for `capacity` tokens."""
+
+    def tensor(self, feed: Feed) -> Tensor:
+        """The feed where the graph wants it; what is there already is returned as it is."""
 
 
 @dataclass

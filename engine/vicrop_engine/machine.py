@@ -13,9 +13,9 @@ from dataclasses import dataclass
 from importlib.util import find_spec
 
 from vicrop_engine import nvidia, runtime_package
-from vicrop_engine.backend import available_providers
 from vicrop_engine.errors import ProviderError
 from vicrop_engine.nvidia import Driver
+from vicrop_engine.onnx_runtime import available_providers
 from vicrop_engine.runtime_package import package_version
 
 CUDA_PROVIDER = "CUDAExecutionProvider"

@@ -38,7 +38,8 @@ EMBEDDINGS = "token_embeddings.npy"
 TOKENIZER = "tokenizer.json"
 PREPROCESSOR = "preprocessor.json"
 REQUIRED = (*(f"{graph}.onnx" for graph in GRAPHS), EMBEDDINGS, TOKENIZER, PREPROCESSOR)
-WEIGHT_SUFFIXES = (".data", ".npy")
+WEIGHT_SUFFIXES = (".data", ".npy", ".plan")
+TENSORRT = "tensorrt"  # the target whose graphs are of standard operators only
 _REBUILD = "rebuild it with 'vicrop-engine build --force'"
 
 
@@ -51,13 +52,25 @@ class FileEntry:
 
 
 @dataclass(frozen=True)
+class Plans:
+    """What GRAPHS were compiled to: one file each for every architecture, by `version` of `compiler`.
+
+    `compiler` is the Python package that can run them, "tensorrt" or "tensorrt_rtx".
+    """
+
+    compiler: str
+    version: str
+    architectures: tuple[str, ...]
+
+
+@dataclass(frozen=True)
 class Manifest:
     """Everything `manifest.json` says; `files` covers every other file of the directory by name.
 
     `parity` are the figures of the files as they are, `float32_parity` those of the same graphs on the
-    checkpoint's own weights. `agreement` is None where nothing was rounded. `calibrations` are measured after
-    the build, one for a method. `multiply_adds` are those of one run of each graph, by the axes they grow
-    with ("seq*total"); None in engines built before there were.
+    checkpoint's own weights. `agreement` is None where nothing was rounded, `plans` for targets without.
+    `calibrations` are measured after the build, one for a method. `multiply_adds` are those of one run of
+    each graph, by the axes they grow with ("seq*total"); None in engines built before there were.
     """
 
     schema: int
@@ -76,6 +89,7 @@ class Manifest:
     agreement: Agreement | None = None
     calibrations: tuple[Calibration, ...] = ()
     multiply_adds: dict[str, dict[str, int]] | None = None
+    plans: Plans | None = None
 
     @property
     def has_gradient(self) -> bool:
@@ -95,6 +109,16 @@ class Manifest:
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON types; `from_dict` gives the same manifest back."""
         return to_json(self)
+
+
+def plan_file(graph: str, architecture: str) -> str:
+    """The name of a graph's plan."""
+    return f"{graph}.{architecture}.plan"
+
+
+def is_plan(file: str) -> bool:
+    """Whether a file has a plan's name."""
+    return file.endswith(".plan") and file.split(".")[0] in GRAPHS
 
 
 def hash_file(path: Path) -> FileEntry:

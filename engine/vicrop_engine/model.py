@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from vicrop_engine.backend import Graph, open_graphs
+from vicrop_engine.backend import open_graphs
 from vicrop_engine.config import Preprocessing, parse
 from vicrop_engine.counters import Tally
 from vicrop_engine.device import Device
@@ -23,10 +23,12 @@ from vicrop_engine.device_graph import open_device_graphs
 from vicrop_engine.device_vision import DeviceVisionTower
 from vicrop_engine.errors import EngineDamagedError, SettingError
 from vicrop_engine.generate import Decoder
+from vicrop_engine.graph import Graph
 from vicrop_engine.manifest import (
     EMBEDDINGS,
     MANIFEST,
     PREPROCESSOR,
+    TENSORRT,
     TOKENIZER,
     Manifest,
     hash_file,
@@ -140,6 +142,7 @@ def open_model(
     settings = _Settings(
         threads, cache_bytes // VISION_SHARE, digest if share_weights else None, place or Place()
     )
+    settings.check(manifest)
     parts = opened(directory, manifest, tally, settings)
     document = json.loads((directory / PREPROCESSOR).read_text(encoding="utf-8"))
     prompts = PromptBuilder(
@@ -168,29 +171,39 @@ class _Settings:
     share_as: str | None
     place: Place
 
+    def check(self, manifest: Manifest) -> None:
+        """Raises SettingError where such an engine cannot run so."""
+        target, provider, device = manifest.target, self.place.provider, self.place.device
+        if target == "cpu" and (provider not in (None, target) or device):
+            raise SettingError(
+                f"got provider {provider!r} and device {device!r} for an engine for cpu; to run on a GPU "
+                f"build one with 'vicrop-engine build {manifest.model.name} --target cuda'"
+            )
+        if provider not in (None, "cpu", target):
+            raise SettingError(f"got provider {provider!r}, wanted {target!r} or 'cpu'")
+        on_host = provider == "cpu"
+        if isinstance(device, bool) or not isinstance(device, int) or device < 0 or (on_host and device):
+            raise SettingError(f"got device {device!r}, wanted the number of a GPU from 0 up")
+        if self.share_as is not None and target != "cpu":
+            raise SettingError("share_weights is for engines for cpu, which map their weights; leave it out")
+
 
 def _parts_on_host(directory: Path, manifest: Manifest, tally: Tally, settings: _Settings) -> Parts:
-    """Of an engine for a processor, whose tensors are arrays."""
-    if settings.place.provider not in (None, manifest.target) or settings.place.device:
-        raise SettingError(
-            f"got provider {settings.place.provider!r} and device {settings.place.device!r} for an engine "
-            f"for {manifest.target}; to run on a GPU build one with 'vicrop-engine build "
-            f"{manifest.model.name} --target cuda'"
-        )
-    graphs = open_graphs(directory, manifest, settings.threads, settings.share_as)
+    """Of an engine whose tensors are arrays here, at least between passes."""
+    place = settings.place
+    graphs = open_graphs(
+        directory, manifest, settings.threads, settings.share_as, place.provider, place.device
+    )
     table = _embeddings(directory, manifest)
     decoder = Decoder(graphs, table, manifest.decoder, manifest.tokens, tally)
-    vision = VisionTower(graphs.vision, settings.vision_bytes, tally)
+    one = manifest.target == TENSORRT
+    vision = VisionTower(graphs.vision, settings.vision_bytes, tally, one=one)
     return Parts(graphs.provider, vision, decoder, None, graphs.pixel_gradients)
 
 
 def _parts_on_device(directory: Path, manifest: Manifest, tally: Tally, settings: _Settings) -> Parts:
     """Of an engine whose tensors stay on a device."""
     place = settings.place
-    if place.provider not in (None, "cpu", manifest.target):
-        raise SettingError(f"got provider {place.provider!r}, wanted {manifest.target!r} or 'cpu'")
-    if settings.share_as is not None:
-        raise SettingError("share_weights is for engines for cpu, which map their weights; leave it out")
     graphs = open_device_graphs(
         directory, manifest, tally, provider=place.provider, index=place.device, threads=settings.threads
     )

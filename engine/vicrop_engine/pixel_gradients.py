@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from vicrop_engine.backend import Graph
 from vicrop_engine.counters import Tally
+from vicrop_engine.graph import Graph
 from vicrop_engine.manifest import PIXEL_GRADIENTS
 from vicrop_engine.token_block import TokenBlock
 

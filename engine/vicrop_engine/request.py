@@ -17,6 +17,7 @@ from vicrop_engine.localizers.heatmap_search import HeatmapLocalizer
 from vicrop_engine.localizers.localizer import Localizer
 from vicrop_engine.localizers.methods import NONE, Looking, check_method, localizer_for
 from vicrop_engine.localizers.pure_gradient import PureGradient
+from vicrop_engine.manifest import TENSORRT
 from vicrop_engine.model import Model
 from vicrop_engine.prompts import Prompt
 from vicrop_engine.reading import Prompted
@@ -119,7 +120,12 @@ def plan_request(model: Model, question: str, settings: Settings) -> Request:
         used += [prompted.localize or prompted.question, prompted.general, prompted.two_images]
     _check_context(used, settings.max_new_tokens, model.manifest.decoder.context_length)
     first_answer = settings.first_answer or localizer is None
-    capacity = _capacity(prompted, settings.max_new_tokens, crops=localizer is not None)
+    capacity = _capacity(
+        prompted,
+        settings.max_new_tokens,
+        crops=localizer is not None,
+        side_by_side=model.decoder.answers_side_by_side,
+    )
     compat = settings.compat is not None
     method = NONE if localizer is None or not isinstance(settings.method, str) else settings.method
     threshold = _threshold(model, method) if settings.when == AUTO and localizer is not None else None
@@ -170,6 +176,11 @@ def _localizer(model: Model, settings: Settings, box: Box | None) -> Localizer |
     looking = Looking(layers, settings.compat is not None, model.tools, manifest.decoder.num_layers)
     localizer = localizer_for(settings.method, looking)
     if isinstance(localizer, GradientAttention | PureGradient):
+        if manifest.target == TENSORRT:
+            raise SettingError(
+                f"method {localizer.method!r} needs gradients, which engines for target {TENSORRT!r} do not "
+                f"have; take rel-att, or 'vicrop-engine build {manifest.model.name} --target cpu'"
+            )
         localizer.check(manifest)
     return localizer
 
@@ -218,9 +229,11 @@ def _check_context(prompts: Sequence[Prompt], max_new_tokens: int, context: int)
         )
 
 
-def _capacity(prompted: Prompted, max_new_tokens: int, *, crops: bool) -> int:
-    """Rows for the prompts that share a pass, and for first and final answer side by side."""
+def _capacity(prompted: Prompted, max_new_tokens: int, *, crops: bool, side_by_side: bool) -> int:
+    """Rows for the prompts that share a pass, and for the answers, which may lie side by side."""
     answers = len(prompted.question) + max_new_tokens
-    if crops:
+    if crops and side_by_side:
         answers += len(prompted.two_images.suffix) + max_new_tokens
+    elif crops:
+        answers = max(answers, len(prompted.two_images) + max_new_tokens)
     return roomy(max(prompted.shared_tokens(looks=crops), answers))

@@ -58,10 +58,10 @@ class ViCropEngine:
         `threads` is how many cores to use (all when None); `cache_bytes` bounds what is kept of pictures for
         later questions (None: 1 GiB, or one picture if that is more); `verify` hashes the weights again.
         `share_weights` maps them from a copy packed for this processor, made in the cache when there is none
-        and twice their size: processes then share one copy in memory. An engine for cuda runs on GPU number
-        `device`, or with `provider` "cpu" on the processor, slowly, to try it where there is none. `clip`,
-        `yolo` and `sam` are directories made by `build` of that name, for these methods; else those in the
-        cache are taken.
+        and twice their size: processes then share one copy in memory. An engine for cuda or tensorrt runs on
+        GPU number `device`, or with `provider` "cpu" on the processor, slowly, to try it where there is none.
+        `clip`, `yolo` and `sam` are directories made by `build` of that name, for these methods; else those
+        in the cache are taken.
         Raises SettingError, EngineDirectoryError, EngineDamagedError, UnknownModelError and ProviderError.
         """
         if threads is not None and (isinstance(threads, bool) or not isinstance(threads, int) or threads < 1):

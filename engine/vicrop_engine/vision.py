@@ -7,8 +7,8 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
-from vicrop_engine.backend import Graph
 from vicrop_engine.counters import Tally
+from vicrop_engine.kv_cache import OpenGraph
 from vicrop_engine.manifest import GRAPHS
 from vicrop_engine.prefix_cache import ByteCache, pixel_digest
 
@@ -17,10 +17,13 @@ VISION = GRAPHS[0]
 
 
 class VisionTower:
-    """Image embeds of one engine; the same pixels are run once while they are in the cache."""
+    """Image embeds of one engine; the same pixels are run once while they are in the cache.
 
-    def __init__(self, graph: Graph, cache_bytes: int, tally: Tally) -> None:
-        self._graph = graph
+    With `one` the graph takes one picture at a time.
+    """
+
+    def __init__(self, graph: OpenGraph, cache_bytes: int, tally: Tally, *, one: bool = False) -> None:
+        self._graph, self._one = graph, one
         self._tally = tally
         self.cache: ByteCache[Floats] = ByteCache(cache_bytes)
 
@@ -35,7 +38,9 @@ class VisionTower:
         new = {key: pixels for key, pixels in zip(keys, pictures, strict=True) if key not in known}
         self._tally.add(vision_images=len(new), vision_hits=len(keys) - len(new))
         if new:
-            known.update(zip(new, self._run(np.concatenate(list(new.values()))), strict=True))
+            passes = [[pixels] for pixels in new.values()] if self._one else [list(new.values())]
+            made = [embeds for pixels in passes for embeds in self._run(np.concatenate(pixels))]
+            known.update(zip(new, made, strict=True))
         for key in new:
             self.cache.put(key, known[key])
         return [known[key] for key in keys]

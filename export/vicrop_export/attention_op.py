@@ -1,8 +1,8 @@
 """Decoder attention as one custom operator: its definition in torch, and its translations to ONNX operators.
 
 One operator per layer keeps tracing short, and a translation says exactly which ONNX operators a target gets:
-ONNX Runtime's fused ones, which write the KV buffers in place, or standard ones, which give a longer KV cache
-back. Rotary positions, the KV cache and the attention rows are inside. Batch is 1.
+ONNX Runtime's fused ones, which write the KV buffers in place, or standard ones, which give the new tokens'
+keys and values back. Rotary positions, the KV cache and the attention rows are inside. Batch is 1.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from vicrop_export.operators import Translations, ints, number, sizes
 
 Outputs = tuple[Tensor, Tensor, Tensor, Tensor]
 Values = Sequence[Any]
-INT32 = 6  # ONNX's number of the type
+FLOAT32, INT32 = 1, 6  # ONNX's numbers of the types
 HEAD_DIM_MULTIPLE = 8  # what ONNX Runtime's GroupQueryAttention asks of head_dim
 
 
@@ -48,9 +48,18 @@ def attention(
     query [1, seq, heads·dim], key and value [1, seq, kv_heads·dim], cos and sin [1, 1, seq, dim/2], bias
     [1, 1, seq, total], 0 where a new token may look and -inf elsewhere, causality included. past_key and
     past_value are buffers [1, kv_heads, capacity, dim] of which total − seq rows are in use, or, without
-    `in_place`, just those rows. Gives the mixed values [1, seq, heads·dim], attention after softmax
-    [rows, heads, total], and keys and values: the buffers with the new rows written, or total rows.
+    `in_place`, just those rows, token by token: [1, past, kv_heads, dim], float32 or float16, in which then
+    all products are. Gives mixed values [1, seq, heads·dim], attention after softmax [rows, heads, total],
+    and keys and values: the buffers with the new rows written, or the new tokens' [1, seq, kv_heads, dim].
     """
+    if not in_place:
+        buffers = (past.to(query.dtype).transpose(1, 2) for past in (past_key, past_value))
+        mixed, rows, *grown = attention(
+            query, key, value, *buffers, cos, sin, bias, tap_positions, in_place=True
+        )
+        num_new = query.shape[1]
+        new_key, new_value = (x[:, :, -num_new:].transpose(1, 2).to(past_key.dtype) for x in grown)
+        return mixed, rows, new_key.contiguous(), new_value.contiguous()
     kv_heads, dim = past_key.shape[1], past_key.shape[3]
     total = bias.shape[3]
     query, key, value = (x.reshape(1, x.shape[1], -1, dim).transpose(1, 2) for x in (query, key, value))
@@ -63,9 +72,8 @@ def attention(
     )
     mixed = torch.matmul(weights, value.unsqueeze(2)).flatten(1, 2).transpose(1, 2).flatten(2)
     rows = weights.index_select(3, tap_positions).flatten(1, 2)[0].transpose(0, 1).contiguous()
-    if in_place:
-        key = torch.cat((key, past_key[:, :, total:]), dim=2)
-        value = torch.cat((value, past_value[:, :, total:]), dim=2)
+    key = torch.cat((key, past_key[:, :, total:]), dim=2)
+    value = torch.cat((value, past_value[:, :, total:]), dim=2)
     return mixed, rows, key, value
 
 
@@ -82,10 +90,10 @@ def _(
     tap_positions: Tensor,
     in_place: bool,
 ) -> Outputs:
-    _, kv_heads, capacity, dim = past_key.shape
-    total = bias.shape[3]
+    dim, total = past_key.shape[3], bias.shape[3]
     rows = query.new_empty(tap_positions.shape[0], query.shape[2] // dim, total)
-    present = query.new_empty(1, kv_heads, capacity if in_place else total, dim)
+    new = past_key.new_empty(1, query.shape[1], past_key.shape[2], dim)
+    present = torch.empty_like(past_key) if in_place else new
     return torch.empty_like(query), rows, present, torch.empty_like(present)
 
 
@@ -138,29 +146,46 @@ def in_place_attention(
 def standard_attention(
     projected: Values, past: Values, rotation: Values, bias: Any, tap_positions: Any
 ) -> tuple[Any, Any, Any, Any]:
-    """Plain opset 18, which every execution provider and TensorRT take; the KV cache comes back longer.
+    """Plain opset 18, which every execution provider and TensorRT take; the new tokens' KV comes back alone.
 
-    Reshapes use 0 (keep) and -1 so that no rows and no past are lengths like any other.
+    Token by token the past is one piece of memory, and what comes back the piece after it. Reshapes use 0
+    (keep) and -1 so that no rows and no past are lengths like any other. The rows' softmax is in float32.
     """
-    query, key, value = projected
-    kv_heads, dim = sizes(past[0])[1], sizes(past[0])[3]
-    heads = sizes(query)[2] // dim
-    query = op.Mul(onnx_rotate(split_heads(query, dim), *rotation), number(dim**-0.5))
-    key = op.Concat(past[0], onnx_rotate(split_heads(key, dim), *rotation), axis=2)
-    value = op.Concat(past[1], split_heads(value, dim), axis=2)
-    tapped = op.Gather(query, tap_positions, axis=2)
-    rows = weights_of(tapped, key, op.Gather(bias, tap_positions, axis=2), heads, kv_heads)
-    weights = weights_of(query, key, bias, heads, kv_heads)
+    kind = past[0].dtype
+    kv_heads, dim = sizes(past[0])[2:]
+    heads = sizes(projected[0])[2] // dim
+    query, key, value = (op.Reshape(x, ints(0, 0, -1, dim)) for x in projected)
+    rotation = [op.Transpose(half, perm=[0, 2, 1, 3]) for half in rotation]
+    query = op.Transpose(op.Mul(onnx_rotate(query, *rotation), number(dim**-0.5)), perm=[0, 2, 1, 3])
+    new_key, new_value = as_kind(onnx_rotate(key, *rotation), kind), as_kind(value, kind)
+    key, value = (
+        op.Transpose(op.Concat(rows, new, axis=1), perm=[0, 2, 1, 3])
+        for rows, new in zip(past, (new_key, new_value), strict=True)
+    )
+    query = as_kind(query, kind)
+    tapped = scores_of(op.Gather(query, tap_positions, axis=2), key, heads, kv_heads)
+    tapped = op.Add(as_kind(tapped, FLOAT32, kind), op.Gather(bias, tap_positions, axis=2))
+    weights = op.Softmax(op.Add(scores_of(query, key, heads, kv_heads), as_kind(bias, kind)), axis=-1)
     mixed = fold(op.MatMul(fold(weights, heads, kv_heads), value), kv_heads, heads)
     mixed = op.Reshape(op.Transpose(mixed, perm=[0, 2, 1, 3]), ints(0, 0, -1))
-    return mixed, _by_row(rows), key, value
+    return as_kind(mixed, FLOAT32, kind), _by_row(op.Softmax(tapped, axis=-1)), new_key, new_value
+
+
+def as_kind(x: Any, kind: Any, from_kind: Any = FLOAT32) -> Any:
+    """`x` of one type of numbers as another; as it is where they are the same."""
+    return x if kind == from_kind else op.Cast(x, to=kind)
 
 
 def weights_of(query: Any, key: Any, bias: Any, heads: int, kv_heads: int) -> Any:
     """Attention after softmax [1, heads, queries, keys] of scaled queries; `bias` may be None."""
-    scores = op.MatMul(fold(query, heads, kv_heads), op.Transpose(key, perm=[0, 1, 3, 2]))
-    scores = fold(scores, kv_heads, heads)
+    scores = scores_of(query, key, heads, kv_heads)
     return op.Softmax(scores if bias is None else op.Add(scores, bias), axis=-1)
+
+
+def scores_of(query: Any, key: Any, heads: int, kv_heads: int) -> Any:
+    """Scaled queries times keys, [1, heads, queries, keys]."""
+    scores = op.MatMul(fold(query, heads, kv_heads), op.Transpose(key, perm=[0, 1, 3, 2]))
+    return fold(scores, kv_heads, heads)
 
 
 def _by_row(rows: Any) -> Any:

@@ -9,8 +9,9 @@ the directory in place. Knows the order, not how a step is done.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -41,12 +42,22 @@ from vicrop_export.half_graph import to_half_graph
 from vicrop_export.idle_rows import skip_idle_rows
 from vicrop_export.layouts import Layout, to_half
 from vicrop_export.plan import Plan, make_plan
+from vicrop_export.plan_lengths import demand_aligned, plan_lengths
 from vicrop_export.precision import Precision
 from vicrop_export.progress import FetchProgress, WeightProgress
 from vicrop_export.quiet import quiet
 from vicrop_export.reference import run_reference
 from vicrop_export.staging import LAST, clear_leftovers, demand_space, scratch, staged
-from vicrop_export.targets import CUDA, check_target, is_half, layouts_of, modules_of
+from vicrop_export.targets import (
+    CUDA,
+    check_target,
+    compiler_for,
+    has_gradients,
+    is_half,
+    layouts_of,
+    modules_of,
+    opset_of,
+)
 
 LARGEST_COMPARED = 2 << 30  # bytes of float32 weights up to which a build asks a float32 engine and autograd
 FETCHED = 0.5  # the share of a build that fetching its weights takes, where it does
@@ -63,13 +74,15 @@ def build_engine(
     precision: str = "fp32",
     target: str = "cpu",
     pure_grad: bool = False,
+    architectures: Sequence[str] = (),
     force: bool = False,
     progress: Progress | None = None,
 ) -> Manifest:
     """Build `output` from a checkpoint directory or hub id and return its manifest.
 
     `layers` are the default heatmap layers: 14, "10-20", "all" or a sequence; None scales the published one
-    to this depth. `pure_grad` adds the graph of that method. `progress` hears what is being done and the
+    to this depth. `pure_grad` adds the graph of that method. `architectures` are what target "tensorrt" is
+    compiled for: sm_86 and the like, or this machine's GPU. `progress` hears what is being done and the
     share that is behind, 0 to 1. The same engine already there is kept; another one is replaced only with
     `force`, and only once the new one is whole.
     Raises CheckpointError, LayerError, SettingError and EngineDirectoryError before any work, BuildError,
@@ -77,12 +90,15 @@ def build_engine(
     """
     report = progress or (lambda _stage, _share: None)
     check_target(target, precision, pure_grad=pure_grad)
+    compiler = compiler_for(target, precision, architectures)
     refuse_impossible(checkpoint)
     output = Path(output)
     with quiet():
         report("reading the checkpoint", 0.0)
         plan = make_plan(locate(checkpoint), name=name, layers=layers, precision=precision, target=target)
-        plan = replace(plan, pure_grad=pure_grad)
+        plan = replace(plan, pure_grad=pure_grad, compiler=compiler)
+        if compiler is not None:
+            demand_aligned(plan.decoder, 2 if plan.half else 4)
         clear_leftovers(output)
         kept = reusable(output, plan, force=force)
         if kept is not None:
@@ -107,15 +123,20 @@ def _fill(directory: Path, plan: Plan, tensors: DescribedTensors, report: Progre
         tensors,
         probe,
         len(probe.prefix),
-        gradient_layer=min(plan.layers) if small and plan.target != CUDA else None,
+        gradient_layer=min(plan.layers) if small and has_gradients(plan.target) else None,
     )
-    exported = _export(plan, tensors, report)
+    exported = in_float32 = _export(replace(plan, precision="fp32"), tensors, report)
     _write_embeddings(directory, tensors, np.float32)
     report("comparing with transformers", 0.5)
-    float32 = check_exported(exported, directory, plan, tensors, probe, reference)
+    float32 = check_exported(in_float32, directory, plan, tensors, probe, reference)
+    if plan.half:
+        exported = _export(plan, tensors, lambda _stage, _share: None)
     write_graphs(directory, plan, exported, tensors, report)
     report("comparing what was written", 0.86)
     parity = check_written(directory, plan, probe, reference)
+    if plan.compiler is not None:
+        share = partial(_part, report, 0.87, 0.9)
+        plan.compiler.compile_all(directory, plan_lengths(plan.vision, plan.decoder), share)
     report("hashing", 0.9)
     files = {path.name: hash_file(path) for path in sorted(directory.iterdir())}
     manifest = plan.manifest(parity, reference.eos, files, float32)
@@ -125,7 +146,7 @@ def _fill(directory: Path, plan: Plan, tensors: DescribedTensors, report: Progre
     if twin is not None:
         report("comparing answers with float32", 0.92)
         with scratch(directory) as beside:
-            write_graphs(beside, twin, exported, tensors, lambda _stage, _share: None)
+            write_graphs(beside, twin, in_float32, tensors, lambda _stage, _share: None)
             engines = (directory, manifest), (beside, replace(manifest, precision="fp32"))
             manifest = replace(manifest, agreement=measure_agreement(*engines))
     write_manifest(directory, manifest, LAST)
@@ -148,6 +169,7 @@ def write_graphs(
 ) -> None:
     """Write everything but the manifest: graphs with their weights, token table, tokenizer and settings."""
     precision = fitted_precision(tensors, plan)
+    opset = opset_of(plan)
     progress = WeightProgress(report, num_weight_bytes(tensors, plan), 0.6, 0.85)
 
     def layout_of(source: str) -> Layout:
@@ -165,7 +187,7 @@ def write_graphs(
         if graph.name in (GRADIENT, PIXEL_GRADIENTS):
             write_referring_graph(*source, stored, whole_prompts=graph.name == PIXEL_GRADIENTS)
         else:
-            stored.add(write_graph(*source, progress.add, finish))
+            stored.add(write_graph(*source, progress.add, opset, finish))
     if plan.target == CUDA:
         write_device_graphs(directory, half=is_half(plan))
     _write_embeddings(directory, tensors, precision.embeddings)
@@ -187,9 +209,13 @@ def num_weight_bytes(tensors: DescribedTensors, plan: Plan) -> int:
 
 
 def num_build_bytes(tensors: DescribedTensors, plan: Plan) -> int:
-    """What a build of the plan has on the disk at most: the engine, and the one it is compared with."""
+    """What a build of the plan has on the disk at most: the engine, and the one it is compared with.
+
+    Every plan holds the weights again.
+    """
     twin = float32_twin(tensors, plan)
-    return num_weight_bytes(tensors, plan) + (num_weight_bytes(tensors, twin) if twin else 0)
+    copies = 1 if plan.compiler is None else 1 + len(plan.compiler.architectures)
+    return copies * num_weight_bytes(tensors, plan) + (num_weight_bytes(tensors, twin) if twin else 0)
 
 
 def float32_twin(tensors: DescribedTensors, plan: Plan) -> Plan | None:
@@ -206,3 +232,8 @@ def _write_embeddings(directory: Path, tensors: DescribedTensors, dtype: type[np
         with tensors.naming(EMBEDDINGS_SOURCE, "build with fp32"):
             table = to_half(table)
     np.save(directory / EMBEDDINGS, table.numpy())
+
+
+def _part(report: Progress, start: float, stop: float, stage: str, share: float) -> None:
+    """Report the share of a part of the build."""
+    report(stage, start + (stop - start) * share)

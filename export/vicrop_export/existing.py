@@ -17,6 +17,7 @@ from vicrop_engine.manifest import (
     REQUIRED,
     ROWS,
     Manifest,
+    is_plan,
     read_manifest,
     verify_files,
 )
@@ -39,13 +40,15 @@ def reusable(output: Path, plan: Plan, *, force: bool) -> Manifest | None:
     Raises EngineDirectoryError when `output` holds anything that may not be replaced, EngineDamagedError when
     it holds a damaged engine and `force` is not set.
     """
-    if not is_built(output, OWN_FILES) or force:
+    plans = {path.name for path in output.iterdir() if is_plan(path.name)} if output.is_dir() else set()
+    if not is_built(output, OWN_FILES | plans) or force:
         return None
     manifest = read_manifest(output)
     if not is_same(manifest, plan):
         raise EngineDirectoryError(
             f"{output} holds another engine ({manifest.model.name}, layers {_listed(manifest.crop.layers)}, "
-            f"{manifest.precision} for {manifest.target}{_missing(manifest, plan)}); --force replaces it"
+            f"{manifest.precision} for {manifest.target}{_compiled(manifest)}{_missing(manifest, plan)}); "
+            "--force replaces it"
         )
     verify_files(output, manifest, weights=True)
     return manifest
@@ -72,7 +75,8 @@ def is_built(output: Path, own_files: Collection[str]) -> bool:
 
 def is_same(manifest: Manifest, plan: Plan) -> bool:
     """Whether an engine is what building the plan would give, or that with a graph more."""
-    if _missing(manifest, plan):
+    compiled = None if plan.compiler is None else plan.compiler.plans
+    if _missing(manifest, plan) or manifest.plans != compiled:
         return False
     wanted = (plan.name, plan.checkpoint.revision, plan.layers, plan.precision, plan.target)
     own = "vicrop-engine"
@@ -83,6 +87,10 @@ def is_same(manifest: Manifest, plan: Plan) -> bool:
         manifest.precision,
         manifest.target,
     ) and manifest.versions.get(own) == versions().get(own)
+
+
+def _compiled(manifest: Manifest) -> str:
+    return "" if manifest.plans is None else f" on {', '.join(manifest.plans.architectures)}"
 
 
 def _missing(manifest: Manifest, plan: Plan) -> str:

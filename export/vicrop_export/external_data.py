@@ -5,6 +5,7 @@ Knows bytes and offsets; nothing of what the arrays are.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
@@ -45,26 +46,37 @@ class ExternalData:
         Returns the tensor of all of them, named as the first, and that of each; it is the same for one.
         """
         arrays = [np.asarray(array, order="C") for array in arrays]  # ascontiguousarray makes scalars lists
-        whole = arrays[0] if len(arrays) == 1 else np.concatenate(arrays)
-        if whole.nbytes < SMALLEST:
+        if sum(array.nbytes for array in arrays) < SMALLEST:
             parts = [ir.tensor(array, name=name) for name, array in zip(names, arrays, strict=True)]
-            return (parts[0] if len(parts) == 1 else ir.tensor(whole, name=names[0])), parts
+            return (parts[0] if len(parts) == 1 else ir.tensor(np.concatenate(arrays), name=names[0])), parts
         start = offset = -(-self._file.tell() // ALIGNMENT) * ALIGNMENT
         self._file.seek(start)
-        self._file.write(whole.data.cast("B"))
         tensors: list[ir.TensorProtocol] = []
         for name, array in zip(names, arrays, strict=True):
-            tensors.append(self._tensor(name, offset, array))
-            offset += array.nbytes
-        return self._tensor(names[0], start, whole), tensors
+            tensors.append(self._tensor(name, offset, array.shape, array.dtype))
+            offset += self._file.write(_packed(array).data)
+        if len(tensors) == 1:
+            return tensors[0], tensors
+        shape = sum(len(array) for array in arrays), *arrays[0].shape[1:]
+        return self._tensor(names[0], start, shape, arrays[0].dtype), tensors
 
-    def _tensor(self, name: str, offset: int, array: NDArray[Any]) -> ir.ExternalTensor:
+    def _tensor(
+        self, name: str, offset: int, shape: tuple[int, ...], dtype: np.dtype[Any]
+    ) -> ir.ExternalTensor:
+        kind = ir.DataType.from_numpy(dtype)
         return ir.ExternalTensor(
             self._path.name,
             offset,
-            array.nbytes,
-            ir.DataType.from_numpy(array.dtype),
-            shape=ir.Shape(array.shape),
+            -(-math.prod(shape) * kind.bitwidth // 8),
+            kind,
+            shape=ir.Shape(shape),
             name=name,
             base_dir=self._path.parent,
         )
+
+
+def _packed(array: NDArray[Any]) -> NDArray[np.uint8]:
+    """The array's bytes in the file: of numbers of a few bits, as many as fit into each."""
+    if ir.DataType.from_numpy(array.dtype).bitwidth % 8 == 0:
+        return array.reshape(-1).view(np.uint8)
+    return np.frombuffer(ir.tensor(array).tobytes(), np.uint8)

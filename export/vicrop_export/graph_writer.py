@@ -51,15 +51,17 @@ def write_graph(
     layout_of: LayoutOf,
     path: Path,
     written: Callable[[str, int], None],
+    opset: int | None = None,
     finish: Callable[[ir.Model], None] | None = None,
 ) -> StoredTensors:
     """Write `path` and `path`.data; the weights in `described` come from the checkpoint under these names.
 
-    `layout_of` gives a checkpoint name's layout. `written` hears each such name and its bytes in the file,
-    and `finish` may change the graph before it is saved.
-    Says where everything is. Raises CheckpointError and OSError.
+    `layout_of` gives a checkpoint name's layout, and `opset` is the version of the operators it needs where
+    that is above the model's. `written` hears each such name and its bytes in the file, and `finish` may
+    change the graph before it is saved. Says where everything is. Raises CheckpointError and OSError.
     """
     graph, stored = model.graph, StoredTensors()
+    graph.opset_imports[""] = opset or graph.opset_imports[""]
     stacks = stacked_weights(graph, described, layout_of)
     with ExternalData(path) as data:
         for name, value in list(graph.initializers.items()):
@@ -93,7 +95,6 @@ def _store(
     for source in sources:
         with tensors.naming(source, "build with fp32 or int8"):
             encoded.append(layout_of(source).encode(tensors.stored(source)))
-        written(source, sum(array.nbytes for array in encoded[-1].values()))
     whole: Placed = {}
     parts: dict[str, Placed] = {source: {} for source in sources}
     for ending in encoded[0]:
@@ -102,6 +103,8 @@ def _store(
         )
         for source, tensor in zip(sources, each, strict=True):
             parts[source][ending] = tensor
+    for source, stored in parts.items():
+        written(source, sum(tensor.nbytes for tensor in stored.values()))
     return whole, parts
 
 

@@ -37,20 +37,24 @@ def graph_modules(
     num_lower_layers: int,
     *,
     in_place: bool = True,
+    half: bool = False,
     first_heatmap_layer: int | None = None,
 ) -> Iterator[tuple[str, nn.Module, GraphInterface]]:
     """Name, module and interface of each graph, in the order they are written, each made when wanted.
 
     These are `vision`, `decoder_lower`, `decoder_upper` and `grad_att`; the last has no weights of its own
-    and begins at `first_heatmap_layer`, by default the last of the lower ones. Raises CheckpointError
-    when the target's attention cannot have these sizes.
+    and begins at `first_heatmap_layer`, by default the last of the lower ones. Those that do not work
+    `in_place` are of standard operators only: one picture at a time, no gradients, and with `half` attention
+    and its KV cache in float16.
     """
-    yield "vision", VisionTower(tensors, facts.vision), vision_interface(facts)
+    cache = torch.float16 if half else torch.float32
+    yield "vision", VisionTower(tensors, facts.vision, half), vision_interface(facts, one=not in_place)
     first = num_lower_layers - 1 if first_heatmap_layer is None else first_heatmap_layer
     lower = LowerDecoder(tensors, facts.text, num_lower_layers, first, in_place=in_place)
-    yield "decoder_lower", lower, lower_interface(facts.text, num_lower_layers, in_place)
-    yield "decoder_upper", *_upper(tensors, facts.text, num_lower_layers, in_place)
-    yield GRADIENT, TokenGradient(tensors, facts.text, first), gradient_interface(facts.text, first)
+    yield "decoder_lower", lower, lower_interface(facts.text, num_lower_layers, in_place, cache)
+    yield "decoder_upper", *_upper(tensors, facts.text, num_lower_layers, in_place, cache)
+    if in_place:
+        yield GRADIENT, TokenGradient(tensors, facts.text, first), gradient_interface(facts.text, first)
 
 
 def writes_in_place(target: str, facts: TextFacts) -> bool:
@@ -66,12 +70,12 @@ def writes_in_place(target: str, facts: TextFacts) -> bool:
 
 
 def _upper(
-    tensors: CheckpointTensors, facts: TextFacts, num_lower_layers: int, in_place: bool
+    tensors: CheckpointTensors, facts: TextFacts, num_lower_layers: int, in_place: bool, cache: torch.dtype
 ) -> tuple[UpperDecoder | LanguageHead, GraphInterface]:
     if num_lower_layers == facts.num_layers:
         return LanguageHead(tensors, facts), head_interface(facts, in_place)
     upper = UpperDecoder(tensors, facts, num_lower_layers, in_place=in_place)
-    return upper, upper_interface(facts, num_lower_layers, in_place)
+    return upper, upper_interface(facts, num_lower_layers, in_place, cache)
 
 
 def pixel_gradients(tensors: CheckpointTensors, facts: LlavaFacts) -> tuple[str, nn.Module, GraphInterface]:
@@ -102,30 +106,37 @@ def pixel_interface(facts: LlavaFacts) -> GraphInterface:
     )
 
 
-def vision_interface(facts: LlavaFacts) -> GraphInterface:
-    """`pixel_values` [images, 3, side, side] to `image_embeds` [images, image_tokens, hidden]."""
-    side = facts.vision.image_size
+def vision_interface(facts: LlavaFacts, *, one: bool = False) -> GraphInterface:
+    """`pixel_values` [images, 3, side, side] to `image_embeds` [images, image_tokens, hidden].
+
+    With `one` there is always one image.
+    """
+    side, axis = facts.vision.image_size, {} if one else {0: "images"}
     return GraphInterface(
-        arguments=(_noise(2, 3, side, side),),
+        arguments=(_noise(1 if one else 2, 3, side, side),),
         inputs=["pixel_values"],
         outputs=["image_embeds"],
-        axes={"pixel_values": {0: "images"}},
-        output_axes={"image_embeds": {0: "images"}},
+        axes={"pixel_values": axis},
+        output_axes={"image_embeds": axis},
     )
 
 
-def lower_interface(facts: TextFacts, num_layers: int, in_place: bool) -> GraphInterface:
+def lower_interface(
+    facts: TextFacts, num_layers: int, in_place: bool, cache: torch.dtype = torch.float32
+) -> GraphInterface:
     """The first layers: `inputs_embeds` [1, seq, hidden] in; `hidden_states`, attention rows and KV out."""
-    return _decoder_interface(facts, range(num_layers), in_place, "inputs_embeds", "hidden_states")
+    return _decoder_interface(facts, range(num_layers), in_place, cache, "inputs_embeds", "hidden_states")
 
 
-def upper_interface(facts: TextFacts, first: int, in_place: bool) -> GraphInterface:
+def upper_interface(
+    facts: TextFacts, first: int, in_place: bool, cache: torch.dtype = torch.float32
+) -> GraphInterface:
     """Layers from `first` on: `hidden_states` [1, seq, hidden] in; `logits`, attention rows and KV out.
 
     In place, logits are of as many tokens as asked for; else of one.
     """
     layers = range(first, facts.num_layers)
-    return _decoder_interface(facts, layers, in_place, "hidden_states", "logits", answers=True)
+    return _decoder_interface(facts, layers, in_place, cache, "hidden_states", "logits", answers=True)
 
 
 def gradient_interface(facts: TextFacts, first: int) -> GraphInterface:
@@ -158,14 +169,17 @@ def _decoder_interface(
     facts: TextFacts,
     layers: Sequence[int],
     in_place: bool,
+    cache: torch.dtype,
     states: str,
     result: str,
     *,
     answers: bool = False,
 ) -> GraphInterface:
-    rows, axis = (CAPACITY, CAPACITY_AXIS) if in_place else (PAST, PAST_AXIS)
-    past_shape = (1, facts.num_kv_heads, rows, facts.head_dim)
-    past = [(_noise(*past_shape), _noise(*past_shape)) for _ in layers]
+    """Buffers [1, kv_heads, capacity, dim] in and out; else [1, past, kv_heads, dim] in, [1, seq, …] out."""
+    rows, axis = (CAPACITY, {2: CAPACITY_AXIS}) if in_place else (PAST, {1: PAST_AXIS})
+    kv_heads, dim = facts.num_kv_heads, facts.head_dim
+    past_shape = (1, kv_heads, rows, dim) if in_place else (1, rows, kv_heads, dim)
+    past = [(_noise(*past_shape).to(cache), _noise(*past_shape).to(cache)) for _ in layers]
     positions = torch.arange(PAST, PAST + SEQ)[None]
     bias = causal_bias(SEQ, PAST)
     tapped = [] if answers else [TAPPED]
@@ -178,7 +192,7 @@ def _decoder_interface(
         "tap_positions": {0: ROWS_AXIS},
         "attention_bias": {2: SEQ_AXIS, 3: TOTAL_AXIS},
         **{name: {0: ANSWERS_AXIS} if many else {} for name in answer},
-        "past": [({2: axis}, {2: axis})] * len(layers),
+        "past": [(axis, axis)] * len(layers),
     }
     arguments = (_noise(1, SEQ, facts.hidden_size), positions, torch.tensor(TAPS), bias, *answer.values())
     return GraphInterface(
@@ -190,7 +204,7 @@ def _decoder_interface(
             **{name: {1: ROWS_AXIS} for name in tapped},
             **({result: {0: ANSWERS_AXIS}} if many else {}),
             "attention": {1: ROWS_AXIS, 3: TOTAL_AXIS},
-            **{name: {2: CAPACITY_AXIS if in_place else TOTAL_AXIS} for name in present},
+            **{name: axis if in_place else {1: SEQ_AXIS} for name in present},
         },
     )
 

@@ -110,7 +110,8 @@ def onnx_rms_norm_back(gradient: FLOAT, x: FLOAT, weight: FLOAT, eps: float) -> 
 def onnx_full_attention(query: FLOAT, key: FLOAT, value: FLOAT, num_heads: int) -> FLOAT:
     """Explicit scores, softmax and mixing; [tokens, tokens] stays inside."""
     head_dim = sizes(query)[2] // num_heads
-    query = op.Transpose(op.Mul(_split(query, head_dim), number(head_dim**-0.5)), perm=[0, 2, 1, 3])
+    scale = op.CastLike(number(head_dim**-0.5), query)
+    query = op.Transpose(op.Mul(_split(query, head_dim), scale), perm=[0, 2, 1, 3])
     key = op.Transpose(_split(key, head_dim), perm=[0, 2, 3, 1])
     value = op.Transpose(_split(value, head_dim), perm=[0, 2, 1, 3])
     mixed = op.MatMul(op.Softmax(op.MatMul(query, key), axis=-1), value)

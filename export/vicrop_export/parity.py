@@ -14,8 +14,11 @@ from typing import Any
 import numpy as np
 import onnxruntime
 
+from vicrop_engine.appending import TYPES
+from vicrop_engine.backend import UNFUSED
 from vicrop_engine.config import DecoderGeometry, Parity
 from vicrop_engine.errors import ParityError
+from vicrop_engine.kv_cache import PAST, PRESENT
 from vicrop_engine.manifest import GRADIENT
 from vicrop_export.decoder_graph import causal_bias
 from vicrop_export.graphs import CAPACITY_AXIS, ROWS_AXIS, TAPPED, kv_names
@@ -41,6 +44,7 @@ def open_whole(path: Path) -> onnxruntime.InferenceSession:
     """The graph of one file as one session on the CPU provider."""
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3
+    options.add_session_config_entry(*UNFUSED)
     return onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
 
 
@@ -96,7 +100,10 @@ def _demand_parity(parity: Parity, tolerance: float) -> None:
 
 
 class EngineGraphs:
-    """The graphs with one KV cache, in buffers of `capacity` tokens where attention works in place."""
+    """The graphs with one KV cache, in buffers of `capacity` tokens where attention works in place.
+
+    Else it grows by what comes out, token by token.
+    """
 
     def __init__(
         self, directory: Path, decoder: DecoderGeometry, capacity: int, open_graph: OpenGraph = open_whole
@@ -109,17 +116,20 @@ class EngineGraphs:
         self.table: Floats = np.load(directory / "token_embeddings.npy", mmap_mode="r")
         self.num_lower_layers = decoder.num_lower_layers
         self.num_cached = 0
-        in_place = CAPACITY_AXIS in self.lower.get_outputs()[-1].shape
+        last = self.lower.get_outputs()[-1]
+        self.in_place = CAPACITY_AXIS in last.shape
         biases = {value.name: value.shape for value in self.lower.get_inputs()}
         self._taps_alone = biases["attention_bias"][2] == ROWS_AXIS
-        shape = (1, decoder.num_kv_heads, capacity if in_place else 0, decoder.head_dim)
+        heads, dim = decoder.num_kv_heads, decoder.head_dim
+        shape = (1, heads, capacity, dim) if self.in_place else (1, 0, heads, dim)
         names = kv_names("past_key_values", range(decoder.num_layers))
-        self.cache: Cache = dict.fromkeys(names, np.full(shape, np.nan, np.float32))
+        self.cache: Cache = dict.fromkeys(names, np.full(shape, np.nan, TYPES[last.type]))
 
     def image_embeds(self, pixel_values: Floats) -> Floats:
-        """Embeddings [image_tokens, hidden] of one picture, run beside another one."""
-        pair = np.concatenate((pixel_values, np.zeros_like(pixel_values)))
-        embeds: Floats = self._run(self.vision, {"pixel_values": pair})["image_embeds"][0]
+        """Embeddings [image_tokens, hidden] of one picture, run beside another one where that can be."""
+        one = self.vision.get_inputs()[0].shape[0] == 1
+        pixels = pixel_values if one else np.concatenate((pixel_values, np.zeros_like(pixel_values)))
+        embeds: Floats = self._run(self.vision, {"pixel_values": pixels})["image_embeds"][0]
         return embeds
 
     def forward(self, inputs_embeds: Floats, taps: list[int]) -> tuple[Floats, Floats]:
@@ -161,8 +171,11 @@ class EngineGraphs:
         values = {name: _as_half(value) if HALF in wanted[name] else value for name, value in values.items()}
         outputs = dict(zip(names, graph.run(names, values), strict=True))
         for name, value in outputs.items():
-            if name.startswith("present."):
-                self.cache[name.replace("present", "past_key_values", 1)] = value
+            if name.startswith(PRESENT):
+                past = name.replace(PRESENT, PAST, 1)
+                self.cache[past] = (
+                    value if self.in_place else np.concatenate((self.cache[past], value), axis=1)
+                )
         return outputs
 
 

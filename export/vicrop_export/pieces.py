@@ -17,9 +17,13 @@ import onnxruntime
 from numpy.typing import NDArray
 from onnx import helper
 
+from vicrop_engine.backend import UNFUSED
+
 Array = NDArray[Any]
 Loader = Callable[[onnx.TensorProto], Array]
 PIECE_BYTES = 1 << 28
+TYPES = {1: "tensor(float)", 7: "tensor(int64)", 10: "tensor(float16)"}  # ONNX Runtime's words
+FEW_BITS = {onnx.TensorProto.INT4, onnx.TensorProto.FLOAT8E4M3FN}
 
 
 @dataclass(frozen=True)
@@ -72,7 +76,12 @@ class PiecewiseGraph:
     def _run_piece(self, piece: Piece, values: Mapping[str, Array]) -> dict[str, Array]:
         options = onnxruntime.SessionOptions()
         options.log_severity_level = 3
-        external = {weight.name: self._load(weight) for weight in piece.weights if is_external(weight)}
+        options.add_session_config_entry(*UNFUSED)
+        external = {
+            weight.name: self._load(weight)
+            for weight in piece.weights
+            if is_external(weight) and weight.data_type not in FEW_BITS
+        }
         held = [onnxruntime.OrtValue.ortvalue_from_numpy(array) for array in external.values()]
         if external:
             options.add_external_initializers(list(external), held)
@@ -88,13 +97,18 @@ class PiecewiseGraph:
             "piece",
             [helper.make_tensor_value_info(name, kind, None) for name, kind in types.items()],
             [onnx.ValueInfoProto(name=name) for name in piece.outputs],
-            piece.weights,
+            [self._embedded(w) if w.data_type in FEW_BITS and is_external(w) else w for w in piece.weights],
         )
         model = helper.make_model(
             graph, opset_imports=self._model.opset_import, ir_version=self._model.ir_version
         )
         serialised: bytes = model.SerializeToString()
         return serialised
+
+    def _embedded(self, weight: onnx.TensorProto) -> onnx.TensorProto:
+        """The weight with its bytes in itself, for kinds of numbers that NumPy has not."""
+        kind, content = weight.data_type, self._load(weight).tobytes()
+        return onnx.TensorProto(name=weight.name, dims=weight.dims, data_type=kind, raw_data=content)
 
 
 def cut(graph: onnx.GraphProto, piece_bytes: int) -> list[Piece]:
@@ -145,18 +159,19 @@ def open_in_pieces(path: Path) -> PiecewiseGraph:
 
     def load(weight: onnx.TensorProto) -> Array:
         place = {entry.key: entry.value for entry in weight.external_data}
-        dtype = helper.tensor_dtype_to_np_dtype(weight.data_type)
         file, offset = path.parent / place["location"], int(place["offset"])
+        if weight.data_type in FEW_BITS:
+            return np.memmap(file, np.uint8, "r", offset, (int(place["length"]),))
+        dtype = helper.tensor_dtype_to_np_dtype(weight.data_type)
         return np.memmap(file, dtype, "r", offset, tuple(weight.dims))
 
     return PiecewiseGraph(onnx.load(path, load_external_data=False), load)
 
 
 def _port(value: onnx.ValueInfoProto) -> Port:
-    axes = value.type.tensor_type.shape.dim
-    dtype = helper.tensor_dtype_to_np_dtype(value.type.tensor_type.elem_type)
-    kind = f"tensor({'float' if dtype == np.float32 else dtype.name})"
-    return Port(value.name, tuple(axis.dim_param or int(axis.dim_value) for axis in axes), kind)
+    kind = value.type.tensor_type
+    axes = tuple(axis.dim_param or int(axis.dim_value) for axis in kind.shape.dim)
+    return Port(value.name, axes, TYPES[kind.elem_type])
 
 
 def is_external(weight: onnx.TensorProto) -> bool:

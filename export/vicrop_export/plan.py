@@ -25,10 +25,11 @@ from vicrop_engine.config import (
     default_layer,
 )
 from vicrop_engine.layers import LayerChoice, parse_layers
-from vicrop_engine.manifest import SCHEMA_VERSION, FileEntry, Manifest
+from vicrop_engine.manifest import SCHEMA_VERSION, TENSORRT, FileEntry, Manifest
 from vicrop_export.checkpoint import Checkpoint
 from vicrop_export.graphs import writes_in_place
 from vicrop_export.llava_config import LlavaFacts, read_facts
+from vicrop_export.plan_compiler import Compiler
 from vicrop_export.processor import read_preprocessing
 from vicrop_export.reference import Probe
 from vicrop_export.tokens import begin_token, image_placeholder, load_tokenizer
@@ -55,6 +56,12 @@ class Plan:
     target: str
     in_place: bool
     pure_grad: bool = False
+    compiler: Compiler | None = None
+
+    @property
+    def half(self) -> bool:
+        """Whether the graphs' attention and KV cache are in float16."""
+        return self.target == TENSORRT and self.precision != "fp32"
 
     @property
     def decoder(self) -> DecoderGeometry:
@@ -131,6 +138,7 @@ class Plan:
             versions=versions(),
             float32_parity=float32,
             agreement=agreement,
+            plans=None if self.compiler is None else self.compiler.plans,
         )
 
 

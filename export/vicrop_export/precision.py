@@ -14,6 +14,7 @@ import numpy as np
 
 from vicrop_export.block_layout import Blocks
 from vicrop_export.layouts import Bytes, Half, Layout, Whole
+from vicrop_export.standard_layouts import BlockProduct, ByteProduct, Float8Product, HalfProduct
 
 _PROJECTION = re.compile(r"layers\.(\d+)\.(?:self_attn|mlp)\.(\w+)_proj\.")
 VISION = ("vision_tower.", "multi_modal_projector.")
@@ -95,4 +96,14 @@ CUDA_PRECISIONS: dict[str, Precision] = {
     "fp16": Precision(_SAME, _SAME, _SAME, _SAME, _SAME, np.float16),
     "int8": Precision(_SAME, _BYTE, _BYTE, _BYTE, _BYTE, np.float16),
     "int4": Precision(_SAME, _BYTE, _BYTE, _NIBBLE, _BYTE, np.float16, frugal=_NIBBLE),
+}
+
+# For TensorRT: floats, or QuantizeLinear and DequantizeLinear around products.
+_HALVES, _BYTES, _FLOAT8 = HalfProduct(), ByteProduct(), Float8Product()
+STANDARD_PRECISIONS: dict[str, Precision] = {
+    "fp32": PRECISIONS["fp32"],
+    "fp16": Precision(_HALVES, _HALVES, _HALVES, _HALVES, _HALVES, np.float16),
+    "int8": Precision(_HALVES, _HALVES, _BYTES, _BYTES, _BYTES, np.float16),
+    "int4": Precision(_HALVES, _HALVES, _BYTES, BlockProduct(), _BYTES, np.float16, frugal=BlockProduct()),
+    "fp8": Precision(_HALVES, _HALVES, _FLOAT8, _FLOAT8, _FLOAT8, np.float16),
 }

@@ -5,20 +5,24 @@ A target is where an engine runs. Knows settings; not how a graph is made or wri
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from torch import nn
 
 from vicrop_engine.errors import SettingError
+from vicrop_engine.manifest import TENSORRT
 from vicrop_export.cuda_graphs import cuda_modules
 from vicrop_export.graphs import graph_modules
 from vicrop_export.onnx_export import GraphInterface
 from vicrop_export.plan import Plan
-from vicrop_export.precision import CUDA_PRECISIONS, PRECISIONS, Precision
+from vicrop_export.plan_compiler import Compiler, choose_compiler
+from vicrop_export.precision import CUDA_PRECISIONS, PRECISIONS, STANDARD_PRECISIONS, Precision
 from vicrop_export.tensors import CheckpointTensors
 
-CUDA = "cuda"
-BUILDABLE = {"cpu": ("fp32", "fp16", "int8", "int4"), CUDA: ("fp16", "int8", "int4")}
+CPU, CUDA = "cpu", "cuda"
+LAYOUTS = {CPU: PRECISIONS, CUDA: CUDA_PRECISIONS, TENSORRT: STANDARD_PRECISIONS}
+BUILDABLE = {CPU: tuple(PRECISIONS), CUDA: ("fp16", "int8", "int4"), TENSORRT: tuple(STANDARD_PRECISIONS)}
+OPSETS = {"int4": 21, "fp8": 19}  # what blocks of a few bits, and float8, came with; else onnx_export's
 
 
 def check_target(target: str, precision: str, *, pure_grad: bool) -> None:
@@ -28,23 +32,46 @@ def check_target(target: str, precision: str, *, pure_grad: bool) -> None:
         ("precision", precision, BUILDABLE.get(target, ())),
     ):
         if got not in known:
-            place = f" for {target}" if target == CUDA else ""
+            place = f" for {target}" if kind == "precision" else ""
             raise SettingError(
                 f"{kind} {got!r} cannot be built{place} by this version; wanted {', '.join(known)}"
             )
-    if pure_grad and target == CUDA:
+    if pure_grad and not has_gradients(target):
         raise SettingError(
-            "pure-grad is not in engines for cuda yet; build one for cpu, or without --pure-grad"
+            f"pure-grad is not in engines for {target}; build one for cpu, or without --pure-grad"
         )
+
+
+def compiler_for(target: str, precision: str, architectures: Sequence[str]) -> Compiler | None:
+    """What compiles the target's graphs, if anything does. Raises SettingError and BuildError."""
+    if target != TENSORRT:
+        if architectures:
+            raise SettingError(
+                f"architectures are for target {TENSORRT!r} and this is {target!r}; leave them out"
+            )
+        return None
+    compiler = choose_compiler(architectures, precision)
+    assert compiler.version, "asked for now, so that a missing package is known before any work"
+    return compiler
+
+
+def has_gradients(target: str) -> bool:
+    """Whether engines for this target can hold graphs with a way back."""
+    return target == CPU
 
 
 def layouts_of(plan: Plan) -> Precision:
     """The layouts of the plan's precision on its target."""
-    return (CUDA_PRECISIONS if plan.target == CUDA else PRECISIONS)[plan.precision]
+    return LAYOUTS[plan.target][plan.precision]
+
+
+def opset_of(plan: Plan) -> int | None:
+    """The version of the operators that the layouts need where it is above the exporter's."""
+    return OPSETS.get(plan.precision) if plan.target == TENSORRT else None
 
 
 def is_half(plan: Plan) -> bool:
-    """Whether the graphs compute in float16; the float32 twin of an engine for cuda does not."""
+    """Whether all of the graphs is to be made float16; the float32 twin of an engine for cuda is not."""
     return plan.target == CUDA and plan.precision != "fp32"
 
 
@@ -53,4 +80,6 @@ def modules_of(plan: Plan, tensors: CheckpointTensors) -> Iterator[tuple[str, nn
     lower, first = plan.decoder.num_lower_layers, min(plan.layers)
     if plan.target == CUDA:
         return cuda_modules(tensors, plan.facts, lower, first)
-    return graph_modules(tensors, plan.facts, lower, in_place=plan.in_place, first_heatmap_layer=first)
+    return graph_modules(
+        tensors, plan.facts, lower, in_place=plan.in_place, half=plan.half, first_heatmap_layer=first
+    )

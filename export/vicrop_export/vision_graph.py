@@ -41,9 +41,11 @@ class PatchEmbedding(nn.Module):
 
 
 class VisionLayer(nn.Module):
-    """One CLIP encoder layer: [images, tokens, hidden] to the same."""
+    """One CLIP encoder layer: [images, tokens, hidden] to the same; `half` is attention in float16."""
 
-    def __init__(self, tensors: CheckpointTensors, index: int, facts: VisionFacts) -> None:
+    def __init__(
+        self, tensors: CheckpointTensors, index: int, facts: VisionFacts, half: bool = False
+    ) -> None:
         super().__init__()
         prefix = f"vision_tower.encoder.layers.{index}"
         self.norm1 = tensors.layer_norm(f"{prefix}.layer_norm1", facts.norm_eps)
@@ -55,12 +57,13 @@ class VisionLayer(nn.Module):
         self.fc1 = tensors.projection(f"{prefix}.mlp.fc1", bias=True)
         self.fc2 = tensors.projection(f"{prefix}.mlp.fc2", bias=True)
         self.activation = ACTIVATIONS[facts.activation]
-        self.num_heads = facts.num_heads
+        self.num_heads, self.kind = facts.num_heads, torch.float16 if half else torch.float32
 
     def forward(self, hidden: Tensor) -> Tensor:
         normed = self.norm1(hidden)
-        projected = (self.query(normed), self.key(normed), self.value(normed))
-        hidden = hidden + self.output(full_attention(*projected, self.num_heads))
+        projected = (part(normed).to(self.kind) for part in (self.query, self.key, self.value))
+        mixed = full_attention(*projected, self.num_heads).to(torch.float32)
+        hidden = hidden + self.output(mixed)
         lifted: Tensor = self.fc2(self.activation(self.fc1(self.norm2(hidden))))
         return hidden + lifted
 
@@ -71,12 +74,12 @@ class VisionTower(nn.Module):
     Hidden states 0 to n are those after the first norm and after each layer, before any final norm.
     """
 
-    def __init__(self, tensors: CheckpointTensors, facts: VisionFacts) -> None:
+    def __init__(self, tensors: CheckpointTensors, facts: VisionFacts, half: bool = False) -> None:
         super().__init__()
         self.embeddings = PatchEmbedding(tensors, facts)
         self.first_norm: LayerNorm = tensors.layer_norm("vision_tower.pre_layrnorm", facts.norm_eps)
         self.layers = nn.ModuleList(
-            VisionLayer(tensors, index, facts) for index in range(max(facts.feature_layers))
+            VisionLayer(tensors, index, facts, half) for index in range(max(facts.feature_layers))
         )
         self.feature_layers, self.patch_offset = facts.feature_layers, 0 if facts.keeps_class_token else 1
         self.linear1, self.linear2 = (

@@ -11,6 +11,7 @@ import pytest
 
 from tests.cuda.builds import embedded, seeded
 from tests.cuda.cuda_kernels import ON_SHAPES, OWN, STANDARD
+from tests.tensorrt_target.test_operators import listed, operators
 from vicrop_engine.manifest import GRAPHS, KV_BUFFER, ROWS
 
 NAMES = (*GRAPHS, ROWS, KV_BUFFER)
@@ -97,6 +98,12 @@ def test_only_shapes_are_left_to_the_processor(directory: Path) -> None:
         assert {node.op_type for node in nodes} <= ON_SHAPES
         found = Counter(node.op_type for node in nodes)
         assert found == expected[name], name
+
+
+@pytest.mark.parametrize("precision", FLAVOURS)
+def test_the_embedded_model_has_just_the_operators_listed(precision: str) -> None:
+    """In docs/tensorrt.md, beside those of the other targets."""
+    assert operators(embedded(precision)) == listed(f"cuda {precision}")
 
 
 def test_the_head_alone_of_the_embedded_model_has_kernels_too() -> None:

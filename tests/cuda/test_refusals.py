@@ -10,7 +10,7 @@ from PIL import Image
 
 from tests.cuda.builds import EMBEDDED, seeded
 from tests.engines import GROUPED_224, built
-from vicrop_engine import ViCropEngine, backend, device_graph
+from vicrop_engine import ViCropEngine, device_graph, onnx_runtime
 from vicrop_engine.cli_output import parse_device
 from vicrop_engine.counters import Tally
 from vicrop_engine.errors import ProviderError, SettingError
@@ -26,14 +26,14 @@ def test_without_the_provider_it_says_what_to_install() -> None:
 def test_a_silent_fall_back_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
     """A provider that is compiled in but does not work gives a session on the processor without a word."""
     seen: list[Any] = []
-    session = backend._runtime().InferenceSession
+    session = onnx_runtime.installed_runtime().InferenceSession
 
     def falls_back(path: str, options: Any, providers: list[Any]) -> Any:
         seen.append(providers)
         return session(path, options, providers=["CPUExecutionProvider"])
 
     monkeypatch.setattr(device_graph, "available_providers", lambda: ["CUDAExecutionProvider"])
-    monkeypatch.setattr(backend._runtime(), "InferenceSession", falls_back)
+    monkeypatch.setattr(onnx_runtime.installed_runtime(), "InferenceSession", falls_back)
     with pytest.raises(ProviderError, match=r"was to run on CUDAExecutionProvider and got \['CPU"):
         ViCropEngine.load(seeded("fp16"), device=1)
     [[(provider, settings)]] = seen
@@ -71,7 +71,7 @@ def test_gradients_are_not_there_yet(engine: ViCropEngine, picture: Image.Image,
     ("settings", "words"),
     [
         ({"precision": "fp32"}, "precision 'fp32' cannot be built for cuda .*; wanted fp16, int8, int4"),
-        ({"precision": "fp16", "pure_grad": True}, "pure-grad is not in engines for cuda yet"),
+        ({"precision": "fp16", "pure_grad": True}, "pure-grad is not in engines for cuda"),
     ],
 )
 def test_builds_that_make_no_sense(settings: dict[str, Any], words: str, tmp_path: Path) -> None:

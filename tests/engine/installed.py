@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from vicrop_engine import backend, runtime_package
+from vicrop_engine import onnx_runtime, runtime_package
 
 
 def pretend_installed(monkeypatch: pytest.MonkeyPatch, folder: Path, **versions: str) -> None:
@@ -20,4 +20,4 @@ def pretend_installed(monkeypatch: pytest.MonkeyPatch, folder: Path, **versions:
         (described / "METADATA").write_text(text)
     monkeypatch.setattr(sys, "path", [str(folder), *sys.path])
     importlib.invalidate_caches()
-    monkeypatch.setattr(backend, "sound", runtime_package.sound.__wrapped__)
+    monkeypatch.setattr(onnx_runtime, "sound", runtime_package.sound.__wrapped__)

@@ -18,6 +18,7 @@ from tests.checkpoints import CheckpointSpec
 from tests.engines import built
 from vicrop_engine import ViCropEngine, backend
 from vicrop_engine.errors import SettingError
+from vicrop_engine.graph import Graph
 from vicrop_engine.manifest import GRADIENT, MANIFEST
 from vicrop_engine.token_block import TokenBlock
 
@@ -46,7 +47,7 @@ def opened(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     names: list[str] = []
     inner = backend._open
 
-    def heard(runtime: Any, path: Path, *rest: Any) -> backend.Graph:
+    def heard(runtime: Any, path: Path, *rest: Any) -> Graph:
         names.append(path.stem)
         return inner(runtime, path, *rest)
 

@@ -118,7 +118,7 @@ def test_a_silent_fall_back_is_an_error(
         SessionOptions=lambda: SimpleNamespace(add_session_config_entry=lambda *_: None),
         InferenceSession=lambda *_, **__: session,
     )
-    monkeypatch.setattr(backend, "_runtime", lambda: runtime)
+    monkeypatch.setattr(backend, "installed_runtime", lambda: runtime)
     with pytest.raises(ProviderError, match="was to run on CUDAExecutionProvider and got"):
         backend.open_graphs(engine_directory, read_manifest(engine_directory))
     assert loaded == ["CUDA"]

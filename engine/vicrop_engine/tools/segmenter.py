@@ -10,7 +10,8 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from vicrop_engine.backend import Graph, open_graph
+from vicrop_engine.backend import open_graph
+from vicrop_engine.graph import Graph
 from vicrop_engine.image import Box, Picture
 from vicrop_engine.preprocessing import preprocess
 from vicrop_engine.tools.masks import enlarger, suppressed

@@ -12,8 +12,9 @@ import numpy as np
 import numpy.typing as npt
 from tokenizers import Tokenizer
 
-from vicrop_engine.backend import Graph, open_graph
+from vicrop_engine.backend import open_graph
 from vicrop_engine.errors import ImageError
+from vicrop_engine.graph import Graph
 from vicrop_engine.image import Box, Picture
 from vicrop_engine.manifest import TOKENIZER
 from vicrop_engine.preprocessing import preprocess
