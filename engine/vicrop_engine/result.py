@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from vicrop_engine.crop import Heatmap
@@ -60,7 +60,7 @@ class Answer:
     first_token_ids: tuple[int, ...] = ()
     notices: tuple[str, ...] = ()
     tiles: tuple[Box, ...] = ()
-    spans: tuple[Span, ...] = ()
+    spans: tuple[Span, ...] = field(default=(), compare=False)
 
     def to_json(self) -> dict[str, Any]:
         """The document `ask --json` prints."""
