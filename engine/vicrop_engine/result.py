@@ -68,7 +68,7 @@ class Answer:
     tiles: tuple[Box, ...] = ()
     crop_skipped: bool = False
     crop_worth: float | None = field(default=None, compare=False)  # of last bits, as the heatmap is
-    spans: tuple[Span, ...] = ()
+    spans: tuple[Span, ...] = field(default=(), compare=False)
 
     def to_json(self) -> dict[str, Any]:
         """The document `ask --json` prints."""

@@ -83,7 +83,7 @@ class DecoderGradient(nn.Module):
     ) -> tuple[Tensor, Attended]:
         normed = layer.attention_norm(hidden)
         projected = (layer.query(normed), layer.key(normed), layer.value(normed))
-        past = hidden.new_zeros(1, self.num_kv_heads, 0, self.head_dim)
+        past = hidden.new_zeros(1, 0, self.num_kv_heads, self.head_dim)
         nothing = torch.zeros(0, dtype=torch.int64)
         mixed = attention(*projected, past, past, *rotation, bias, nothing, False)[0]
         return hidden + layer.output(mixed), Attended(hidden, *projected)

@@ -26,7 +26,7 @@ from tests.cli.conftest import Run, refused
         (("ask", "llava-signs", "p.png", "q", "--overlay", "no/such/seen.png"), ("no/such",)),
         (("ask", "llava-signs", "p.png", "q", "--threads", "two"), ("--threads", "integer")),
         (("info", "--verify"), ("ENGINE",)),
-        (("profile", "llava-signs"), ("profile",)),
+        (("bench", "llava-signs"), ("bench",)),
     ],
 )
 def test_wrong_usage_is_one_sentence(run: Run, arguments: tuple[str, ...], words: tuple[str, ...]) -> None:

@@ -26,6 +26,14 @@ def test_the_least_recently_used_goes_first() -> None:
     cache.check_integrity()
 
 
+def test_everything_is_let_go_of_at_once() -> None:
+    cache: ByteCache[npt.NDArray[np.float32]] = ByteCache(1000)
+    cache.put("a", block(300))
+    cache.clear()
+    assert (len(cache), cache.nbytes, cache.get("a")) == (0, 0, None)
+    cache.check_integrity()
+
+
 def test_what_is_larger_than_the_bound_is_not_kept_and_pushes_nothing_out() -> None:
     cache: ByteCache[npt.NDArray[np.float32]] = ByteCache(1000)
     cache.put("a", block(800))

@@ -20,6 +20,12 @@ def test_every_moment_belongs_to_one_stage() -> None:
     assert timings["prefill"] == 4.0
     assert timings["vision"] == 0.0
     assert timings["total"] == 7.5
+    assert watch.spans == [
+        ("preprocess", 0.0, 1.0),
+        ("decode", 1.0, 3.0),
+        ("prefill", 3.0, 7.0),
+        ("decode", 7.0, 7.5),
+    ]
 
 
 def test_unknown_stages_are_a_mistake() -> None:
