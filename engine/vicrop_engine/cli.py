@@ -200,6 +200,8 @@ def ask(
             first_answer=not no_first_answer,
             compat=compat,
             box=window,
+            when=when,
+            crop_tokens=crop_tokens,
             on_first_answer=heard,
         )
     if overlay is not None:

@@ -79,14 +79,14 @@ def test_compat_equals_autograd(pair: Pair, name: str) -> None:
     layers = range(pair.layer, pair.layer + 1)
     _, took = check(pair, name, asked=QUESTION, looked_with=QUESTION, layers=layers)
     assert (took.gradient_passes, took.general_prefills, took.general_hits) == (1, 0, 0)
-    assert took.lower_passes == took.upper_passes == 2 + took.decode_steps
+    assert took.lower_passes == took.upper_passes == 2 + took.decode_steps // 2
 
 
 def test_both_answers_and_looking_with_another_question_shares_the_pass(pair: Pair) -> None:
     """The other prompt stands behind the first one's rows, which the first answer writes over."""
     layers = range(pair.layer, pair.layer + 1)
     answer, took = check(pair, "large", asked=QUESTION, looked_with=OTHER, layers=layers)
-    assert took.lower_passes == took.upper_passes == 2 + took.decode_steps
+    assert took.lower_passes == took.upper_passes == 2 + took.decode_steps // 2
     assert answer.crop_box is not None
     pictures, prompt = [picture("large")], one_image_prompt(QUESTION)
     for ids in (answer.first_token_ids, answer.token_ids):
