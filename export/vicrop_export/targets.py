@@ -32,7 +32,7 @@ def check_target(target: str, precision: str, *, pure_grad: bool) -> None:
         ("precision", precision, BUILDABLE.get(target, ())),
     ):
         if got not in known:
-            place = f" for {target}" if kind == "precision" else ""
+            place = f" for {target}" if kind == "precision" and target != CPU else ""
             raise SettingError(
                 f"{kind} {got!r} cannot be built{place} by this version; wanted {', '.join(known)}"
             )

@@ -45,9 +45,9 @@ def reach(place, _share=None):
 def before(module, name, place):
     function = getattr(module, name)
 
-    def call(*arguments):
+    def call(*arguments, **keywords):
         reach(place(*arguments))
-        return function(*arguments)
+        return function(*arguments, **keywords)
 
     setattr(module, name, call)
 

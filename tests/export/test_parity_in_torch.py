@@ -60,7 +60,7 @@ def test_modules_agree_with_transformers(kind: str, tmp_path: Path) -> None:
     inputs[torch.tensor(probe.ids) == probe.image_token] = embeds
     length = len(probe.ids)
     taps = torch.tensor([0, 5, length - 1])
-    none = [(torch.zeros(1, facts.num_kv_heads, 0, facts.head_dim),) * 2] * facts.num_layers
+    none = [(torch.zeros(1, 0, facts.num_kv_heads, facts.head_dim),) * 2] * facts.num_layers
     positions = torch.arange(length)[None]
     bias, last = causal_bias(length, 0), torch.tensor([length - 1])
     lower = LowerDecoder(tensors, facts, 2, in_place=False)
@@ -78,7 +78,7 @@ def test_lower_layers_alone_hold_all_that_the_head_needs(tmp_path: Path) -> None
     assert plan.decoder.num_lower_layers == plan.decoder.num_layers
     tensors, facts = CheckpointTensors(tmp_path), plan.facts.text
     inputs = torch.randn(1, 5, facts.hidden_size, generator=torch.Generator().manual_seed(0))
-    none = [(torch.zeros(1, facts.num_kv_heads, 0, facts.head_dim),) * 2] * facts.num_layers
+    none = [(torch.zeros(1, 0, facts.num_kv_heads, facts.head_dim),) * 2] * facts.num_layers
     positions, last, bias = torch.arange(5)[None], torch.tensor([4]), causal_bias(5, 0)
     whole = LowerDecoder(tensors, facts, 3, in_place=False)(inputs, positions, last, bias, none)
     split = LowerDecoder(tensors, facts, 2, in_place=False)(inputs, positions, last, bias, none[:2])
