@@ -90,6 +90,7 @@ def profile(
 
 def _load(engine: str, method: str, threads: int | None) -> ViCropEngine:
     from vicrop_engine.localizers.methods import check_method
+    from vicrop_engine.manifest import read_manifest
     from vicrop_engine.models import resolve
     from vicrop_engine.vicrop import ViCropEngine
 
@@ -98,6 +99,12 @@ def _load(engine: str, method: str, threads: int | None) -> ViCropEngine:
     check_method(method)
     with output.progress_bar(engine) as progress:
         directory = resolve(engine, progress)
+    target = read_manifest(directory).target
+    if target != "cpu":
+        raise SettingError(
+            f"the engine is for target {target!r}, whose operations are not counted yet; give one built with "
+            "--target cpu"
+        )
     return ViCropEngine.load(directory, threads=threads)
 
 

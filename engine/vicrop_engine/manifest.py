@@ -70,7 +70,8 @@ class Manifest:
     `parity` are the figures of the files as they are, `float32_parity` those of the same graphs on the
     checkpoint's own weights. `agreement` is None where nothing was rounded, `plans` for targets without.
     `calibrations` are measured after the build, one for a method. `multiply_adds` are those of one run of
-    each graph, by the axes they grow with ("seq*total"); None in engines built before there were.
+    each graph, by the axes they grow with ("seq*total"); None in engines for other targets than cpu, or built
+    before there were.
     """
 
     schema: int

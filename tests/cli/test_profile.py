@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -100,3 +101,13 @@ def test_bad_usage_is_refused(
     run: Run, engine_directory: Path, options: tuple[str, ...], words: tuple[str, ...]
 ) -> None:
     refused(run("profile", engine_directory, *options), *words)
+
+
+def test_an_engine_for_another_target_is_refused(
+    run: Run, engine_directory: Path, tmp_path: Path, picture: Path
+) -> None:
+    other = tmp_path / "engine"
+    shutil.copytree(engine_directory, other)
+    manifest = other / "manifest.json"
+    manifest.write_text(json.dumps({**json.loads(manifest.read_text()), "target": "cuda"}))
+    refused(run("profile", other, picture, QUESTION), "for target 'cuda'", "--target cpu")
