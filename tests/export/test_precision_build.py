@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -41,7 +42,12 @@ def test_the_manifest_says_what_was_compared(low: tuple[str, Path, Manifest]) ->
     assert "201 questions about the built-in pictures" in agreement.compared
     assert agreement.answers >= FACTS[precision][1]
     assert agreement.heatmaps <= FACTS[precision][2]
-    assert manifest.float32_parity == built(STRETCH_168).manifest.float32_parity
+    figures, wanted = (made.float32_parity for made in (manifest, built(STRETCH_168).manifest))
+    assert figures is not None
+    assert (
+        wanted is not None
+    )  # where memory lies decides in which order torch sums: errors of 1e-6 move by 2 %
+    assert asdict(figures) == pytest.approx(asdict(wanted), rel=0.1)
     assert not [
         path.name for path in directory.iterdir() if path.name not in {*manifest.files, "manifest.json"}
     ]
