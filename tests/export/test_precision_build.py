@@ -44,9 +44,8 @@ def test_the_manifest_says_what_was_compared(low: tuple[str, Path, Manifest]) ->
     assert agreement.heatmaps <= FACTS[precision][2]
     figures, wanted = (made.float32_parity for made in (manifest, built(STRETCH_168).manifest))
     assert figures is not None
-    assert (
-        wanted is not None
-    )  # where memory lies decides in which order torch sums: errors of 1e-6 move by 2 %
+    assert wanted is not None
+    # Where memory lies decides in which order torch sums: errors of 1e-6 move by 2 %.
     assert asdict(figures) == pytest.approx(asdict(wanted), rel=0.1)
     assert not [
         path.name for path in directory.iterdir() if path.name not in {*manifest.files, "manifest.json"}
