@@ -15,6 +15,7 @@ import json
 import sys
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -168,9 +169,9 @@ def on_gpu(runs: int) -> dict[str, float]:
         operator = HeatmapOperator(arguments_for(batch), layers, device)
         first, second = (torch.from_numpy(one).to(device).half() for one in rows(0, layers, batch))
         name = f"{layers} layers, batch {batch}"
-        figures[f"Triton, rows to window, {name}"] = _median(lambda: operator(first, second), runs)  # noqa: B023
-        plain = _median(lambda: heatmap_in_torch.locate(first, second, operator.arguments), runs)  # noqa: B023
-        figures[f"plain PyTorch, rows to window, {name}"] = plain
+        plain = partial(heatmap_in_torch.locate, first, second, operator.arguments)
+        figures[f"Triton, rows to window, {name}"] = _median(partial(operator, first, second), runs)
+        figures[f"plain PyTorch, rows to window, {name}"] = _median(plain, runs)
     return figures
 
 

@@ -20,6 +20,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from PIL import Image
 from rich.console import Console
@@ -163,17 +164,16 @@ class Scaling:
         return Row(label, least["plain"], least["cropped"], operations["cropped"] / operations["plain"])
 
     def _ask(
-        self, engine: ViCropEngine, picture: Image.Image, question: str = QUESTION, **keywords: object
+        self, engine: ViCropEngine, picture: Image.Image, question: str = QUESTION, **keywords: Any
     ) -> Answer:
-        settings: dict[str, object] = {
+        settings: dict[str, Any] = {
             "high_res": "off",
             "max_new_tokens": self._options.new_tokens,
             **keywords,
         }
         if settings.get("method") == "none":
             settings["high_res"] = "auto"
-        answer: Answer = engine.ask(picture, question, **settings)  # type: ignore[arg-type]
-        return answer
+        return engine.ask(picture, question, **settings)
 
 
 def main() -> None:

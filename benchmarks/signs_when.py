@@ -55,8 +55,12 @@ def measure(
             trials, answers, extras = found[number]
             (trial,) = try_examples(engine, [(image, question, right)], method, number)
             costs = [engine.counters]
-            for keywords in ({"method": "none"}, {"method": method, "when": "auto", "crop_tokens": number}):
-                answer = engine.ask(image, question, high_res="off", **keywords)  # type: ignore[arg-type]
+            asked: tuple[dict[str, Any], ...] = (
+                {"method": "none"},
+                {"method": method, "when": "auto", "crop_tokens": number},
+            )
+            for keywords in asked:
+                answer = engine.ask(image, question, high_res="off", **keywords)
                 costs.append(engine.counters)
             plain, auto = (cost(costs[at], costs[at + 1], engine.manifest) for at in range(2))
             made = not answer.crop_skipped
