@@ -84,6 +84,8 @@ LAYERS = (
     {"localizers"},
     {"layer_survey", "request", "looking", "calibration"},
     {"vicrop"},
+    {"serving"},
+    {"server"},
     {"demo", "cli_output", "cost"},
     {"cli_build", "cli_errors", "cli_layers", "cli_calibrate", "cli_options", "cli_profile"},
     {"cli"},

@@ -112,6 +112,30 @@ class NoSpaceError(WorkFailedError):
     """A disk that is full."""
 
 
+class RequestError(WorkFailedError):
+    """A request to a scheduler that got no answer, though nothing was wrong with it."""
+
+
+class QueueFullError(RequestError):
+    """Too many requests wait already; `retry_after` seconds from now there may be room."""
+
+    def __init__(self, waiting: int, retry_after: float) -> None:
+        super().__init__(f"{waiting} requests are waiting already; ask again in {retry_after:.0f} seconds")
+        self.retry_after = retry_after
+
+
+class DeadlineError(RequestError):
+    """No answer within the time allowed."""
+
+
+class RequestCancelledError(RequestError):
+    """Whoever asked has gone, or took the request back."""
+
+
+class ClosedError(RequestError):
+    """A scheduler that takes no more requests."""
+
+
 def nearest(name: str, known: Iterable[str]) -> str:
     """The hint `; did you mean 'x'?` for the known name closest to `name`, or an empty string."""
     close = difflib.get_close_matches(name, list(known), n=1, cutoff=0.5)
