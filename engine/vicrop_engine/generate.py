@@ -121,9 +121,22 @@ class Decoder:
         be asked for next. Only the first stays in the cache.
         """
         lengths = tuple(len(suffix) for suffix in suffixes)
-        above = gradients or (bool(layers) and max(layers) >= self._num_lower)
-        num_upper = len(suffixes) if above else int(answer)
         embeds = self.embed([id for suffix in suffixes for id in suffix], images)
+        return self.read_embeds(prefix, embeds, lengths, answer=answer, layers=layers, gradients=gradients)
+
+    def read_embeds(
+        self,
+        prefix: Prefix,
+        embeds: Floats,
+        lengths: tuple[int, ...],
+        *,
+        answer: bool = True,
+        layers: Sequence[int] = (),
+        gradients: bool = False,
+    ) -> Pass:
+        """`read` of suffixes of these lengths, whose embeddings [1, tokens, hidden] follow each other."""
+        above = gradients or (bool(layers) and max(layers) >= self._num_lower)
+        num_upper = len(lengths) if above else int(answer)
         block = TokenBlock(prefix.length - _length(prefix.embeds), prefix.length, lengths)
         cache = prefix.buffers.write(block.done, block.total, prefix.length + lengths[0])
         feeds = self._feeds(block, bool(layers) or gradients)
@@ -138,6 +151,33 @@ class Decoder:
         logits, upper_rows = self._upper(cache, _joined(prefix.hidden, hidden), self._feeds(going_up, above))
         prefix.hidden = None
         return Pass(cache, logits, (lower_rows, upper_rows), tapped, block)
+
+    def prefill(self, prefix: Prefix, num_tokens: int, *, above: bool) -> bool:
+        """Run `num_tokens` more of `prefix` alone through the lower layers, then, if `above`, the upper ones.
+
+        False when nothing was left to run.
+        """
+        if prefix.embeds is not None:
+            embeds, rest = np.split(prefix.embeds, [num_tokens], axis=1)
+            block, cache = self._next(prefix, prefix.embeds.shape[1], embeds)
+            hidden, _, _ = self._lower(cache, embeds, self._feeds(block))
+            prefix.hidden = _joined(prefix.hidden, hidden) if self._num_upper else None
+            prefix.embeds = rest if rest.shape[1] else None
+            return True
+        if prefix.hidden is None or not above:
+            return False
+        hidden, rest = np.split(prefix.hidden, [num_tokens], axis=1)
+        block, cache = self._next(prefix, prefix.hidden.shape[1], hidden)
+        self._upper(cache, hidden, self._feeds(block))
+        prefix.hidden = rest if rest.shape[1] else None
+        return True
+
+    @staticmethod
+    def _next(prefix: Prefix, num_left: int, tokens: Floats) -> tuple[TokenBlock, KVCache]:
+        """Where the next tokens of a prefix stand that has `num_left` of them to go, and their rows."""
+        done = prefix.length - num_left
+        block = TokenBlock(done, done + tokens.shape[1], ())
+        return block, prefix.buffers.write(block.done, block.total, block.total)
 
     def gradients(self, read: Pass, suffix: int) -> tuple[Floats, Floats]:
         """Attention of a suffix's last token and the loss's gradient at it, [layers, heads, total] each.

@@ -61,6 +61,7 @@ class Request:
     box: Box | None
     capacity: int
     high_res: str
+    max_new_tokens: int
     method: str = NONE
     threshold: float | None = None
 
@@ -130,7 +131,16 @@ def plan_request(model: Model, question: str, settings: Settings) -> Request:
     method = NONE if localizer is None or not isinstance(settings.method, str) else settings.method
     threshold = _threshold(model, method) if settings.when == AUTO and localizer is not None else None
     return Request(
-        prompted, localizer, first_answer, compat, box, capacity, settings.high_res, method, threshold
+        prompted,
+        localizer,
+        first_answer,
+        compat,
+        box,
+        capacity,
+        settings.high_res,
+        settings.max_new_tokens,
+        method,
+        threshold,
     )
 
 
