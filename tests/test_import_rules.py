@@ -58,6 +58,7 @@ LAYERS = (
         "preprocessing",
         "prompts",
         "crop",
+        "kv_arena",
         "kv_cache",
         "cuda_driver",
         "prefix_cache",

@@ -58,8 +58,8 @@ class GraphRun:
 class Tally:
     """The running totals behind `Counters`.
 
-    Time is read from `clock`. While `runs` is a list every run of a graph is added to it: see `watching`. What
-    is added here is added to `whole` too, of which this is a part. Threads may add at the same time.
+    Time is read from `clock`. While `runs` is a list every run of a graph is added to it: see `watching`.
+    What is added here is added to `whole` too, of which this is a part. Threads may add at the same time.
     """
 
     def __init__(self, clock: Callable[[], float] = time.perf_counter, whole: Tally | None = None) -> None:

@@ -67,6 +67,11 @@ class ViCropEngine:
         return cls(open_model(directory, manifest, threads, cache_bytes, share_weights, tools, place))
 
     @property
+    def model(self) -> Model:
+        """Its parts, for what works on an engine."""
+        return self._model
+
+    @property
     def manifest(self) -> Manifest:
         """What the engine is."""
         return self._model.manifest

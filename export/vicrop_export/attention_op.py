@@ -2,9 +2,9 @@
 
 One operator per layer keeps tracing short, and a translation says exactly which ONNX operators a target gets:
 ONNX Runtime's fused ones, which write the KV buffers in place, or standard ones, which give the new tokens'
-keys and values back. Rotary positions, the KV cache and the attention rows are inside. All tokens lie along one
-axis, whatever they belong to: products of weights take them together. In place they may be the next tokens of
-several sequences, one of each, whose buffers lie side by side.
+keys and values back. Rotary positions, the KV cache and the attention rows are inside. All tokens lie along
+one axis, whatever they belong to: products of weights take them together. In place they may be the next
+tokens of several sequences, one of each, whose buffers lie side by side.
 """
 
 from __future__ import annotations
@@ -52,8 +52,8 @@ def attention(
     past_value are buffers [1, kv_heads, capacity, dim] of which total − seq rows are in use, or, without
     `in_place`, just those rows, token by token: [1, past, kv_heads, dim], float32 or float16, in which then
     all products are. Buffers [batch, …] in place are those of as many sequences with seq / batch new tokens
-    each and a bias [batch, 1, seq / batch, total], each with as many rows as its last token sees; then nothing
-    is tapped. Gives mixed values [1, seq, heads·dim], attention after softmax [rows, heads, total],
+    each and a bias [batch, 1, seq / batch, total], each with as many rows as its last token sees; then
+    nothing is tapped. Gives mixed values [1, seq, heads·dim], attention after softmax [rows, heads, total],
     and keys and values: the buffers with the new rows written, or the new tokens' [1, seq, kv_heads, dim].
     """
     if not in_place:

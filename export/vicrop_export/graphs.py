@@ -34,7 +34,7 @@ IN_PLACE_TARGETS = ("cpu", "cuda")
 
 @dataclass(frozen=True)
 class KVKind:
-    """How keys and values come and go: in buffers written in place, of a batch of sequences, of which type."""
+    """How keys and values come and go: in place, of a batch of sequences, of which type."""
 
     in_place: bool
     batched: bool
@@ -56,7 +56,7 @@ def graph_modules(
     These are `vision`, `decoder_lower`, `decoder_upper` and `grad_att`; the last has no weights of its own
     and begins at `first_heatmap_layer`, by default the last of the lower ones. Those that do not work
     `in_place` are of standard operators only: one picture at a time, no gradients, and with `half` attention
-    and its KV cache in float16. Those that do also take the next tokens of a batch of sequences, if `batched`.
+    and its KV cache in float16. Those that do also take the next tokens of several sequences, if `batched`.
     """
     kv = KVKind(in_place, in_place and batched, torch.float16 if half else torch.float32)
     yield "vision", VisionTower(tensors, facts.vision, half), vision_interface(facts, one=not in_place)
@@ -181,7 +181,7 @@ def _decoder_interface(
     *,
     answers: bool = False,
 ) -> GraphInterface:
-    """Buffers [batch, kv_heads, capacity, dim] in and out; else [1, past, kv_heads, dim] in, [1, seq, …] out."""
+    """Buffers [batch, kv_heads, capacity, dim], or by token [1, past, kv_heads, dim] and [1, seq, …] out."""
     in_place, batch = kv.in_place, BATCH if kv.batched else 1
     rows, axis = (CAPACITY, {2: CAPACITY_AXIS}) if in_place else (PAST, {1: PAST_AXIS})
     axis |= {0: BATCH_AXIS} if kv.batched else {}
