@@ -48,12 +48,18 @@ class Submitted:
 
 
 class FakeScheduler:
-    """Takes everything, or raises `refuse`; the warm-up's question is answered unless `cold`."""
+    """Takes everything, or raises `refuse`; the warm-up's question is answered unless `cold`.
+
+    With an `answer` every other one ends with it at once, after 0.03 seconds in the queue and 2 to a token.
+    """
 
     def __init__(self, *, refuse: ViCropError | None = None, cold: bool = False) -> None:
         self.engine = SimpleNamespace(manifest=read_manifest(find_engine(MODEL)))
         self.running, self.waiting, self.kv_usage = 3, 2, 0.25
         self.refuse, self.cold = refuse, cold
+        self.answer: Answer | None = None
+        self.tally: dict[str, int] = {}
+        self.shared = False
         self.warm_up: Ticket | None = None
         self.submitted: list[Submitted] = []
 
@@ -67,6 +73,11 @@ class FakeScheduler:
         if self.refuse is not None:
             raise self.refuse
         self.submitted.append(Submitted(ticket, image, question, keywords))
+        if self.answer is not None:
+            ticket.tally.add(**self.tally)
+            ticket.shared, ticket.began = self.shared, ticket.arrived + 0.03
+            ticket.first_token = ticket.arrived + 2.0
+            ticket.future.set_result(self.answer)
         return ticket
 
     def next(self) -> Submitted:

@@ -11,6 +11,17 @@ from tests.server.running import Running, chat, demo_picture, serving, small_pic
 from vicrop_engine.errors import RunError
 
 
+def ended(found: dict[str, float]) -> float:
+    """Requests that have ended, which they do after their answer is sent."""
+    return sum(value for name, value in found.items() if name.startswith("vicrop:requests_total["))
+
+
+def counted(server: Running, requests: float) -> dict[str, float]:
+    """The samples when so many requests have ended."""
+    wait_until(lambda: ended(samples(server)) >= requests, "the count")
+    return samples(server)
+
+
 def samples(server: Running) -> dict[str, float]:
     """Every sample by name, with its label's value in brackets."""
     with server.http() as http:
@@ -60,21 +71,10 @@ def test_gauges_are_the_schedulers() -> None:
     assert found["vicrop:kv_cache_usage_perc"] == 0.25
 
 
-def post_and_answer(scheduler: FakeScheduler, server: Running, **facts: Any) -> Any:
-    """The answer to one request, that ends with these facts of it: `tally`, `shared` and the answer's own."""
-    tally, shared = facts.pop("tally", {}), facts.pop("shared", False)
-
-    def finish(**_: Any) -> Any:
-        ticket = submit(**_)
-        ticket.tally.add(**tally)
-        ticket.shared, ticket.began = shared, ticket.arrived + 0.03
-        ticket.first_token = ticket.arrived + 2.0
-        ticket.future.set_result(an_answer(**facts))
-        return ticket
-
-    original = scheduler.submit
-    submit = lambda *, image, question, **keywords: original(image, question, **keywords)  # noqa: E731
-    scheduler.submit = lambda image, question, **keywords: finish(image=image, question=question, **keywords)
+def ask(scheduler: FakeScheduler, server: Running, **facts: Any) -> Any:
+    """The answer to a request whose ticket ends with these facts: `tally`, `shared` and the answer's own."""
+    scheduler.tally, scheduler.shared = facts.pop("tally", {}), facts.pop("shared", False)
+    scheduler.answer = an_answer(**facts)
     return server.post(chat("What is it?", small_picture())).json()
 
 
@@ -82,10 +82,10 @@ def test_a_request_is_counted_with_what_it_reused() -> None:
     scheduler = FakeScheduler()
     tally = {"prefix_hits": 1, "vision_hits": 2, "vision_images": 3, "general_prefills": 1}
     with serving(scheduler) as server:
-        answer = post_and_answer(
+        answer = ask(
             scheduler, server, tally=tally, crop_box=(0, 0, 5, 5), tiles=((0, 0, 9, 9), (9, 0, 18, 9))
         )
-        found = samples(server)
+        found = counted(server, 1)
     assert answer["vicrop"]["reused"] == {"prefix": 1, "image_embeds": 2, "general": 0, "shared": False}
     wanted = {
         "prefix_cache_queries_total": 1,
@@ -115,8 +115,8 @@ def test_a_request_is_counted_with_what_it_reused() -> None:
 def test_work_that_was_anothers_is_not_counted_twice() -> None:
     scheduler = FakeScheduler()
     with serving(scheduler) as server:
-        answer = post_and_answer(scheduler, server, shared=True, crop_skipped=True)
-        found = samples(server)
+        answer = ask(scheduler, server, shared=True, crop_skipped=True)
+        found = counted(server, 1)
     assert answer["vicrop"]["reused"]["shared"] is True
     assert found["vicrop:requests_shared_total"] == 1
     assert found["vicrop:generation_tokens_total"] == 5
@@ -128,7 +128,7 @@ def test_real_answers_move_the_counters(server: Running) -> None:
     before = samples(server)
     document = server.post(chat(picture=demo_picture())).json()
     server.post(chat(temperature=1))
-    after = samples(server)
+    after = counted(server, ended(before) + 2)
     moved = {name: after[name] - before.get(name, 0.0) for name in after}
     assert moved["vicrop:generation_tokens_total"] == document["vicrop"]["tokens"]["decoded"]
     assert moved["vicrop:prompt_tokens_total"] == document["usage"]["prompt_tokens"]

@@ -16,25 +16,23 @@ SECRET = "Where is the treasure?"
 
 
 @pytest.fixture
-def records(caplog: pytest.LogCaptureFixture) -> Iterator[list[logging.LogRecord]]:
+def log(caplog: pytest.LogCaptureFixture) -> Iterator[pytest.LogCaptureFixture]:
     """What is logged during the test."""
     with caplog.at_level(logging.INFO, "vicrop_engine"):
-        yield caplog.records
+        yield caplog
 
 
-def line_of(records: list[logging.LogRecord]) -> dict[str, object]:
+def line_of(log: pytest.LogCaptureFixture) -> dict[str, object]:
     """The one request's line as JSON."""
-    wait_until(lambda: any(record.getMessage() == "request" for record in records), "the line")
-    (record,) = [record for record in records if record.getMessage() == "request"]
+    wait_until(lambda: "request" in log.messages, "the line")  # which comes after the answer
+    (record,) = [record for record in log.records if record.getMessage() == "request"]
     return json.loads(JsonLines().format(record))
 
 
-def test_a_request_is_one_line_without_what_was_asked(
-    server: Running, records: list[logging.LogRecord]
-) -> None:
+def test_a_request_is_one_line_without_what_was_asked(server: Running, log: pytest.LogCaptureFixture) -> None:
     response = server.post(chat(SECRET, small_picture()), **{"X-Request-Id": "trace-7"})
     assert response.headers["X-Request-Id"] == "trace-7"
-    line = line_of(records)
+    line = line_of(log)
     wanted = {"level": "info", "event": "request", "request_id": "trace-7", "method": "POST", "status": 200}
     assert {key: line[key] for key in wanted} == wanted
     assert (line["path"], line["stream"], line["shared"]) == ("/v1/chat/completions", False, False)
@@ -45,10 +43,10 @@ def test_a_request_is_one_line_without_what_was_asked(
     assert "base64" not in text
 
 
-def test_a_refusal_is_logged_by_its_key_alone(server: Running, records: list[logging.LogRecord]) -> None:
+def test_a_refusal_is_logged_by_its_key_alone(server: Running, log: pytest.LogCaptureFixture) -> None:
     response = server.post({"messages": [{"role": "user", "content": {"text": SECRET}}]})
     assert SECRET in response.json()["error"]["message"]
-    line = line_of(records)
+    line = line_of(log)
     assert (line["status"], line["param"]) == (400, "messages[0]")
     assert SECRET not in json.dumps(line)
 
