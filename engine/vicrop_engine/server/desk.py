@@ -41,7 +41,7 @@ class Desk:
     ) -> None:
         self._scheduler, self._settings = scheduler, settings
         self._metrics, self._readiness = metrics, readiness
-        manifest = scheduler.engine.manifest
+        manifest = scheduler.engine.model.manifest
         self._model = settings.model or manifest.model.name
         self._end_signs = manifest.tokens.eos
         self._started = int(time.time())

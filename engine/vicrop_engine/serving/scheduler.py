@@ -8,7 +8,7 @@ from __future__ import annotations
 import itertools
 import math
 import threading
-from collections.abc import Hashable
+from collections.abc import Callable, Hashable
 from typing import Any, Protocol
 
 from vicrop_engine.errors import ClosedError, QueueFullError, RunError, ViCropError
@@ -32,7 +32,8 @@ class Engine(Protocol):
     def model(self) -> Model:
         """Its parts."""
 
-    def ask(self, image: ImageInput, question: str, **keywords: Any) -> Answer:
+    @property
+    def ask(self) -> Callable[..., Answer]:
         """One answer, while nothing else is answered."""
 
 
