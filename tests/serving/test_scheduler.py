@@ -94,6 +94,21 @@ def test_pictures_prefixes_and_general_rows_are_kept_for_the_next_question(start
     assert answer.tokens.reused > answer.tokens.prefill
 
 
+def test_pictures_of_several_requests_go_through_the_tower_together(start: Start) -> None:
+    engine = ViCropEngine.load("llava-signs", threads=1)
+    scheduler = start(engine, workers=1, vision_batch=4)
+    asked = dict(signs())
+    tickets = [
+        scheduler.submit(path, example.question, method="none") for path, example in list(asked.items())[:8]
+    ]
+    answers = [ticket.future.result(timeout=20) for ticket in tickets]
+    counted = engine.counters
+    assert counted.vision_images == 8
+    assert counted.vision_passes <= 4  # the first ones may have been alone
+    for answer, (path, example) in zip(answers, asked.items(), strict=False):
+        assert numbers(answer)[:5] == numbers(engine.ask(path, example.question, method="none"))[:5]
+
+
 def test_who_leaves_frees_the_slots_at_once(start: Start, held: threading.Event) -> None:
     scheduler = start()
     ticket = scheduler.submit(PATH, EXAMPLE.question, **LONG)

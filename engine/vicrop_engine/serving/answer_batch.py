@@ -58,6 +58,7 @@ class AnswerBatch:
         self._changed = threading.Condition()
         self._closed = False
         self._turn = Turn(turns, URGENT, lambda: None)
+        self._turn.is_early = True
         self._thread = threading.Thread(target=self._decode, name="decode", daemon=True)
         self._thread.start()
 

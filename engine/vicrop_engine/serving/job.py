@@ -52,7 +52,7 @@ class Job:
         return self.askers[0].ticket
 
     @property
-    def urgency(self) -> tuple[float, int]:
+    def place(self) -> tuple[float, int]:
         """Whose is lower goes first."""
         return self.first.arrived + self.slack, self.first.number
 

@@ -153,7 +153,7 @@ class Scheduler:
         """The most urgent job that may begin: no more than half of those running are heavy."""
         heavy = sum(job.is_heavy for job in self._running)
         room = heavy < max(1, self.settings.running // 2)
-        return min((job for job in self._waiting if room or not job.is_heavy), key=_urgency, default=None)
+        return min((job for job in self._waiting if room or not job.is_heavy), key=_place, default=None)
 
     def _answer(self, job: Job) -> None:
         job.begin()
@@ -173,5 +173,5 @@ class Scheduler:
             job.finish(answer)
 
 
-def _urgency(job: Job) -> tuple[float, int]:
-    return job.urgency
+def _place(job: Job) -> tuple[float, int]:
+    return job.place

@@ -21,7 +21,7 @@ class SchedulerSettings:
     running: int = 8
     waiting: int = 64
     prefill_chunk: int = 256
-    vision_batch: int = 4
+    vision_batch: int = 1
     picture_bytes: int = 256 << 20
     deadline: float = 120.0
 

@@ -49,7 +49,9 @@ class StagedWork:
         """Work on a job until it is answered. Raises ViCropError, of the job's askers or of the work."""
         self._model.tools.prepare(job.settings.method)
         watch = Stopwatch(self._model.tally.clock)
-        with Turn(self._turns, job.urgency, job.check, heavy=job.is_heavy) as turn:
+        turn = Turn(self._turns, job.place, job.check, heavy=job.is_heavy)
+        turn.is_early = self._settings.vision_batch > 1  # so that pictures come together in line
+        with turn:
             key = job.source.digest, job.request.compat
             opened = self._pictures.get(key, turn, lambda: self._open(job))
             turn.boundary()

@@ -62,17 +62,24 @@ class Turns:
 
 
 class Turn:
-    """One request's turn, taken and given back as it goes. The lowest `urgency` goes first.
+    """One request's turn, taken and given back as it goes. The lowest `place` goes first.
 
+    While it `is_early` it goes before all that are not: what it does is short and lets others work together.
     `check` raises when going on makes no sense; it is called at every boundary of a stage.
     """
 
     def __init__(
-        self, turns: Turns, urgency: tuple[float, int], check: Callable[[], None], *, heavy: bool = False
+        self, turns: Turns, place: tuple[float, int], check: Callable[[], None], *, heavy: bool = False
     ) -> None:
         self._turns, self._check = turns, check
-        self.urgency, self.heavy = urgency, heavy
+        self._place, self.heavy = place, heavy
+        self.is_early = False
         self.granted = threading.Event()
+
+    @property
+    def urgency(self) -> tuple[bool, float, int]:
+        """Whose is lowest goes first."""
+        return not self.is_early, *self._place
 
     def __enter__(self) -> Turn:
         self._turns.queue(self)

@@ -38,6 +38,7 @@ class VisionStage:
         Raises RunError, and what the turn's check raises.
         """
         coming = [self._come(pixels, tally) for pixels in pictures]
+        turn.is_early = False
         while not all(future.done() for future in coming):
             turn.boundary()
             if not self._run_front():
