@@ -36,7 +36,9 @@ def serve(
     host: Annotated[str, typer.Option(help="Address to listen on; 0.0.0.0 for every one.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(help="Port to listen on; 0 for any free one.")] = 8000,
     workers: Annotated[int, typer.Option(help="Stages computed at a time.")] = 2,
-    running: Annotated[int, typer.Option(help="Requests under way at a time.")] = 8,
+    running: Annotated[
+        int | None, typer.Option(help="Requests under way at a time; else 8, or what fits the memory.")
+    ] = None,
     waiting: Annotated[int, typer.Option(help="Requests that may wait; more are told to come back.")] = 64,
     deadline: Annotated[float, typer.Option(help="Seconds after which a request is given up.")] = 120.0,
     api_key_file: KeyFileOption = None,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -23,8 +24,11 @@ from vicrop_engine.errors import (
     SettingError,
 )
 from vicrop_engine.examples import signs
+from vicrop_engine.manifest import FileEntry
+from vicrop_engine.memory import requests_that_fit
 from vicrop_engine.serving.answer_batch import AnswerBatch, DecodingAnswer, _has_ended
 from vicrop_engine.serving.scheduler import Scheduler
+from vicrop_engine.serving.settings import SchedulerSettings
 
 PATH, EXAMPLE = signs()[0]
 LONG = {"max_new_tokens": 200}
@@ -229,3 +233,18 @@ def test_engines_whose_graphs_take_no_batches_are_served_one_at_a_time(
     tickets = [scheduler.submit(path, example.question) for path, example in signs()[:6]]
     for ticket, (path, example) in zip(tickets, signs()[:6], strict=True):
         assert numbers(ticket.future.result(timeout=20)) == numbers(engine.ask(path, example.question))
+
+
+def test_no_more_run_than_fit_the_memory(engine: ViCropEngine) -> None:
+    """At the sizes of LLaVA-1.5-7B, with weights of four bits."""
+    decoder = replace(
+        engine.manifest.decoder, hidden_size=4096, head_dim=128, num_heads=32, num_kv_heads=32, num_layers=32
+    )
+    files = {"decoder_lower.onnx.data": FileEntry(4_400_000_000, "")}
+    vision = replace(engine.manifest.vision, image_tokens=576)
+    large = replace(engine.manifest, decoder=decoder, vision=vision, files=files)
+    one = 3264 * 32 * 2 * 4096 * 4  # rows of a prefix with its crop and of both answers
+    assert requests_that_fit(large, 16 << 30) == 1
+    assert requests_that_fit(large, 2 * int(1.1 * 4_400_000_000) + 6 * one) == 3
+    assert SchedulerSettings().fitted(engine.manifest).num_running == 8
+    assert SchedulerSettings(running=3).fitted(large).num_running == 3

@@ -28,7 +28,8 @@ class Scheduler:
     """Requests to one engine, several at a time. `close` it, or use it in a `with`."""
 
     def __init__(self, engine: Engine, settings: SchedulerSettings | None = None) -> None:
-        self.engine, self.settings = engine, settings or SchedulerSettings()
+        self.engine = engine
+        self.settings = (settings or SchedulerSettings()).fitted(engine.model.manifest)
         batched = engine.model.decoder.takes_batches
         self._work = StagedWork(engine.model, self.settings) if batched else PlainWork(engine)
         self._numbers = itertools.count(1)
@@ -40,7 +41,7 @@ class Scheduler:
         self._closed = False
         self._threads = [
             threading.Thread(target=self._serve, name=f"request-{number}", daemon=True)
-            for number in range(self.settings.running)
+            for number in range(self.settings.num_running)
         ]
         for thread in self._threads:
             thread.start()
@@ -152,7 +153,7 @@ class Scheduler:
     def _next(self) -> Job | None:
         """The most urgent job that may begin: no more than half of those running are heavy."""
         heavy = sum(job.is_heavy for job in self._running)
-        room = heavy < max(1, self.settings.running // 2)
+        room = heavy < max(1, self.settings.num_running // 2)
         return min((job for job in self._waiting if room or not job.is_heavy), key=_place, default=None)
 
     def _answer(self, job: Job) -> None:
