@@ -118,10 +118,11 @@ def test_names_and_axes_of_the_decoders(name: str, flavour: str) -> None:
     layers = range(*CUTS[name])
     lower = name == "decoder_lower"
     heads, dim = decoder.num_kv_heads, decoder.head_dim
+    bias: list[int | str] = [1, 1, "seq", "total"]
     cached: list[int | str] = [1, "past", heads, dim]
     grown: list[int | str] = [1, "seq", heads, dim]
     if flavour == "in place":
-        cached = grown = [1, heads, "capacity", dim]
+        cached = grown = ["batch", heads, "capacity", dim]
     hidden: list[int | str] = [1, "seq", decoder.hidden_size]
     answers = "answers" if flavour == "in place" else 1
     graph = session(name, flavour)
