@@ -123,6 +123,7 @@ def test_names_and_axes_of_the_decoders(name: str, flavour: str) -> None:
     grown: list[int | str] = [1, "seq", heads, dim]
     if flavour == "in place":
         cached = grown = ["batch", heads, "capacity", dim]
+        bias = ["batch", 1, "queries", "total"]
     hidden: list[int | str] = [1, "seq", decoder.hidden_size]
     answers = "answers" if flavour == "in place" else 1
     graph = session(name, flavour)
@@ -130,7 +131,7 @@ def test_names_and_axes_of_the_decoders(name: str, flavour: str) -> None:
         "inputs_embeds" if lower else "hidden_states": hidden,
         "position_ids": [1, "seq"],
         "tap_positions": ["rows"],
-        "attention_bias": [1, 1, "seq", "total"],
+        "attention_bias": bias,
         **({} if lower else {"answer_position": [answers]}),
         **dict.fromkeys(key_values("past_key_values", layers), cached),
     }
