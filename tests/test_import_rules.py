@@ -84,9 +84,9 @@ LAYERS = (
     {"localizers"},
     {"layer_survey", "request", "looking", "calibration"},
     {"vicrop"},
-    {"serving"},
+    {"serving", "demo"},
     {"server"},
-    {"demo", "cli_output", "cost"},
+    {"cli_output", "cost"},
     {"cli_build", "cli_errors", "cli_layers", "cli_calibrate", "cli_options", "cli_profile"},
     {"cli"},
 )
