@@ -86,8 +86,8 @@ LAYERS = (
     {"vicrop"},
     {"serving", "demo"},
     {"server"},
-    {"cli_output", "cost"},
-    {"cli_build", "cli_errors", "cli_layers", "cli_calibrate", "cli_options", "cli_profile"},
+    {"cli_output", "cost", "bench"},
+    {"cli_bench", "cli_build", "cli_errors", "cli_layers", "cli_calibrate", "cli_options", "cli_profile"},
     {"cli"},
 )
 

@@ -1,4 +1,4 @@
-"""The command line: `vicrop-engine build | ask | demo | info | layers | calibrate | profile`.
+"""The command line: `vicrop-engine build | ask | demo | info | layers | calibrate | profile | bench`.
 
 Reads options, calls the library, prints results on standard output and everything else on standard error.
 Exit status: 0 done, 1 the work failed, 2 wrong usage or bad input. Whatever a command needs beyond options
@@ -15,6 +15,7 @@ from typing import Annotated
 import typer
 
 from vicrop_engine import cli_output as output
+from vicrop_engine.cli_bench import bench
 from vicrop_engine.cli_calibrate import calibrate
 from vicrop_engine.cli_errors import explain
 from vicrop_engine.cli_layers import DeviceOption, layers
@@ -271,6 +272,7 @@ def info(
 app.command()(layers)
 app.command()(calibrate)
 app.command()(profile)
+app.command()(bench)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
