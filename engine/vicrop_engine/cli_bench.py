@@ -123,10 +123,10 @@ def _server(url: str, api_key: str | None, trial: Trial, facts: dict[str, Any]) 
     from vicrop_engine.bench.session import bench_server
 
     keywords = dict(trial.keywords)
-    server = Server(url, api_key, keywords.pop("max_new_tokens"), **keywords)
-    model = server.model()
-    facts |= {"server": url, "model": model, "caption": f"{model} at {url}, {facts['caption']}"}
-    return Report(facts, bench_server(server, trial, output.notice))
+    with Server(url, api_key, keywords.pop("max_new_tokens"), **keywords) as server:
+        model = server.model()
+        facts |= {"server": url, "model": model, "caption": f"{model} at {url}, {facts['caption']}"}
+        return Report(facts, bench_server(server, trial, output.notice))
 
 
 def _facts(workload: Workload, rate: float | None, method: str) -> dict[str, Any]:

@@ -21,7 +21,10 @@ Document = dict[str, Any]
 
 
 class Server:
-    """The server at `url`, asked with these keys of its `vicrop` field. One connection for each thread."""
+    """The server at `url`, asked with these keys of its `vicrop` field. One connection for each thread.
+
+    `close` it, or use it in a `with`.
+    """
 
     def __init__(self, url: str, api_key: str | None = None, max_tokens: int = 20, **vicrop: Any) -> None:
         parts = urlsplit(url)
@@ -34,6 +37,18 @@ class Server:
         self._fields = {"stream": True, "max_tokens": max_tokens}
         self._vicrop = {**vicrop, "stream_first_answer": True}
         self._held = threading.local()
+        self._opened: list[http.client.HTTPConnection] = []
+
+    def __enter__(self) -> Server:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close its connections, which nobody may be using."""
+        for connection in self._opened:
+            connection.close()
 
     def model(self) -> str:
         """The name of the model it serves. Raises WorkFailedError when it does not say."""
@@ -53,23 +68,23 @@ class Server:
         start = time.monotonic() if start is None else start
         first: float | None = None
         told: Document = {}
+        error = None
         try:
             response = self._request("POST", CHAT, body)
             if response.status != http.client.OK:
                 response.read()
                 return Outcome(query, start, None, time.monotonic(), error=f"status {response.status}")
             for chunk in _chunks(response):
-                if "error" in chunk:
-                    return Outcome(query, start, first, time.monotonic(), error=chunk["error"]["type"])
+                error = chunk["error"]["type"] if "error" in chunk else error
                 if first is None and _has_text(chunk):
                     first = time.monotonic()
                 told = chunk.get("vicrop") or told
-        except (OSError, http.client.HTTPException, ValueError) as error:
-            self._held.connection = None
-            return Outcome(query, start, None, time.monotonic(), error=type(error).__name__)
+        except (OSError, http.client.HTTPException, ValueError) as failure:
+            self._held.connection.close()  # opens again at the next request
+            return Outcome(query, start, None, time.monotonic(), error=type(failure).__name__)
         end = time.monotonic()
-        if "answer" not in told:
-            return Outcome(query, start, first, end, error="no answer")
+        if error is not None or "answer" not in told:
+            return Outcome(query, start, first, end, error=error or "no answer")
         return Outcome(query, start, first, end, _said(told), None, None, _reused(told))
 
     def processor_seconds(self) -> None:
@@ -84,20 +99,23 @@ class Server:
         return json.dumps({**document, "vicrop": {**self._vicrop, "high_res": query.high_res}}).encode()
 
     def _request(self, method: str, path: str, body: bytes | None = None) -> http.client.HTTPResponse:
-        kept = getattr(self._held, "connection", None)
-        self._held.connection = kept or self._connect()
+        is_kept = hasattr(self._held, "connection")
+        if not is_kept:
+            self._held.connection = self._connect()
         try:
             return self._send(method, path, body)
         except (http.client.RemoteDisconnected, ConnectionError):
-            if kept is None:
+            if not is_kept:
                 raise
-            self._held.connection = self._connect()  # the server has closed one that nobody used for a while
+            self._held.connection.close()  # the server has, for nobody used it for a while
             return self._send(method, path, body)
 
     def _connect(self) -> http.client.HTTPConnection:
         secure = self._parts.scheme == "https"
         kind = http.client.HTTPSConnection if secure else http.client.HTTPConnection
-        return kind(str(self._parts.hostname), self._parts.port, timeout=TIMEOUT)
+        connection = kind(str(self._parts.hostname), self._parts.port, timeout=TIMEOUT)
+        self._opened.append(connection)
+        return connection
 
     def _send(self, method: str, path: str, body: bytes | None) -> http.client.HTTPResponse:
         connection: http.client.HTTPConnection = self._held.connection
