@@ -1,4 +1,4 @@
-"""The command `serve`: an engine behind HTTP until a signal comes, and then to the end of what was accepted."""
+"""The command `serve`: an engine behind HTTP until a signal comes."""
 
 from __future__ import annotations
 
@@ -89,7 +89,6 @@ def serve(
         model=model_name,
     )
     log_to_stderr(log_format)
-    tools = {"clip": clip, "yolo": yolo, "sam": sam}
 
     def open_engine() -> ViCropEngine:
         from vicrop_engine.models import resolve
@@ -97,8 +96,9 @@ def serve(
 
         with output.progress_bar(engine) as progress:
             directory = resolve(engine, progress)
+        place = output.parse_device(device)
         return ViCropEngine.load(
-            directory, threads=threads, share_weights=share_weights, **tools, **output.parse_device(device)
+            directory, threads=threads, share_weights=share_weights, clip=clip, yolo=yolo, sam=sam, **place
         )
 
     run(open_engine, bounds, settings)
@@ -117,9 +117,7 @@ def read_keys(file: Path | None) -> tuple[str, ...]:
         raise SettingError(f"{file} is no text, wanted API keys, one a line") from error
     keys = tuple(line for line in lines if line and not line.startswith("#"))
     if not keys:
-        raise SettingError(
-            f"{file} has no API key in it, wanted one a line; add one, or leave the option out"
-        )
+        raise SettingError(f"{file} holds no API key, wanted one a line; add one, or leave the option out")
     return keys
 
 

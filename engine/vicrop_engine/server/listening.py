@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import signal
 import socket
 from types import FrameType
@@ -12,6 +13,7 @@ from starlette.applications import Starlette
 from vicrop_engine.errors import SettingError
 from vicrop_engine.server.settings import ServerSettings
 
+logger = logging.getLogger("vicrop_engine.server")
 SLACK = 5  # seconds beyond the longest answer that a drain may take
 SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
@@ -40,6 +42,11 @@ class Server(uvicorn.Server):
         """Begin to drain; a second Ctrl-C does not wait for it."""
         self._app.state.readiness.drain()
         super().handle_exit(sig, frame)
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Take no more connections and wait for what is under way."""
+        logger.info("draining")
+        await super().shutdown(sockets)
 
     def stop(self) -> None:
         """Drain as at a signal."""
