@@ -39,7 +39,10 @@ def bench(
     ] = 0.0,
     baseline: Annotated[
         bool,
-        typer.Option(help="Also ask one at a time; of an engine, with nothing kept from one to the next."),
+        typer.Option(
+            help="Report the same questions one at a time as well, of an engine with nothing kept from one to "
+            "the next. They are asked in any case, to compare the answers."
+        ),
     ] = True,
     method: Annotated[str, typer.Option(help="How to find the crop, as for 'ask'.")] = "rel-att",
     when: Annotated[str, typer.Option(help="When to crop, as for 'ask'.")] = "always",
@@ -71,10 +74,11 @@ def bench(
     from vicrop_engine.examples import read_examples, signs
 
     workload = Workload(requests, images_reuse, concurrency, high_res_share, seed)
-    queries = draw_queries(workload, signs() if examples is None else read_examples(examples))
+    asked = signs() if examples is None else read_examples(examples)
+    queries, fresh = draw_queries(workload, asked), draw_queries(workload, asked, fresh=True)
     loop = closed_loop(concurrency) if rate is None else open_loop(rate, seed)
     keywords = {"method": method, "when": when, "max_new_tokens": max_new_tokens}
-    trial = Trial(queries, loop, keywords, baseline)
+    trial = Trial(queries, fresh, loop, keywords, baseline)
     facts = _facts(workload, rate, method)
     report = (
         _server(engine, api_key, trial, facts) if "://" in engine else _engine(engine, threads, trial, facts)

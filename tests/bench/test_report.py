@@ -20,6 +20,10 @@ def made_run(latencies: list[float], **more: object) -> Run:
     return Run(tuple(outcome(*each, **more) for each in zip(asked, latencies, strict=True)), None)
 
 
+def facts(rate: float | None) -> dict[str, object]:
+    return {"caption": "some questions", "load": {"rate": rate}}
+
+
 def test_figures_of_a_run() -> None:
     asked = queries(101)
     outcomes = [outcome(query, 1 + query.number / 100, reused=("prefix",)) for query in asked[:-1]]
@@ -46,9 +50,11 @@ def test_ratios_compare_with_one_at_a_time_and_short_ones_alone() -> None:
     load = Run(tuple(outcome(*each) for each in zip(asked, (3.0, 3.0, 3.0, 99.0), strict=True)), 4.0)
     single = Run(tuple(outcome(query, 198.0) for query in asked), 10.0)
     alone = Run(tuple(outcome(query, 2.0) for query in asked[:3]), 1.0)
-    report = Report({"caption": "four"}, {LOAD: load, ALONE: alone, SINGLE: single})
+    report = Report(facts(None), {LOAD: load, ALONE: alone, SINGLE: single})
     wanted = {"throughput": 2.0, "processor": 2.5, "short_p95": 1.5, "short_p50": 1.5}
     assert report.ratios == pytest.approx(wanted)
+    assert "throughput" not in Report(facts(15.0), report.runs).ratios
+    assert headline(Report(facts(15.0), report.runs)).startswith("Asked 15 times a second; ")
     document = report.to_json()
     assert set(document["runs"]) == {"under_load", "short_ones_alone", "one_at_a_time"}
     assert document["runs"]["under_load"]["latency_by_kind"]["high-res"]["p50"] == 99.0
@@ -62,7 +68,7 @@ def test_ratios_compare_with_one_at_a_time_and_short_ones_alone() -> None:
 
 def test_the_picture_shows_every_run() -> None:
     report = Report(
-        {"caption": "ten questions"},
+        facts(None),
         {LOAD: made_run([0.01 * at for at in range(1, 11)]), SINGLE: made_run([0.3] * 10)},
     )
     image = draw_report(report)

@@ -52,6 +52,13 @@ def test_a_list_gone_through_comes_again_with_other_pixels(tmp_path) -> None:
     assert sizes == [(256, 256)] * 2 + [(254, 254)] * 2 + [(252, 252)] * 2
 
 
+def test_fresh_queries_are_the_same_questions_on_pictures_never_seen() -> None:
+    workload = Workload(requests=200, images_reuse=4)
+    queries, fresh = draw_queries(workload, signs()), draw_queries(workload, signs(), fresh=True)
+    assert [query.question for query in fresh] == [query.question for query in queries]
+    assert not {query.image for query in fresh} & {query.image for query in queries}
+
+
 def test_more_questions_than_any_picture_has_are_refused() -> None:
     with pytest.raises(ExamplesError, match="no picture of the list has 7 questions, the most is 6"):
         draw(requests=8, images_reuse=7)

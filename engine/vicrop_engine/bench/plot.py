@@ -44,10 +44,14 @@ def headline(report: Report) -> str:
     """What the report says, in one or two sentences."""
     load, ratios = report.figures[LOAD], report.ratios
     told = [f"{load.throughput:.1f} answers a second"]
-    if "throughput" in ratios:
+    if report.rate is not None:
+        told = [f"Asked {report.rate:g} times a second"]
+    elif "throughput" in ratios:
         told = [f"{told[0]}, {ratios['throughput']:.2f} times as many as one at a time"]
     if load.latency is not None:
         told.append(f"half of them within {_time(load.latency.p50)}, 95 % within {_time(load.latency.p95)}")
+    if "short_p95" in ratios:
+        told.append(f"for 95 % of the short ones {ratios['short_p95']:.2f} times what they take alone")
     return "; ".join(told) + "."
 
 

@@ -5,18 +5,17 @@ Nothing is reported of answers that are not those given one by one.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from vicrop_engine.bench.figures import Figures, answered, figures, spread
-from vicrop_engine.bench.loops import Loop, Run, one_by_one, run
-from vicrop_engine.bench.outcome import Outcome, Target
+from vicrop_engine.bench.loops import Run
+from vicrop_engine.bench.outcome import Outcome
 from vicrop_engine.bench.workload import SHORT, Query
 from vicrop_engine.errors import AnswersDifferError
 
 LOAD, SINGLE, ALONE = "under load", "one at a time", "short ones alone"
-Say = Callable[[str], None]
 
 
 @dataclass(frozen=True)
@@ -30,6 +29,12 @@ class Report:
     runs: dict[str, Run]
 
     @property
+    def rate(self) -> float | None:
+        """Queries a second where they come on their own."""
+        rate: float | None = self.facts["load"]["rate"]
+        return rate
+
+    @property
     def figures(self) -> dict[str, Figures]:
         """The figures of each run."""
         return {name: figures(each) for name, each in self.runs.items()}
@@ -40,12 +45,13 @@ class Report:
 
         `throughput` is answers a second over those one at a time, `processor` the processor time an answer
         takes one at a time over that under load. `short_p95` and `short_p50` are latencies of short requests
-        under load over those alone.
+        under load over those alone. Where queries come at a rate, throughput is that rate and no ratio.
         """
         made = self.figures
         ratios = {}
         if SINGLE in made:
-            ratios["throughput"] = made[LOAD].throughput / made[SINGLE].throughput
+            if self.rate is None:
+                ratios["throughput"] = made[LOAD].throughput / made[SINGLE].throughput
             load, one = made[LOAD].processor, made[SINGLE].processor
             if load and one:
                 ratios["processor"] = one / load
@@ -73,24 +79,10 @@ def latencies(one: Run | None, kind: str) -> list[float]:
     return [each.latency for each in done if each.query.kind == kind]
 
 
-def measure(
-    target: Target, loop: Loop, queries: Sequence[Query], forget: Callable[[], None], say: Say
-) -> dict[str, Run]:
-    """The load on a target, and after `forget` the short queries alone if there are others too."""
-    say(f"{len(queries)} questions {LOAD}")
-    runs = {LOAD: run(loop, target, queries)}
+def mixed(queries: Sequence[Query]) -> list[Query]:
+    """The short ones, if there are others too."""
     short = [query for query in queries if query.kind == SHORT]
-    if 0 < len(short) < len(queries):
-        forget()
-        say(f"{len(short)} questions, {ALONE}")
-        runs[ALONE] = run(one_by_one, target, short)
-    return runs
-
-
-def single(target: Target, queries: Sequence[Query], say: Say) -> Run:
-    """The queries one at a time."""
-    say(f"{len(queries)} questions {SINGLE}")
-    return run(one_by_one, target, queries)
+    return short if len(short) < len(queries) else []
 
 
 def check_answers(outcomes: Sequence[Outcome], one_at_a_time: Sequence[Outcome]) -> None:

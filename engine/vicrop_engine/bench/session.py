@@ -2,28 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from vicrop_engine.bench.in_process import BareEngine, ScheduledEngine
-from vicrop_engine.bench.loops import Loop, Run
+from vicrop_engine.bench.loops import Loop, Run, one_by_one, run
 from vicrop_engine.bench.outcome import Target
 from vicrop_engine.bench.over_http import Server
-from vicrop_engine.bench.report import LOAD, SINGLE, Say, check_answers, measure, single
+from vicrop_engine.bench.report import ALONE, LOAD, SINGLE, check_answers, mixed
 from vicrop_engine.bench.workload import Query
 from vicrop_engine.demo import demo_question
 from vicrop_engine.errors import WorkFailedError
 from vicrop_engine.serving.scheduler import Scheduler
 from vicrop_engine.vicrop import ViCropEngine
 
+Say = Callable[[str], None]
+
 
 @dataclass(frozen=True)
 class Trial:
-    """Queries, how they are put, keywords of `ask` for all of them, and whether the rival is measured too."""
+    """Queries, how they are put, keywords of `ask` for all of them, and whether the rival is measured too.
+
+    `fresh` are the same questions on pictures of which nobody has kept anything.
+    """
 
     queries: Sequence[Query]
+    fresh: Sequence[Query]
     loop: Loop
     keywords: Mapping[str, Any]
     baseline: bool = True
@@ -32,46 +38,51 @@ class Trial:
 def bench_engine(directory: Path, threads: int | None, trial: Trial, say: Say) -> dict[str, Run]:
     """The runs of an engine behind a scheduler, and of the engine alone.
 
-    The rival is opened on its own, as `ask` opens it, and forgets before every question. Raises
-    AnswersDifferError, WorkFailedError when nothing was answered, and what opening raises.
+    Each run has the engine opened anew; the rival's, opened as `ask` opens it, forgets before every question.
+    Raises AnswersDifferError, WorkFailedError when nothing was answered, and what opening raises.
     """
-    runs = {}
-    if trial.baseline:
-        bare = BareEngine(ViCropEngine.load(directory, threads=threads), **trial.keywords)
-        _warm_up(bare)
-        runs[SINGLE] = single(bare, trial.queries, say)
-        del bare  # with its memory
-    engine = ViCropEngine.load(directory, threads=threads)
-    with Scheduler(engine) as scheduler:
-        scheduled = ScheduledEngine(scheduler, **trial.keywords)
-        _warm_up(scheduled)
-        engine.forget()
-        runs = {**measure(scheduled, trial.loop, trial.queries, engine.forget, say), **runs}
-        reference = runs.get(SINGLE) or single(scheduled, trial.queries, say)
-    return _checked(runs, reference)
+
+    def scheduled(name: str, loop: Loop, queries: Sequence[Query]) -> Run:
+        with Scheduler(ViCropEngine.load(directory, threads=threads)) as scheduler:
+            return _run(name, loop, ScheduledEngine(scheduler, **trial.keywords), queries, say)
+
+    runs = {LOAD: scheduled(LOAD, trial.loop, trial.queries)}
+    if short := mixed(trial.queries):
+        runs[ALONE] = scheduled(ALONE, one_by_one, short)
+    bare = BareEngine(ViCropEngine.load(directory, threads=threads), **trial.keywords)
+    single = _run(SINGLE, one_by_one, bare, trial.queries, say)
+    return _checked(runs, single, trial)
 
 
 def bench_server(server: Server, trial: Trial, say: Say) -> dict[str, Run]:
-    """The runs of a server: under load, and after that one at a time, with whatever it keeps.
+    """The runs of a server: under load, then with other pictures, and then one at a time with all it keeps.
 
     Raises AnswersDifferError, and WorkFailedError when nothing was answered.
     """
-    _warm_up(server)
-    runs = measure(server, trial.loop, trial.queries, lambda: None, say)
-    reference = single(server, trial.queries, say)
-    return _checked({**runs, SINGLE: reference} if trial.baseline else runs, reference)
+    runs = {LOAD: _run(LOAD, trial.loop, server, trial.queries, say)}
+    single = _run(SINGLE, one_by_one, server, trial.queries, say)
+    made = _checked(runs, single, trial)
+    if short := mixed(trial.fresh):
+        made[ALONE] = _run(ALONE, one_by_one, server, short, say)
+    return made
 
 
-def _checked(runs: dict[str, Run], reference: Run) -> dict[str, Run]:
-    errors = {each.error for each in runs[LOAD].outcomes if each.error is not None}
-    if all(each.said is None for each in runs[LOAD].outcomes):
-        raise WorkFailedError(f"no question was answered ({', '.join(sorted(errors))}); ask one with --debug")
-    for each in runs.values():
-        check_answers(each.outcomes, reference.outcomes)
-    return runs
-
-
-def _warm_up(target: Target) -> None:
-    """One question that is not measured, so that all is loaded and open."""
+def _run(name: str, loop: Loop, target: Target, queries: Sequence[Query], say: Say) -> Run:
+    """A run, after one question that is not measured, so that all is loaded and open."""
     image, document = demo_question()
     target.ask(Query(-1, -1, document["question"], "off", image.read_bytes()))
+    say(f"{len(queries)} questions: {name}")
+    return run(loop, target, queries)
+
+
+def _checked(runs: dict[str, Run], single: Run, trial: Trial) -> dict[str, Run]:
+    """The runs, all of whose answers are those given one by one."""
+    if all(each.said is None for each in runs[LOAD].outcomes):
+        errors = {each.error for each in runs[LOAD].outcomes if each.error is not None}
+        raise WorkFailedError(
+            f"no question was answered ({', '.join(sorted(errors))}); see what 'vicrop-engine ask', or the "
+            "server's log, says of one"
+        )
+    for each in runs.values():
+        check_answers(each.outcomes, single.outcomes)
+    return {**runs, SINGLE: single} if trial.baseline else runs

@@ -59,23 +59,26 @@ class Query:
         return HIGH_RES if self.high_res == "on" else SHORT
 
 
-def draw_queries(workload: Workload, examples: Sequence[tuple[Path, Example]]) -> tuple[Query, ...]:
+def draw_queries(
+    workload: Workload, examples: Sequence[tuple[Path, Example]], *, fresh: bool = False
+) -> tuple[Query, ...]:
     """The queries in the order in which they are asked.
 
     When the list has been gone through, its pictures come again with their outermost pixels cut off, so that
-    nothing kept of them serves. Raises ExamplesError when no picture has as many questions as asked for, and
-    ImageError.
+    nothing kept of them serves; the same questions are `fresh` on pictures cut further than any before.
+    Raises ExamplesError when no picture has as many questions as asked for, and ImageError.
     """
     random = np.random.default_rng(workload.seed)
     asked = _questions(examples, workload.images_reuse)
     files = [path for path in asked if len(asked[path]) >= workload.images_reuse]
     order = random.permutation(len(files))
     count = -(-workload.requests // workload.images_reuse)
+    cut = -(-count // len(files)) if fresh else 0
     tiled = _spread(count, workload.high_res_share)
     groups = []
     for picture in range(count):
         path = files[order[picture % len(files)]]
-        image = _cut(path, picture // len(files))
+        image = _cut(path, cut + picture // len(files))
         picked = random.permutation(len(asked[path]))[: workload.images_reuse]
         high_res = "on" if tiled[picture] else "off"
         groups.append([(picture, asked[path][at], high_res, image) for at in picked])
