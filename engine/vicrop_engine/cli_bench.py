@@ -40,8 +40,8 @@ def bench(
     baseline: Annotated[
         bool,
         typer.Option(
-            help="Report the same questions one at a time as well, of an engine with nothing kept from one to "
-            "the next. They are asked in any case, to compare the answers."
+            help="Report the same questions one at a time as well, of an engine with nothing kept between "
+            "them. They are asked in any case, to compare the answers."
         ),
     ] = True,
     method: Annotated[str, typer.Option(help="How to find the crop, as for 'ask'.")] = "rel-att",
