@@ -14,7 +14,9 @@ from starlette.requests import Request
 from tests.cli.conftest import Run, refused
 from tests.server.running import serving
 from vicrop_engine import ViCropEngine
-from vicrop_engine.result import Answer
+from vicrop_engine.bench.in_process import ScheduledEngine
+from vicrop_engine.bench.outcome import Outcome
+from vicrop_engine.bench.workload import Query
 from vicrop_engine.server.desk import Desk
 from vicrop_engine.serving.scheduler import Scheduler
 from vicrop_engine.serving.ticket import Ticket
@@ -87,16 +89,14 @@ def test_errors_of_a_server_are_counted(run: Run) -> None:
 
 
 def test_answers_that_differ_under_load_are_not_reported(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    right = Scheduler.submit
+    right = ScheduledEngine.ask
 
-    def submit(self: Scheduler, *request: Any, **keywords: Any) -> Ticket:
-        ticket = right(self, *request, **keywords)
-        answer: Answer = ticket.future.result()
-        wrong = Ticket(ticket.number, 1.0)
-        wrong.future.set_result(dataclasses.replace(answer, answer=f"{answer.answer}!"))
-        return wrong
+    def ask(self: ScheduledEngine, query: Query, start: float | None = None) -> Outcome:
+        outcome = right(self, query, start)
+        assert outcome.said is not None
+        return dataclasses.replace(outcome, said=dataclasses.replace(outcome.said, answer="wrong"))
 
-    monkeypatch.setattr(Scheduler, "submit", submit)
+    monkeypatch.setattr(ScheduledEngine, "ask", ask)
     ran = run("bench", "llava-signs", *SHORT, "--json")
     assert ran.status == 1
     assert ran.out == ""

@@ -38,7 +38,7 @@ class Readiness:
 
     async def warm_up(self, scheduler: Scheduler) -> None:
         """Have a question about a made-up picture answered, crop and all, so that all is loaded and open."""
-        picture = made_up_picture(3 * scheduler.engine.manifest.crop.window)
+        picture = made_up_picture(3 * scheduler.engine.model.manifest.crop.window)
         try:
             ticket = await asyncio.to_thread(scheduler.submit, picture, QUESTION)
             try:
