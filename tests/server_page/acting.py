@@ -11,6 +11,9 @@ DROP = """async () => {
   data.items.add(new File([await answer.blob()], "street.png", { type: "image/png" }));
   return data;
 }"""
+PASTE = """data => {
+  document.body.dispatchEvent(new ClipboardEvent("paste", { clipboardData: data, bubbles: true }));
+}"""
 HOTTEST = """canvas => {
   const { width, height } = canvas, pixels = canvas.getContext("2d").getImageData(0, 0, width, height).data;
   let best = [0, 0, 0], seen = 0;
@@ -31,6 +34,12 @@ COLOURS = """canvas => {
 def drop_example(page: Page) -> None:
     """Drop the embedded picture on the page, as from a folder."""
     page.dispatch_event("#stage", "drop", {"dataTransfer": page.evaluate_handle(DROP)})
+    page.wait_for_selector("#picture:visible")
+
+
+def paste_example(page: Page) -> None:
+    """Paste the embedded picture, as from a screenshot."""
+    page.evaluate(PASTE, page.evaluate_handle(DROP))
     page.wait_for_selector("#picture:visible")
 
 

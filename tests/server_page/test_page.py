@@ -16,6 +16,7 @@ from tests.server_page.acting import (
     ask,
     drop_example,
     is_wider_than_its_window,
+    paste_example,
     text,
     window_shares,
 )
@@ -115,6 +116,31 @@ def test_the_first_answer_stands_there_while_the_crop_is_on_its_way(
         expect(page.locator("#final")).to_have_text("5")
         assert page.get_attribute("#final", "aria-busy") == "false"
         assert text(page, "go") == "Ask"
+
+
+def test_escape_gives_a_question_up_and_another_can_be_asked(open_page: Open, engine: ViCropEngine) -> None:
+    with HeldBack(engine) as scheduler, serving(scheduler) as running:
+        page = open_page(running)
+        drop_example(page)
+        page.fill("#question", demo_text())
+        page.keyboard.press("Enter")
+        try:
+            expect(page.locator("#first")).to_have_text("0")
+            page.keyboard.press("Escape")
+            assert page.locator("#result").is_hidden()
+            assert page.locator("#error").is_hidden()
+            assert text(page, "go") == "Ask"
+        finally:
+            scheduler.release.set()
+        ask(page)
+        assert text(page, "final") == "5"
+
+
+def test_a_pasted_picture_is_asked_about(open_page: Open) -> None:
+    page = open_page()
+    paste_example(page)
+    ask(page)
+    assert text(page, "final") == "5"
 
 
 def test_a_skipped_crop_is_said(open_page: Open, engine: ViCropEngine) -> None:
