@@ -69,7 +69,7 @@ def _mixed(engine: Path, rate: float, options: argparse.Namespace) -> Row:
 
 def _measured(engine: Path, workload: Workload, loop: Loop, rate: float | None = None) -> Report:
     asked = signs()
-    trial = Trial(draw_queries(workload, asked), (), loop, KEYWORDS)
+    trial = Trial(lambda fresh: draw_queries(workload, asked, fresh=fresh), loop, KEYWORDS)
     facts = {"load": {"rate": rate}}
     return Report(facts, bench_engine(engine, None, trial, lambda text: print(text, file=sys.stderr)))
 

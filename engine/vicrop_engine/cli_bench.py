@@ -75,10 +75,10 @@ def bench(
 
     workload = Workload(requests, images_reuse, concurrency, high_res_share, seed)
     asked = signs() if examples is None else read_examples(examples)
-    queries, fresh = draw_queries(workload, asked), draw_queries(workload, asked, fresh=True)
     loop = closed_loop(concurrency) if rate is None else open_loop(rate, seed)
     keywords = {"method": method, "when": when, "max_new_tokens": max_new_tokens}
-    trial = Trial(queries, fresh, loop, keywords, baseline)
+    trial = Trial(lambda fresh: draw_queries(workload, asked, fresh=fresh), loop, keywords, baseline)
+    trial.draw(0)  # what is wrong with the pictures is said before any engine is opened
     facts = _facts(workload, rate, method)
     report = (
         _server(engine, api_key, trial, facts) if "://" in engine else _engine(engine, threads, trial, facts)

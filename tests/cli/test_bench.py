@@ -18,6 +18,7 @@ from vicrop_engine.bench.in_process import ScheduledEngine
 from vicrop_engine.bench.outcome import Outcome
 from vicrop_engine.bench.workload import Query
 from vicrop_engine.server.desk import Desk
+from vicrop_engine.server.problem import Problem
 from vicrop_engine.serving.scheduler import Scheduler
 from vicrop_engine.serving.ticket import Ticket
 
@@ -122,6 +123,17 @@ def test_a_server_that_is_not_there_is_said(run: Run) -> None:
     ran = run("bench", "http://127.0.0.1:9/", *SHORT)
     assert (ran.status, ran.out) == (1, "")
     assert "no list of models came from the server" in ran.err
+
+
+def test_what_a_server_refuses_is_said(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def closed(*_: object) -> None:
+        raise Problem(401, "this server wants a key")
+
+    monkeypatch.setattr(Desk, "models", closed)
+    with Scheduler(ViCropEngine.load("llava-signs")) as scheduler, serving(scheduler) as server:
+        ran = run("bench", server.url)
+    assert (ran.status, ran.out) == (1, "")
+    assert ran.err == "error: status 401 from the server: this server wants a key\n"
 
 
 def test_a_key_is_handed_on(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:

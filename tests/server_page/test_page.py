@@ -114,8 +114,8 @@ def test_the_first_answer_stands_there_while_the_crop_is_on_its_way(
         finally:
             scheduler.release.set()
         expect(page.locator("#final")).to_have_text("5")
-        assert page.get_attribute("#final", "aria-busy") == "false"
-        assert text(page, "go") == "Ask"
+        expect(page.locator("#final")).to_have_attribute("aria-busy", "false")
+        expect(page.locator("#go")).to_have_text("Ask")
 
 
 def test_escape_gives_a_question_up_and_another_can_be_asked(open_page: Open, engine: ViCropEngine) -> None:

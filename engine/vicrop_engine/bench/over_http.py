@@ -55,6 +55,10 @@ class Server:
         try:
             response = self._request("GET", MODELS)
             document = json.loads(response.read())
+            if response.status != http.client.OK:
+                raise WorkFailedError(
+                    f"status {response.status} from the server: {document['error']['message']}"
+                )
             return str(document["data"][0]["id"])
         except (OSError, http.client.HTTPException, ValueError, LookupError, TypeError) as error:
             raise WorkFailedError(

@@ -25,11 +25,10 @@ Say = Callable[[str], None]
 class Trial:
     """Queries, how they are put, keywords of `ask` for all of them, and whether the rival is measured too.
 
-    `fresh` are the same questions on pictures of which nobody has kept anything.
+    `draw(0)` are the queries; `draw(1)`, `draw(2)` the same questions on pictures that nobody has seen.
     """
 
-    queries: Sequence[Query]
-    fresh: Sequence[Query]
+    draw: Callable[[int], Sequence[Query]]
     loop: Loop
     keywords: Mapping[str, Any]
     baseline: bool = True
@@ -46,25 +45,30 @@ def bench_engine(directory: Path, threads: int | None, trial: Trial, say: Say) -
         with Scheduler(ViCropEngine.load(directory, threads=threads)) as scheduler:
             return _run(name, loop, ScheduledEngine(scheduler, **trial.keywords), queries, say)
 
-    runs = {LOAD: scheduled(LOAD, trial.loop, trial.queries)}
-    if short := mixed(trial.queries):
+    queries = trial.draw(0)
+    runs = {LOAD: scheduled(LOAD, trial.loop, queries)}
+    if short := mixed(queries):
         runs[ALONE] = scheduled(ALONE, one_by_one, short)
     bare = BareEngine(ViCropEngine.load(directory, threads=threads), **trial.keywords)
-    single = _run(SINGLE, one_by_one, bare, trial.queries, say)
-    return _checked(runs, single, trial)
+    single = _run(SINGLE, one_by_one, bare, queries, say)
+    _check(runs, single)
+    return {**runs, SINGLE: single} if trial.baseline else runs
 
 
 def bench_server(server: Server, trial: Trial, say: Say) -> dict[str, Run]:
-    """The runs of a server: under load, then with other pictures, and then one at a time with all it keeps.
+    """The runs of a server, which cannot be made to forget: each is about pictures of its own.
 
+    The questions under load are asked again one by one, to compare the answers.
     Raises AnswersDifferError, and WorkFailedError when nothing was answered.
     """
-    runs = {LOAD: _run(LOAD, trial.loop, server, trial.queries, say)}
-    single = _run(SINGLE, one_by_one, server, trial.queries, say)
-    made = _checked(runs, single, trial)
-    if short := mixed(trial.fresh):
-        made[ALONE] = _run(ALONE, one_by_one, server, short, say)
-    return made
+    queries = trial.draw(0)
+    runs = {LOAD: _run(LOAD, trial.loop, server, queries, say)}
+    _check(runs, _run("again, one at a time", one_by_one, server, queries, say))
+    if short := mixed(trial.draw(1)):
+        runs[ALONE] = _run(ALONE, one_by_one, server, short, say)
+    if trial.baseline:
+        runs[SINGLE] = _run(SINGLE, one_by_one, server, trial.draw(2), say)
+    return runs
 
 
 def _run(name: str, loop: Loop, target: Target, queries: Sequence[Query], say: Say) -> Run:
@@ -75,8 +79,8 @@ def _run(name: str, loop: Loop, target: Target, queries: Sequence[Query], say: S
     return run(loop, target, queries)
 
 
-def _checked(runs: dict[str, Run], single: Run, trial: Trial) -> dict[str, Run]:
-    """The runs, all of whose answers are those given one by one."""
+def _check(runs: Mapping[str, Run], single: Run) -> None:
+    """Raises AnswersDifferError unless all are the answers given one by one, WorkFailedError without any."""
     if all(each.said is None for each in runs[LOAD].outcomes):
         errors = {each.error for each in runs[LOAD].outcomes if each.error is not None}
         raise WorkFailedError(
@@ -85,4 +89,3 @@ def _checked(runs: dict[str, Run], single: Run, trial: Trial) -> dict[str, Run]:
         )
     for each in runs.values():
         check_answers(each.outcomes, single.outcomes)
-    return {**runs, SINGLE: single} if trial.baseline else runs

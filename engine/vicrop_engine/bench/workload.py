@@ -60,12 +60,13 @@ class Query:
 
 
 def draw_queries(
-    workload: Workload, examples: Sequence[tuple[Path, Example]], *, fresh: bool = False
+    workload: Workload, examples: Sequence[tuple[Path, Example]], *, fresh: int = 0
 ) -> tuple[Query, ...]:
     """The queries in the order in which they are asked.
 
     When the list has been gone through, its pictures come again with their outermost pixels cut off, so that
-    nothing kept of them serves; the same questions are `fresh` on pictures cut further than any before.
+    nothing kept of them serves. With `fresh` 1, 2 and so on, the same questions are about pictures cut
+    further than any before.
     Raises ExamplesError when no picture has as many questions as asked for, and ImageError.
     """
     random = np.random.default_rng(workload.seed)
@@ -73,7 +74,7 @@ def draw_queries(
     files = [path for path in asked if len(asked[path]) >= workload.images_reuse]
     order = random.permutation(len(files))
     count = -(-workload.requests // workload.images_reuse)
-    cut = -(-count // len(files)) if fresh else 0
+    cut = fresh * -(-count // len(files))
     tiled = _spread(count, workload.high_res_share)
     groups = []
     for picture in range(count):
