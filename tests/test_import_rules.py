@@ -90,9 +90,11 @@ LAYERS = (
     {"asking"},
     {"serving"},
     {"vicrop"},
+    {"demo"},
     {"server"},
-    {"demo", "cli_output", "cost"},
-    {"cli_build", "cli_errors", "cli_layers", "cli_calibrate", "cli_options", "cli_profile", "cli_serve"},
+    {"cli_output", "cost", "bench"},
+    {"cli_build", "cli_errors", "cli_layers", "cli_calibrate", "cli_options", "cli_profile"},
+    {"cli_bench", "cli_serve"},
     {"cli"},
 )
 

@@ -104,6 +104,10 @@ class RunError(WorkFailedError):
     """A graph that failed while it ran."""
 
 
+class AnswersDifferError(WorkFailedError):
+    """Answers under load that are not those given one by one."""
+
+
 class ProviderError(WorkFailedError):
     """An execution provider that is missing or fell back to another one."""
 

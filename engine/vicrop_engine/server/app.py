@@ -15,6 +15,7 @@ from starlette.responses import Response
 from vicrop_engine.errors import ViCropError
 from vicrop_engine.server.desk import Desk
 from vicrop_engine.server.metrics import Metrics
+from vicrop_engine.server.page import page_route
 from vicrop_engine.server.problem import Problem
 from vicrop_engine.server.readiness import Readiness
 from vicrop_engine.server.request_log import RequestLog, noted_problem
@@ -42,7 +43,7 @@ def create_app(scheduler: Scheduler, settings: ServerSettings, traces: Traces | 
         Middleware(RequestLog, metrics=metrics),
     ]
     app = Starlette(
-        routes=[*desk.routes()],  # and the page
+        routes=[*desk.routes(), page_route()],
         middleware=middleware,
         lifespan=lifespan,
         exception_handlers={Problem: _refuse, ViCropError: _refuse, HTTPException: _refuse_http},
