@@ -132,6 +132,10 @@ class RequestCancelledError(RequestError):
     """Whoever asked has gone, or took the request back."""
 
 
+class ReplicaLostError(RequestError):
+    """A request that was lost with every replica it was sent to."""
+
+
 class ClosedError(RequestError):
     """A scheduler that takes no more requests."""
 

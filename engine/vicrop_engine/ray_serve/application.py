@@ -1,0 +1,43 @@
+"""The Ray Serve application: replicas that are scaled and watched, and the router that keeps pictures together."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ray import serve
+from ray.serve import Application
+from ray.serve.config import AutoscalingConfig, RequestRouterConfig
+
+from vicrop_engine.ray_serve.replica import Replica
+from vicrop_engine.ray_serve.settings import Plan, read_arguments
+
+# Ray's own: replicas on a ring of hashes, and those after a picture's own where that one takes no more.
+ROUTER = "ray.serve.experimental.consistent_hash_router.ConsistentHashRouter"
+
+
+def build_app(plan: Plan) -> Application:
+    return bind_replicas(plan)
+
+
+def bind_replicas(plan: Plan) -> Application:
+    """The replicas alone, with no HTTP: for a RemoteScheduler behind their handle."""
+    wanted = plan.replicas
+    return serve.deployment(
+        Replica,
+        name="replicas",
+        autoscaling_config=AutoscalingConfig(
+            min_replicas=wanted.min_replicas,
+            max_replicas=wanted.max_replicas,
+            target_ongoing_requests=plan.target_requests,
+        ),
+        request_router_config=RequestRouterConfig(request_router_class=ROUTER),
+        max_ongoing_requests=plan.most_requests,
+        max_queued_requests=wanted.queued,
+        ray_actor_options={"num_cpus": wanted.cpus, "num_gpus": wanted.gpus},
+        graceful_shutdown_timeout_s=plan.scheduler.deadline,
+        graceful_shutdown_wait_loop_s=1.0,
+    ).bind(plan)
+
+
+def app(arguments: dict[str, Any]) -> Application:
+    return build_app(read_arguments(arguments))
