@@ -108,6 +108,15 @@ class ProviderError(WorkFailedError):
     """An execution provider that is missing or fell back to another one."""
 
 
+class RayMissingError(WorkFailedError):
+    """Ray, which scale-out runs on, is not installed, or not all of it."""
+
+    def __init__(self, what: str, missing: str | None) -> None:
+        super().__init__(
+            f"{what} needs {missing}, which is not installed; run pip install 'vicrop-engine[cpu,ray]'"
+        )
+
+
 class NoSpaceError(WorkFailedError):
     """A disk that is full."""
 

@@ -12,7 +12,7 @@ from vicrop_engine.ray_serve.replica import Replica
 from vicrop_engine.ray_serve.settings import Plan, read_arguments
 
 # Ray's own: replicas on a ring of hashes, and those after a picture's own where that one takes no more.
-ROUTER = "ray.serve.experimental.consistent_hash_router.ConsistentHashRouter"
+ROUTER = "vicrop_engine.ray_serve.router.PictureRouter"
 
 
 def build_app(plan: Plan) -> Application:
