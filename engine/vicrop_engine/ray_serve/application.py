@@ -36,6 +36,7 @@ def bind_replicas(plan: Plan) -> Application:
         ray_actor_options={"num_cpus": wanted.cpus, "num_gpus": wanted.gpus},
         graceful_shutdown_timeout_s=plan.scheduler.deadline,
         graceful_shutdown_wait_loop_s=1.0,
+        health_check_period_s=2.0,  # so that a lost one is replaced soon
     ).bind(plan)
 
 

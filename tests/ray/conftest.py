@@ -1,0 +1,93 @@
+"""A Ray of this machine for all tests here: loopback, no dashboard, nothing reported, nothing left behind."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+import time
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from vicrop_engine import ViCropEngine
+from vicrop_engine.examples import Example, signs
+
+os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
+os.environ["RAY_AUTH_MODE"] = "disabled"  # which else leaves a token in the home directory
+SECONDS_TO_END = 30.0
+
+with warnings.catch_warnings():  # Ray's own, when it is imported first
+    warnings.filterwarnings("ignore", "Using extra keyword arguments on `Field`", DeprecationWarning)
+    import ray
+    import ray.data
+    import ray.serve
+
+
+@pytest.fixture(scope="session")
+def cluster() -> Iterator[None]:
+    """Ray with room for two replicas of one core, gone with all its processes at the end."""
+    folder = tempfile.mkdtemp(prefix="ray-")  # a short path: Ray's sockets are in it
+    ray.init(
+        num_cpus=2,
+        include_dashboard=False,
+        object_store_memory=80 * 2**20,
+        log_to_driver=False,
+        _node_ip_address="127.0.0.1",
+        _temp_dir=folder,
+    )
+    yield
+    started = descendants(os.getpid())
+    ray.shutdown()
+    left = still_there(started)
+    shutil.rmtree(folder)
+    assert started
+    assert not left
+
+
+@pytest.fixture(scope="session")
+def engine() -> ViCropEngine:
+    """The embedded engine in this process, with as many threads as a replica's."""
+    return ViCropEngine.load("llava-signs", threads=1)
+
+
+@pytest.fixture(scope="session")
+def questions() -> list[tuple[bytes, Example]]:
+    """Pictures as encoded bytes, with the embedded questions about them; several about each picture."""
+    return [(path.read_bytes(), example) for path, example in signs()[:40]]
+
+
+def descendants(process: int) -> dict[int, str]:
+    """Processes below this one by id, with when each was started; for an id may be used again."""
+    parents = {}
+    for status in Path("/proc").glob("[0-9]*/stat"):
+        number = int(status.parent.name)
+        if found := facts(number):
+            parents[number] = found
+    known, fresh = set(), {process}
+    while fresh:
+        fresh = {number for number, (parent, _) in parents.items() if parent in fresh} - known
+        known |= fresh
+    return {number: parents[number][1] for number in known}
+
+
+def facts(process: int) -> tuple[int, str] | None:
+    """Parent and time of start of a process; None when it has ended, if only to be waited for."""
+    try:
+        fields = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()
+    except (FileNotFoundError, ProcessLookupError):
+        return None
+    return None if fields[0] == "Z" else (int(fields[1]), fields[19])
+
+
+def still_there(processes: dict[int, str]) -> list[int]:
+    """Those that have not ended in the time they have for it."""
+    until = time.monotonic() + SECONDS_TO_END
+    while time.monotonic() < until:
+        left = [process for process, start in processes.items() if (facts(process) or (0, ""))[1] == start]
+        if not left:
+            return []
+        time.sleep(0.1)
+    return left

@@ -1,0 +1,139 @@
+"""Replicas on a real local Ray: right answers, pictures that stay where they are, and none lost with a replica."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from collections import defaultdict
+from collections.abc import Callable, Iterator
+from typing import TypeVar
+
+import numpy as np
+import pytest
+from ray import serve
+
+from tests.ray.comparing import facts
+from vicrop_engine import ViCropEngine
+from vicrop_engine.errors import ImageError, RequestCancelledError
+from vicrop_engine.examples import Example
+from vicrop_engine.ray_serve.application import bind_replicas
+from vicrop_engine.ray_serve.messages import ReplicaFacts
+from vicrop_engine.ray_serve.remote_scheduler import RemoteScheduler
+from vicrop_engine.ray_serve.settings import read_arguments
+
+PLAN = read_arguments({"engine": "llava-signs", "min_replicas": "2", "max_replicas": "2"})
+Found = TypeVar("Found")
+Questions = list[tuple[bytes, Example]]
+
+
+@pytest.fixture(scope="module")
+def scheduler(cluster: None) -> Iterator[RemoteScheduler]:
+    """Two replicas, behind a scheduler in this process."""
+    serve.start(proxy_location="Disabled")
+    handle = serve.run(bind_replicas(PLAN), route_prefix=None)
+    with RemoteScheduler(handle, PLAN) as scheduler:
+        yield scheduler
+    serve.shutdown()
+
+
+@pytest.fixture
+def two(scheduler: RemoteScheduler) -> list[ReplicaFacts]:
+    """Both replicas, as they are before the test."""
+    return eventually(lambda: [found for found in [scheduler.facts()] if len(found) == 2])[0]
+
+
+def eventually(find: Callable[[], Found]) -> Found:
+    """What is found as soon as it is there; Ray takes some seconds to replace a replica."""
+    for _ in range(600):
+        if found := find():
+            return found
+        time.sleep(0.1)
+    raise AssertionError("it did not come")
+
+
+def test_answers_are_those_of_the_engine_alone(
+    two: list[ReplicaFacts], scheduler: RemoteScheduler, engine: ViCropEngine, questions: Questions
+) -> None:
+    tickets = [scheduler.submit(picture, example.question) for picture, example in questions]
+    for ticket, (picture, example) in zip(tickets, questions, strict=True):
+        assert facts(ticket.future.result()) == facts(engine.ask(picture, example.question))
+        assert ticket.sent == 1
+    assert {ticket.replica for ticket in tickets} == {replica.replica for replica in two}
+
+
+def test_a_picture_stays_with_the_replica_that_has_its_prefix(
+    two: list[ReplicaFacts], scheduler: RemoteScheduler, questions: Questions
+) -> None:
+    pictures = [recoloured(index) for index in range(6)]
+    places = defaultdict(set)
+    for _ in range(3):
+        tickets = [scheduler.submit(picture, "What is written on the red sign?") for picture in pictures]
+        for index, ticket in enumerate(tickets):
+            ticket.future.result()
+            places[index].add(ticket.replica)
+    assert [len(places[index]) for index in range(6)] == [1] * 6
+    before = {replica.replica: replica.counters for replica in two}
+    runs = {replica.replica: replica.counters for replica in scheduler.facts()}
+    prefills = sum(runs[name].prefix_prefills - before[name].prefix_prefills for name in before)
+    hits = sum(runs[name].prefix_hits - before[name].prefix_hits for name in before)
+    assert (prefills, hits) == (6, 12)
+
+
+def recoloured(index: int) -> np.ndarray:
+    """A picture that no other test asks about."""
+    return np.random.default_rng(index).integers(0, 256, (40, 60, 3), dtype=np.uint8).repeat(8, 0).repeat(8, 1)
+
+
+def test_a_busy_replica_passes_a_picture_on(two: list[ReplicaFacts], scheduler: RemoteScheduler) -> None:
+    """More questions about one picture at once than a replica takes: the next one has the rest."""
+    picture = recoloured(100)
+    count = PLAN.most_requests + 8
+    tickets = [scheduler.submit(picture, f"What is written on sign {number}?") for number in range(count)]
+    places = [(ticket.future.result(), ticket.replica)[1] for ticket in tickets]
+    assert set(places) == {replica.replica for replica in two}
+
+
+def test_texts_are_heard_as_they_grow(scheduler: RemoteScheduler, questions: Questions) -> None:
+    (picture, example), first, final = questions[0], list[str](), list[str]()
+    ticket = scheduler.submit(
+        picture, example.question, on_first_answer=first.append, on_answer=final.append
+    )
+    answer = ticket.future.result()
+    assert (first[-1], final[-1]) == (answer.answer_without_crop, answer.answer)
+    assert ticket.first_token is not None
+
+
+def test_an_error_is_the_one_the_engine_raises(
+    scheduler: RemoteScheduler, engine: ViCropEngine, questions: Questions
+) -> None:
+    with pytest.raises(ImageError) as local:
+        engine.ask(b"no picture", "What is it?")
+    with pytest.raises(ImageError) as remote:
+        scheduler.submit(b"no picture", "What is it?").future.result()
+    assert str(remote.value) == str(local.value)
+
+
+def test_a_cancelled_request_leaves_its_replica(scheduler: RemoteScheduler, questions: Questions) -> None:
+    tickets = [scheduler.submit(picture, example.question, high_res="on") for picture, example in questions]
+    for ticket in tickets:
+        ticket.cancel()
+    for ticket in tickets:
+        with pytest.raises(RequestCancelledError):
+            ticket.future.result()
+    eventually(lambda: not any(replica.running + replica.waiting for replica in scheduler.facts()))
+
+
+def test_no_request_is_lost_with_its_replica(
+    two: list[ReplicaFacts], scheduler: RemoteScheduler, engine: ViCropEngine, questions: Questions
+) -> None:
+    """SIGKILL in the middle: what the replica had is asked again, what comes goes elsewhere, one more is started."""
+    tickets = [scheduler.submit(picture, example.question) for picture, example in questions]
+    tickets[0].future.result()
+    victim = next(replica for replica in two if replica.replica != tickets[0].replica)
+    os.kill(victim.process, signal.SIGKILL)
+    for ticket, (picture, example) in zip(tickets, questions, strict=True):
+        assert facts(ticket.future.result()) == facts(engine.ask(picture, example.question))
+    assert scheduler.resent == sum(ticket.sent - 1 for ticket in tickets) > 0
+    after = eventually(lambda: [found for found in [scheduler.facts()] if len(found) == 2])[0]
+    assert victim.process not in {replica.process for replica in after}
