@@ -1,0 +1,52 @@
+"""What a server listens on, what it takes in and from whom. Knows nothing of how it is served."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from vicrop_engine.errors import SettingError, one_of
+from vicrop_engine.request import WHEN
+
+MIB = 1 << 20
+LOOPBACK = ("127.0.0.1", "::1", "localhost")
+
+
+@dataclass(frozen=True)
+class ServerSettings:
+    """Bounds and defaults of a server.
+
+    Without `api_keys` everyone who reaches it may ask. A picture is at most `max_image_bytes` encoded and
+    `max_pixels` decoded; a body is at most `max_body_bytes`, and is all there within `body_seconds`. An
+    answer is given up after `deadline` seconds. `when` and `max_tokens` hold where a request does not say;
+    `model` is the name it goes by, the engine's own when None. Raises SettingError.
+    """
+
+    host: str = "127.0.0.1"
+    port: int = 8000
+    api_keys: tuple[str, ...] = ()
+    allow_remote_images: bool = False
+    max_image_bytes: int = 20 * MIB
+    max_pixels: int = 50_000_000
+    max_body_bytes: int = 32 * MIB
+    body_seconds: float = 20.0
+    deadline: float = 120.0
+    when: str = "always"
+    max_tokens: int = 20
+    model: str | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("max_image_bytes", "max_pixels", "max_body_bytes", "max_tokens"):
+            if getattr(self, name) < 1:
+                raise SettingError(f"got {name} {getattr(self, name)}, wanted a whole number from 1 up")
+        for name in ("body_seconds", "deadline"):
+            if not getattr(self, name) > 0:
+                raise SettingError(f"got {name} {getattr(self, name)}, wanted seconds above 0")
+        if not 0 <= self.port < 1 << 16:
+            raise SettingError(f"got port {self.port}, wanted one from 0 (any free one) to 65535")
+        if self.when not in WHEN:
+            raise SettingError(one_of("when", self.when, WHEN))
+
+    @property
+    def is_open_to_all(self) -> bool:
+        """Whether other machines may ask without a key."""
+        return self.host not in LOOPBACK and not self.api_keys
