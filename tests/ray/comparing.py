@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from vicrop_engine.result import Answer
 
-OWN = {"timings", "tokens"}  # which depend on what was asked before
+SAME = ("answer", "answer_without_crop", "method", "high_res", "crop_box", "crop_skipped", "crop_worth")
+SAME += ("image_size", "heatmap", "layers", "confidence", "engine")  # all but what depends on earlier questions
 
 
 def facts(answer: Answer) -> tuple[dict[str, Any], bytes, tuple[int, ...], tuple[int, ...]]:
     """Texts, boxes, heatmap to the last bit, and token ids."""
-    document = {key: value for key, value in answer.to_json().items() if key not in OWN}
     heatmap = b"" if answer.heatmap is None else answer.heatmap.tobytes()
-    return document, heatmap, answer.token_ids, answer.first_token_ids
+    return own_facts(answer.to_json()), heatmap, answer.token_ids, answer.first_token_ids
+
+
+def own_facts(document: Mapping[str, Any]) -> dict[str, Any]:
+    """Of an answer's JSON."""
+    return {key: document[key] for key in SAME}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import socket
 import tempfile
 import time
 import warnings
@@ -25,6 +26,10 @@ with warnings.catch_warnings():  # Ray's own, when it is imported first
     import ray.data
     import ray.serve
 
+    from tests.ray.cluster import PLAN
+    from vicrop_engine.ray_serve.application import build_app
+    from vicrop_engine.ray_serve.remote_scheduler import RemoteScheduler
+
 
 @pytest.fixture(scope="session")
 def cluster() -> Iterator[None]:
@@ -45,6 +50,26 @@ def cluster() -> Iterator[None]:
     shutil.rmtree(folder)
     assert started
     assert not left
+
+
+@pytest.fixture(scope="session")
+def address(cluster: None) -> Iterator[str]:
+    """The application behind HTTP, on a free port."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    ray.serve.start(http_options={"host": "127.0.0.1", "port": port})
+    ray.serve.run(build_app(PLAN))
+    yield f"http://127.0.0.1:{port}"
+    ray.serve.shutdown()
+
+
+@pytest.fixture(scope="session")
+def scheduler(address: str) -> Iterator[RemoteScheduler]:
+    """A scheduler in this process, in front of the same replicas."""
+    handle = ray.serve.get_deployment_handle("replicas", "default")
+    with RemoteScheduler(handle, PLAN) as scheduler:
+        yield scheduler
 
 
 @pytest.fixture(scope="session")

@@ -6,35 +6,25 @@ import os
 import signal
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterator
-from typing import TypeVar
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, TypeVar
 
+import httpx
 import numpy as np
 import pytest
-from ray import serve
 
-from tests.ray.comparing import facts
+from tests.ray.cluster import PLAN
+from tests.ray.comparing import facts, own_facts
+from tests.ray.requests import chat
 from vicrop_engine import ViCropEngine
 from vicrop_engine.errors import ImageError, RequestCancelledError
 from vicrop_engine.examples import Example
-from vicrop_engine.ray_serve.application import bind_replicas
 from vicrop_engine.ray_serve.messages import ReplicaFacts
 from vicrop_engine.ray_serve.remote_scheduler import RemoteScheduler
-from vicrop_engine.ray_serve.settings import read_arguments
 
-PLAN = read_arguments({"engine": "llava-signs", "min_replicas": "2", "max_replicas": "2"})
 Found = TypeVar("Found")
 Questions = list[tuple[bytes, Example]]
-
-
-@pytest.fixture(scope="module")
-def scheduler(cluster: None) -> Iterator[RemoteScheduler]:
-    """Two replicas, behind a scheduler in this process."""
-    serve.start(proxy_location="Disabled")
-    handle = serve.run(bind_replicas(PLAN), route_prefix=None)
-    with RemoteScheduler(handle, PLAN) as scheduler:
-        yield scheduler
-    serve.shutdown()
 
 
 @pytest.fixture
@@ -125,15 +115,33 @@ def test_a_cancelled_request_leaves_its_replica(scheduler: RemoteScheduler, ques
 
 
 def test_no_request_is_lost_with_its_replica(
-    two: list[ReplicaFacts], scheduler: RemoteScheduler, engine: ViCropEngine, questions: Questions
+    two: list[ReplicaFacts],
+    scheduler: RemoteScheduler,
+    address: str,
+    engine: ViCropEngine,
+    questions: Questions,
 ) -> None:
-    """SIGKILL in the middle: what the replica had is asked again, what comes goes elsewhere, one more is started."""
-    tickets = [scheduler.submit(picture, example.question) for picture, example in questions]
-    tickets[0].future.result()
-    victim = next(replica for replica in two if replica.replica != tickets[0].replica)
-    os.kill(victim.process, signal.SIGKILL)
-    for ticket, (picture, example) in zip(tickets, questions, strict=True):
-        assert facts(ticket.future.result()) == facts(engine.ask(picture, example.question))
+    """SIGKILL in the middle, half of the requests over HTTP: what the replica had is asked again, and answered."""
+    half = len(questions) // 2
+    with ThreadPoolExecutor(half) as pool:
+        replies = [pool.submit(ask_over_http, address, *question) for question in questions[half:]]
+        tickets = [scheduler.submit(picture, example.question) for picture, example in questions[:half]]
+        tickets[0].future.result()
+        victim = next(replica for replica in two if replica.replica != tickets[0].replica)
+        os.kill(victim.process, signal.SIGKILL)
+        answers = [ticket.future.result() for ticket in tickets]
+        documents = [reply.result() for reply in replies]
+    expected = [engine.ask(picture, example.question) for picture, example in questions]
+    assert [facts(answer) for answer in answers] == [facts(answer) for answer in expected[:half]]
+    assert documents == [own_facts(answer.to_json()) for answer in expected[half:]]
     assert scheduler.resent == sum(ticket.sent - 1 for ticket in tickets) > 0
     after = eventually(lambda: [found for found in [scheduler.facts()] if len(found) == 2])[0]
     assert victim.process not in {replica.process for replica in after}
+
+
+def ask_over_http(address: str, picture: bytes, example: Example) -> dict[str, Any]:
+    """The `vicrop` field of the answer, its heatmap too, as far as `own_facts`."""
+    document = chat(example.question, picture, "webp", vicrop={"return_heatmap": True})
+    reply = httpx.post(f"{address}/v1/chat/completions", json=document, timeout=60, trust_env=False)
+    assert reply.status_code == 200, reply.text
+    return own_facts(reply.json()["vicrop"])

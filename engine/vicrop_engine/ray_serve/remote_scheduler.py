@@ -9,9 +9,12 @@ from __future__ import annotations
 import asyncio
 import itertools
 import logging
+import math
 import threading
+import time
 from collections.abc import Callable
 from concurrent.futures import Future
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -28,13 +31,15 @@ from vicrop_engine.errors import (
     WorkFailedError,
 )
 from vicrop_engine.image import ImageInput
+from vicrop_engine.manifest import Manifest, read_manifest
+from vicrop_engine.models import resolve
 from vicrop_engine.ray_serve.messages import Answered, Asked, Refused, ReplicaFacts, image_key, portable
 from vicrop_engine.ray_serve.remote_ticket import Hearer, RemoteTicket
 from vicrop_engine.ray_serve.settings import Plan
 
 LOST = (
     *(RayActorError, NodeDiedError, ObjectLostError, WorkerCrashedError),
-    *(TaskCancelledError, ReplicaUnavailableError),  # of a replica that was made to stop
+    *(TaskCancelledError, ReplicaUnavailableError, ClosedError, RequestCancelledError),  # with one made to stop
 )
 PAUSE = 0.1  # seconds before a request is sent once more, that many times as often as it was sent
 RETRY_AFTER = 1.0
@@ -44,16 +49,26 @@ HearText = Callable[[str], None]
 logger = logging.getLogger(__name__)
 
 
+@dataclass(frozen=True)
+class RemoteEngine:
+    """What is known here of the replicas' engine."""
+
+    manifest: Manifest
+
+
 class RemoteScheduler:
     """Requests to the replicas behind `handle`. `close` it, or use it in a `with`."""
 
     def __init__(self, handle: DeploymentHandle[Any], plan: Plan) -> None:
         self._handle, self._plan = handle, plan
+        self.engine = RemoteEngine(read_manifest(resolve(plan.scale.engine)))
         self._numbers = itertools.count(1)
         self._changed = threading.Condition()
         self._open = 0
         self._closed = False
         self._resent = 0
+        self._observing = threading.Lock()
+        self._seen: tuple[float, list[ReplicaFacts]] = -math.inf, []
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="remote-scheduler", daemon=True)
         self._thread.start()
@@ -66,8 +81,19 @@ class RemoteScheduler:
 
     @property
     def running(self) -> int:
-        """Requests sent to replicas and not ended, those that wait there included."""
-        return self._open
+        """Requests under way in replicas, as they were a moment ago."""
+        return min(self._open, sum(replica.running for replica in self._observed()))
+
+    @property
+    def waiting(self) -> int:
+        """Requests accepted and not begun."""
+        return self._open - self.running
+
+    @property
+    def kv_usage(self) -> float:
+        """Share of the replicas' KV slots in use, 0 to 1, as it was a moment ago."""
+        usages = [replica.kv_usage for replica in self._observed()]
+        return sum(usages) / max(1, len(usages))
 
     @property
     def resent(self) -> int:
@@ -106,6 +132,15 @@ class RemoteScheduler:
         found = self._handle.broadcast("facts").results(timeout_s=PATIENCE, return_exceptions=True)
         return [one for one in found if isinstance(one, ReplicaFacts)]
 
+    def _observed(self) -> list[ReplicaFacts]:
+        """The replicas as they are, asked at most once a second."""
+        with self._observing:
+            moment, found = self._seen
+            if time.monotonic() - moment > 1.0:
+                found = self.facts()
+                self._seen = time.monotonic(), found
+            return found
+
     def close(self, *, drain: bool = True) -> None:
         """Take no more requests; with `drain` wait for those accepted, else give them up."""
         with self._changed:
@@ -133,8 +168,9 @@ class RemoteScheduler:
         try:
             async with asyncio.timeout(ticket.deadline - ticket.clock() + PATIENCE):
                 while True:
+                    ticket.check()
                     left = ticket.deadline - ticket.clock()
-                    asked = Asked(picture, question, keywords, max(left, 0.0), first.wanted, final.wanted)
+                    asked = Asked(picture, question, keywords, left, first.wanted, final.wanted)
                     try:
                         return await _send(handle, asked, ticket, texts)
                     except LOST as error:
@@ -145,7 +181,7 @@ class RemoteScheduler:
 
     async def _before_sending_again(self, ticket: RemoteTicket, error: Exception) -> None:
         """Wait a little for the loss to be known to the router. Raises ReplicaLostError after enough of them."""
-        if ticket.sent >= self._plan.replicas.attempts:
+        if ticket.sent >= self._plan.scale.attempts:
             raise ReplicaLostError(
                 f"the request was lost with its replica {ticket.sent} times; leave it out if it comes to that "
                 "again, or give the replicas more memory"
@@ -168,7 +204,6 @@ async def _send(
     handle: DeploymentHandle[Any], asked: Asked, ticket: RemoteTicket, texts: tuple[Hearer, Hearer]
 ) -> None:
     """Send the request to the picture's replica and hear it out. Raises the error it ended with, or LOST."""
-    ticket.check()
     ticket.sent += 1
     sent, events = ticket.clock(), handle.ask.remote(asked)
     first, final = texts

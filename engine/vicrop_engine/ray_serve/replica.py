@@ -10,10 +10,10 @@ from functools import partial
 import ray
 from ray import serve
 
-from vicrop_engine.demo import demo_question
 from vicrop_engine.errors import RequestError, ViCropError, WorkFailedError
 from vicrop_engine.ray_serve.messages import Answered, Asked, Course, Heard, Refused, ReplicaFacts
 from vicrop_engine.ray_serve.settings import Plan
+from vicrop_engine.server.readiness import QUESTION, made_up_picture
 from vicrop_engine.serving.scheduler import Scheduler
 from vicrop_engine.serving.ticket import Ticket
 from vicrop_engine.vicrop import ViCropEngine
@@ -26,10 +26,9 @@ class Replica:
 
     def __init__(self, plan: Plan) -> None:
         """Open the engine and answer once, so that a replica that takes requests is warm."""
-        wanted = plan.replicas
+        wanted = plan.scale
         engine = ViCropEngine.load(wanted.engine, threads=wanted.cpus, share_weights=wanted.share_weights)
-        picture, document = demo_question()
-        engine.ask(picture, document["question"], max_new_tokens=1)
+        engine.ask(made_up_picture(3 * engine.manifest.crop.window), QUESTION)
         engine.forget()
         self._plan = plan
         self._scheduler = Scheduler(engine, plan.scheduler)
@@ -75,7 +74,7 @@ class Replica:
             raise WorkFailedError(f"the last {self._failures} requests failed while their graphs ran")
         for ticket in list(self._open):
             late = ticket.clock() - ticket.deadline
-            if late > self._plan.replicas.stuck_seconds and not ticket.future.done():
+            if late > self._plan.scale.stuck_seconds and not ticket.future.done():
                 raise WorkFailedError(f"a request has not ended {late:.0f} seconds after its deadline")
 
     def __del__(self) -> None:

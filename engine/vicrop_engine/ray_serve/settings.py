@@ -6,18 +6,20 @@ import contextlib
 import dataclasses
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from vicrop_engine.config import parse
 from vicrop_engine.errors import SettingError
+from vicrop_engine.server.settings import ServerSettings
 from vicrop_engine.serving.settings import SchedulerSettings
 
+WHERE = "the arguments"
 SEVERAL_ALREADY = 2  # times what a scheduler works on at once: a replica with so many is overloaded
 
 
 @dataclass(frozen=True)
-class ReplicaSettings:
+class ScaleSettings:
     """Copies of `engine` (a directory every machine has, or a model name) and when there are more or fewer.
 
     Between `min_replicas` and `max_replicas` there are as many as leave each `target_requests` (None: as many
@@ -25,6 +27,7 @@ class ReplicaSettings:
     ones on to the next; each ingress, of `ingresses`, lets `queued` requests wait for a replica. A replica
     takes `cpus` cores, which are its engine's threads, and `gpus`. A request whose replica was lost is
     asked again until it was sent `attempts` times. A replica `stuck_seconds` late with an answer is replaced.
+    `api_key_file` is read where the ingresses are.
     """
 
     engine: str
@@ -39,6 +42,7 @@ class ReplicaSettings:
     attempts: int = 3
     stuck_seconds: float = 60.0
     share_weights: bool = False
+    api_key_file: str | None = None
 
     def __post_init__(self) -> None:
         for name, value in vars(self).items():
@@ -55,38 +59,58 @@ class ReplicaSettings:
 
 @dataclass(frozen=True)
 class Plan:
-    """All that an application is made of: replicas, and in each a scheduler."""
+    """All that an application is made of: so many engines, in each a scheduler, and in front of them servers."""
 
-    replicas: ReplicaSettings
-    scheduler: SchedulerSettings = dataclasses.field(default_factory=SchedulerSettings)
+    scale: ScaleSettings
+    scheduler: SchedulerSettings = field(default_factory=SchedulerSettings)
+    server: ServerSettings = field(default_factory=ServerSettings)
 
     @property
     def target_requests(self) -> int:
         """Requests a replica should have."""
-        return self.replicas.target_requests or self.scheduler.running
+        return self.scale.target_requests or self.scheduler.running
 
     @property
     def most_requests(self) -> int:
         """Requests a replica has at most."""
-        return self.replicas.most_requests or SEVERAL_ALREADY * self.scheduler.running
+        return self.scale.most_requests or SEVERAL_ALREADY * self.scheduler.running
 
 
 def read_arguments(arguments: Mapping[str, Any]) -> Plan:
     """The plan of flat `key=value` arguments, values as text or as YAML has them.
 
-    Raises ConfigError for a key there is not, one that is missing or a value of another type, and
-    SettingError for a value outside its range.
+    The keys are the fields of the three settings; `deadline` is the scheduler's and the server's. Raises
+    ConfigError for a key there is not, one that is missing or a value of another type, and SettingError for
+    a value outside its range.
     """
-    scheduler = {field.name for field in dataclasses.fields(SchedulerSettings)}
-    values = {key: value if key == "engine" else _plain(value) for key, value in arguments.items()}
-    of_scheduler = {key: value for key, value in values.items() if key in scheduler}
-    of_replicas = {key: value for key, value in values.items() if key not in scheduler}
-    where = "the arguments"
-    return Plan(parse(ReplicaSettings, of_replicas, where), parse(SchedulerSettings, of_scheduler, where))
+    values = {key: _plain(value, _TEXTS.get(key)) for key, value in arguments.items()}
+    unknown = set(values) - _names(ScaleSettings) - _names(SchedulerSettings) - _names(ServerSettings)
+    of_scale = {key: value for key, value in values.items() if key in _names(ScaleSettings) | unknown}
+    return Plan(
+        parse(ScaleSettings, of_scale, WHERE),
+        parse(SchedulerSettings, _of(SchedulerSettings, values), WHERE),
+        parse(ServerSettings, _of(ServerSettings, values), WHERE),
+    )
 
 
-def _plain(value: Any) -> Any:
-    if isinstance(value, str):
+def _of(kind: type, values: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in values.items() if key in _names(kind)}
+
+
+def _names(kind: type) -> set[str]:
+    """Keys of these settings that can be given: where Ray listens is Ray's, and keys are in no configuration."""
+    return {each.name for each in dataclasses.fields(kind)} - {"port", "api_keys"}
+
+
+def _plain(value: Any, text: bool | None) -> Any:
+    if isinstance(value, str) and not text:
         with contextlib.suppress(ValueError):
             return json.loads(value)
     return value
+
+
+_TEXTS = {
+    each.name: "str" in str(each.type)
+    for kind in (ScaleSettings, SchedulerSettings, ServerSettings)
+    for each in dataclasses.fields(kind)
+}

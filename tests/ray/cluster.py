@@ -1,0 +1,7 @@
+"""The application the tests run: two replicas of the embedded engine."""
+
+from __future__ import annotations
+
+from vicrop_engine.ray_serve.settings import read_arguments
+
+PLAN = read_arguments({"engine": "llava-signs", "min_replicas": "2", "max_replicas": "2"})
