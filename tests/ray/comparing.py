@@ -8,7 +8,13 @@ from typing import Any
 from vicrop_engine.result import Answer
 
 SAME = ("answer", "answer_without_crop", "method", "high_res", "crop_box", "crop_skipped", "crop_worth")
-SAME += ("image_size", "heatmap", "layers", "confidence", "engine")  # all but what depends on earlier questions
+SAME += (
+    "image_size",
+    "heatmap",
+    "layers",
+    "confidence",
+    "engine",
+)  # all but what depends on earlier questions
 
 
 def facts(answer: Answer) -> tuple[dict[str, Any], bytes, tuple[int, ...], tuple[int, ...]]:

@@ -31,12 +31,13 @@ with warnings.catch_warnings():  # Ray's own, when it is imported first
     from vicrop_engine.ray_serve.remote_scheduler import RemoteScheduler
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def cluster() -> Iterator[None]:
-    """Ray with room for two replicas of one core, gone with all its processes at the end."""
+    """Ray with room for two replicas and two engines of a job, gone with all its processes at the end."""
+    before = descendants(os.getpid())
     folder = tempfile.mkdtemp(prefix="ray-")  # a short path: Ray's sockets are in it
     ray.init(
-        num_cpus=2,
+        num_cpus=4,
         include_dashboard=False,
         object_store_memory=80 * 2**20,
         log_to_driver=False,
@@ -44,7 +45,8 @@ def cluster() -> Iterator[None]:
         _temp_dir=folder,
     )
     yield
-    started = descendants(os.getpid())
+    now = descendants(os.getpid())
+    started = {process: start for process, start in now.items() if process not in before}
     ray.shutdown()
     left = still_there(started)
     shutil.rmtree(folder)
@@ -52,7 +54,7 @@ def cluster() -> Iterator[None]:
     assert not left
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def address(cluster: None) -> Iterator[str]:
     """The application behind HTTP, on a free port."""
     with socket.socket() as free:
@@ -64,7 +66,7 @@ def address(cluster: None) -> Iterator[str]:
     ray.serve.shutdown()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def scheduler(address: str) -> Iterator[RemoteScheduler]:
     """A scheduler in this process, in front of the same replicas."""
     handle = ray.serve.get_deployment_handle("replicas", "default")
@@ -72,13 +74,13 @@ def scheduler(address: str) -> Iterator[RemoteScheduler]:
         yield scheduler
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def engine() -> ViCropEngine:
     """The embedded engine in this process, with as many threads as a replica's."""
     return ViCropEngine.load("llava-signs", threads=1)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def questions() -> list[tuple[bytes, Example]]:
     """Pictures as encoded bytes, with the embedded questions about them; several about each picture."""
     return [(path.read_bytes(), example) for path, example in signs()[:40]]

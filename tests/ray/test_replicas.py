@@ -1,14 +1,12 @@
-"""Replicas on a real local Ray: right answers, pictures that stay where they are, and none lost with a replica."""
+"""Replicas on a real local Ray: right answers, pictures that stay, no request lost with a replica."""
 
 from __future__ import annotations
 
 import os
 import signal
-import time
 from collections import defaultdict
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, TypeVar
+from typing import Any
 
 import httpx
 import numpy as np
@@ -17,13 +15,13 @@ import pytest
 from tests.ray.cluster import PLAN
 from tests.ray.comparing import facts, own_facts
 from tests.ray.requests import chat
+from tests.ray.waiting import eventually
 from vicrop_engine import ViCropEngine
 from vicrop_engine.errors import ImageError, RequestCancelledError
 from vicrop_engine.examples import Example
 from vicrop_engine.ray_serve.messages import ReplicaFacts
 from vicrop_engine.ray_serve.remote_scheduler import RemoteScheduler
 
-Found = TypeVar("Found")
 Questions = list[tuple[bytes, Example]]
 
 
@@ -31,15 +29,6 @@ Questions = list[tuple[bytes, Example]]
 def two(scheduler: RemoteScheduler) -> list[ReplicaFacts]:
     """Both replicas, as they are before the test."""
     return eventually(lambda: [found for found in [scheduler.facts()] if len(found) == 2])[0]
-
-
-def eventually(find: Callable[[], Found]) -> Found:
-    """What is found as soon as it is there; Ray takes some seconds to replace a replica."""
-    for _ in range(600):
-        if found := find():
-            return found
-        time.sleep(0.1)
-    raise AssertionError("it did not come")
 
 
 def test_answers_are_those_of_the_engine_alone(
@@ -72,7 +61,9 @@ def test_a_picture_stays_with_the_replica_that_has_its_prefix(
 
 def recoloured(index: int) -> np.ndarray:
     """A picture that no other test asks about."""
-    return np.random.default_rng(index).integers(0, 256, (40, 60, 3), dtype=np.uint8).repeat(8, 0).repeat(8, 1)
+    return (
+        np.random.default_rng(index).integers(0, 256, (40, 60, 3), dtype=np.uint8).repeat(8, 0).repeat(8, 1)
+    )
 
 
 def test_a_busy_replica_passes_a_picture_on(two: list[ReplicaFacts], scheduler: RemoteScheduler) -> None:
@@ -86,9 +77,7 @@ def test_a_busy_replica_passes_a_picture_on(two: list[ReplicaFacts], scheduler: 
 
 def test_texts_are_heard_as_they_grow(scheduler: RemoteScheduler, questions: Questions) -> None:
     (picture, example), first, final = questions[0], list[str](), list[str]()
-    ticket = scheduler.submit(
-        picture, example.question, on_first_answer=first.append, on_answer=final.append
-    )
+    ticket = scheduler.submit(picture, example.question, on_first_answer=first.append, on_answer=final.append)
     answer = ticket.future.result()
     assert (first[-1], final[-1]) == (answer.answer_without_crop, answer.answer)
     assert ticket.first_token is not None
@@ -121,7 +110,7 @@ def test_no_request_is_lost_with_its_replica(
     engine: ViCropEngine,
     questions: Questions,
 ) -> None:
-    """SIGKILL in the middle, half of the requests over HTTP: what the replica had is asked again, and answered."""
+    """SIGKILL in the middle, half of the requests over HTTP: what the replica had is asked again."""
     half = len(questions) // 2
     with ThreadPoolExecutor(half) as pool:
         replies = [pool.submit(ask_over_http, address, *question) for question in questions[half:]]

@@ -1,1 +1,1 @@
-"""Many questions answered on a Ray cluster: `python -m vicrop_engine.ray_data ENGINE questions.jsonl -o answers.jsonl`."""
+"""Many questions on Ray: `python -m vicrop_engine.ray_data ENGINE questions.jsonl -o answers.jsonl`."""

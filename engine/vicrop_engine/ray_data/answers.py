@@ -1,4 +1,7 @@
-"""The file of answers, one JSON object a line, that an interrupted job is taken up from. Knows nothing of Ray."""
+"""The file of answers, a JSON object a line: what an interrupted job is taken up from.
+
+Knows nothing of Ray.
+"""
 
 from __future__ import annotations
 
@@ -14,13 +17,13 @@ from vicrop_engine.ray_data.questions import Question
 
 
 def answer_line(question: Question, run: str, answer: str, error: str) -> dict[str, Any]:
-    """A line of the file: row, the line asked, and the answer's JSON, or the error. `run` is how it was asked."""
+    """A line of the file: row, what was given, how it was asked (`run`), and the answer's JSON or the error."""
     head = {"row": question.row, "given": question.given, "run": run, "error": error or None}
     return {**head, **(json.loads(answer) if answer else {"answer": None})}
 
 
 def answered_rows(path: Path, questions: Sequence[Question], run: str) -> set[int]:
-    """Rows that need not be asked again; lines that hold an error, or were cut off, are taken out of the file.
+    """Rows that need not be asked again; lines with an error, or cut off, are taken out of the file.
 
     Raises SettingError where the file holds answers to something else.
     """
@@ -31,7 +34,8 @@ def answered_rows(path: Path, questions: Sequence[Question], run: str) -> set[in
     for line in kept:
         if line.get("run") != run or asked.get(line.get("row", -1)) != line.get("given"):
             raise SettingError(
-                f"{path} holds answers to other questions, of another engine or with other options; give another -o"
+                f"{path} holds answers to other questions, of another engine or with other options; "
+                "give another -o"
             )
     beside = path.with_name(f"{path.name}.part")
     beside.write_text("".join(_text(line) for line in kept), encoding="utf-8")

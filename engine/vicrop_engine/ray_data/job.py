@@ -1,4 +1,4 @@
-"""Many questions answered by engines on a Ray cluster, with Ray Data: pictures are kept together, rows apart."""
+"""Many questions answered with Ray Data: pictures are kept together, and no row loses another."""
 
 from __future__ import annotations
 
@@ -56,7 +56,9 @@ class Asker:
     Adds "answer", the answer's JSON as text, or "" with a sentence in "error". A bad row loses no other.
     """
 
-    def __init__(self, engine: str, threads: int | None = None, keywords: Mapping[str, Any] | None = None) -> None:
+    def __init__(
+        self, engine: str, threads: int | None = None, keywords: Mapping[str, Any] | None = None
+    ) -> None:
         self._engine, self._keywords = ViCropEngine.load(engine, threads=threads), dict(keywords or {})
 
     def __call__(self, batch: Columns) -> Columns:

@@ -1,4 +1,4 @@
-"""The Ray Serve application: replicas that are scaled and watched, and the router that keeps pictures together."""
+"""The Ray Serve application: replicas that are scaled and watched, with ingresses in front of them."""
 
 from __future__ import annotations
 
@@ -51,5 +51,5 @@ def bind_replicas(plan: Plan) -> Application:
 
 
 def app(arguments: dict[str, Any]) -> Application:
-    """What `serve run vicrop_engine.ray_serve:app engine=ENGINE` builds; the keys are those of `read_arguments`."""
+    """What `serve run vicrop_engine.ray_serve:app engine=ENGINE` builds, of what `read_arguments` takes."""
     return build_app(read_arguments(arguments))

@@ -1,4 +1,7 @@
-"""What goes between ingress and replica: a request, the texts that grow, and how it ended. Knows nothing of Ray."""
+"""What goes between ingress and replica: a request, the texts that grow, and how it ended.
+
+Knows nothing of Ray.
+"""
 
 from __future__ import annotations
 
@@ -91,7 +94,7 @@ class ReplicaFacts:
 
 
 def portable(image: ImageInput) -> Portable:
-    """The picture as another machine can take it: encoded bytes as they are, else pixels. Raises ImageError."""
+    """The picture as another machine can take it: bytes as they are, else pixels. Raises ImageError."""
     if isinstance(image, bytes | bytearray | memoryview):
         return bytes(image)
     return np.asarray(open_picture(image).image)

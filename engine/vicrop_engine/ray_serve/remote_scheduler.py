@@ -18,7 +18,13 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from ray.exceptions import NodeDiedError, ObjectLostError, RayActorError, TaskCancelledError, WorkerCrashedError
+from ray.exceptions import (
+    NodeDiedError,
+    ObjectLostError,
+    RayActorError,
+    TaskCancelledError,
+    WorkerCrashedError,
+)
 from ray.serve.exceptions import BackPressureError, ReplicaUnavailableError
 from ray.serve.handle import DeploymentHandle
 
@@ -39,7 +45,12 @@ from vicrop_engine.ray_serve.settings import Plan
 
 LOST = (
     *(RayActorError, NodeDiedError, ObjectLostError, WorkerCrashedError),
-    *(TaskCancelledError, ReplicaUnavailableError, ClosedError, RequestCancelledError),  # with one made to stop
+    *(
+        TaskCancelledError,
+        ReplicaUnavailableError,
+        ClosedError,
+        RequestCancelledError,
+    ),  # with one made to stop
 )
 PAUSE = 0.1  # seconds before a request is sent once more, that many times as often as it was sent
 RETRY_AFTER = 1.0
@@ -178,21 +189,28 @@ class RemoteScheduler:
         except TimeoutError:
             ticket.check()
             raise
+        except BackPressureError as error:
+            raise QueueFullError(self._plan.scale.queued, RETRY_AFTER) from error
 
     async def _before_sending_again(self, ticket: RemoteTicket, error: Exception) -> None:
-        """Wait a little for the loss to be known to the router. Raises ReplicaLostError after enough of them."""
+        """Wait a little for the router to know. Raises ReplicaLostError after enough of them."""
         if ticket.sent >= self._plan.scale.attempts:
             raise ReplicaLostError(
-                f"the request was lost with its replica {ticket.sent} times; leave it out if it comes to that "
-                "again, or give the replicas more memory"
+                f"the request was lost with its replica {ticket.sent} times; give the replicas more memory, "
+                "or leave it out if others fare well"
             ) from error
         self._resent += 1
-        logger.warning("request %d lost its replica and is sent again (%s)", ticket.number, type(error).__name__)
+        logger.warning(
+            "request %d lost its replica and is sent again (%s)", ticket.number, type(error).__name__
+        )
         await asyncio.sleep(PAUSE * ticket.sent)
 
     def _end(self, ticket: RemoteTicket, following: Future[None]) -> None:
         """Whatever became of the coroutine, the ticket's future is done."""
-        error = RequestCancelledError("the request was cancelled") if following.cancelled() else following.exception()
+        if following.cancelled():
+            error: BaseException | None = RequestCancelledError("the request was cancelled")
+        else:
+            error = following.exception()
         if error is not None and not ticket.future.done():
             ticket.future.set_exception(_known(error))
         with self._changed:
@@ -205,7 +223,8 @@ async def _send(
 ) -> None:
     """Send the request to the picture's replica and hear it out. Raises the error it ended with, or LOST."""
     ticket.sent += 1
-    sent, events = ticket.clock(), handle.ask.remote(asked)
+    sent = ticket.clock()
+    events: Any = handle.ask.remote(asked)
     first, final = texts
     try:
         async for event in events:
@@ -224,8 +243,6 @@ def _known(error: BaseException) -> ViCropError:
     """What to tell of an error that ended a request."""
     if isinstance(error, ViCropError):
         return error
-    if isinstance(error, BackPressureError):
-        return QueueFullError(error.num_queued_requests, RETRY_AFTER)
     logger.error("a request failed unexpectedly", exc_info=error)
     return WorkFailedError(f"unexpected {type(error).__name__} in a replica; see its log and report it")
 

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import AsyncIterator
-from functools import partial
+from collections.abc import AsyncIterator, Callable
 
 import ray
 from ray import serve
@@ -38,7 +37,11 @@ class Replica:
     async def ask(self, asked: Asked) -> AsyncIterator[Heard | Answered | Refused]:
         """The wanted texts as they grow, and at last the answer or the error. Given up when cancelled."""
         events: asyncio.Queue[Heard | None] = asyncio.Queue()
-        tell = partial(asyncio.get_running_loop().call_soon_threadsafe, events.put_nowait)
+        loop = asyncio.get_running_loop()
+
+        def tell(event: Heard | None) -> None:
+            loop.call_soon_threadsafe(events.put_nowait, event)
+
         try:
             ticket = self._submit(asked, tell)
         except ViCropError as error:
@@ -82,13 +85,13 @@ class Replica:
         if hasattr(self, "_scheduler"):
             self._scheduler.close(drain=False)
 
-    def _submit(self, asked: Asked, tell: partial[object]) -> Ticket:
+    def _submit(self, asked: Asked, tell: Callable[[Heard], None]) -> Ticket:
         return self._scheduler.submit(
             asked.image,
             asked.question,
             deadline=asked.deadline,
-            on_first_answer=(lambda text: _told(tell, text, True)) if asked.hears_first_answer else None,
-            on_answer=(lambda text: _told(tell, text, False)) if asked.hears_answer else None,
+            on_first_answer=(lambda text: tell(Heard(text, True))) if asked.hears_first_answer else None,
+            on_answer=(lambda text: tell(Heard(text, False))) if asked.hears_answer else None,
             **asked.keywords,
         )
 
@@ -102,14 +105,16 @@ class Replica:
         return Answered(ticket.future.result(), _course(ticket))
 
 
-def _told(tell: partial[object], text: str, first: bool) -> None:
-    tell(Heard(text, first))
-
-
 def _course(ticket: Ticket) -> Course:
     """What a ticket tells of its way, in seconds that do not depend on this machine's clock."""
 
     def since(moment: float | None) -> float | None:
         return None if moment is None else moment - ticket.arrived
 
-    return Course(serve.get_replica_context().replica_tag, ticket.counters, ticket.shared, since(ticket.began), since(ticket.first_token))
+    return Course(
+        serve.get_replica_context().replica_tag,
+        ticket.counters,
+        ticket.shared,
+        since(ticket.began),
+        since(ticket.first_token),
+    )

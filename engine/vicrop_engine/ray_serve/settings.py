@@ -1,4 +1,7 @@
-"""How an engine is spread over a cluster, and the reader of the arguments of `serve run`. Knows nothing of Ray."""
+"""How an engine is spread over a cluster, and the reader of the arguments of `serve run`.
+
+Knows nothing of Ray.
+"""
 
 from __future__ import annotations
 
@@ -23,10 +26,10 @@ class ScaleSettings:
     """Copies of `engine` (a directory every machine has, or a model name) and when there are more or fewer.
 
     Between `min_replicas` and `max_replicas` there are as many as leave each `target_requests` (None: as many
-    as its scheduler works on at once). A replica that has `most_requests` (None: twice as many) passes further
-    ones on to the next; each ingress, of `ingresses`, lets `queued` requests wait for a replica. A replica
-    takes `cpus` cores, which are its engine's threads, and `gpus`. A request whose replica was lost is
-    asked again until it was sent `attempts` times. A replica `stuck_seconds` late with an answer is replaced.
+    as its scheduler works on at once). A replica that has `most_requests` (None: twice as many) passes
+    further ones on to the next; each of `ingresses` lets `queued` requests wait for a replica. A replica
+    takes `cpus` cores, which are its engine's threads, and `gpus`. A request whose replica was lost is sent
+    again, up to `attempts` times in all. A replica `stuck_seconds` late with an answer is replaced.
     `api_key_file` is read where the ingresses are.
     """
 
@@ -46,7 +49,12 @@ class ScaleSettings:
 
     def __post_init__(self) -> None:
         for name, value in vars(self).items():
-            if isinstance(value, int | float) and not isinstance(value, bool) and value <= 0 and name != "gpus":
+            if (
+                isinstance(value, int | float)
+                and not isinstance(value, bool)
+                and value <= 0
+                and name != "gpus"
+            ):
                 raise SettingError(f"got {name} {value!r}, wanted a number above 0")
         if self.gpus < 0:
             raise SettingError(f"got gpus {self.gpus!r}, wanted 0 or more")
@@ -59,7 +67,7 @@ class ScaleSettings:
 
 @dataclass(frozen=True)
 class Plan:
-    """All that an application is made of: so many engines, in each a scheduler, and in front of them servers."""
+    """All that an application is made of: engines, in each a scheduler, and in front of them servers."""
 
     scale: ScaleSettings
     scheduler: SchedulerSettings = field(default_factory=SchedulerSettings)
@@ -98,7 +106,7 @@ def _of(kind: type, values: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _names(kind: type) -> set[str]:
-    """Keys of these settings that can be given: where Ray listens is Ray's, and keys are in no configuration."""
+    """Keys that can be given: where Ray listens is Ray's affair, and secrets are in no configuration."""
     return {each.name for each in dataclasses.fields(kind)} - {"port", "api_keys"}
 
 
