@@ -214,7 +214,7 @@ def test_extras_bring_what_they_should_and_no_more() -> None:
     assert "onnxruntime-gpu" in requirements("gpu")
     assert heavy <= requirements("build")
     assert requirements("optimum") == {"optimum"}
-    for extra in (None, "cpu", "tensorrt", "rtx", "serve"):
+    for extra in (None, "cpu", "tensorrt", "rtx", "serve", "ray"):
         assert not heavy & requirements(extra), extra
     for extra in ("gpu", "triton"):  # whose kernel takes torch's tensors
         assert heavy & requirements(extra) == {"torch"}, extra

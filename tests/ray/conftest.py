@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import os
+import secrets
 import shutil
 import socket
 import tempfile
-import time
 import warnings
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
@@ -17,8 +16,8 @@ from vicrop_engine import ViCropEngine
 from vicrop_engine.examples import Example, signs
 
 os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
-os.environ["RAY_AUTH_MODE"] = "disabled"  # which else leaves a token in the home directory
-SECONDS_TO_END = 30.0
+os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"  # so that it listens on loopback alone
+os.environ["RAY_AUTH_TOKEN"] = secrets.token_hex(16)  # which else is left in the home directory
 
 with warnings.catch_warnings():  # Ray's own, when it is imported first
     warnings.filterwarnings("ignore", "Using extra keyword arguments on `Field`", DeprecationWarning)
@@ -27,6 +26,7 @@ with warnings.catch_warnings():  # Ray's own, when it is imported first
     import ray.serve
 
     from tests.ray.cluster import PLAN
+    from tests.ray.processes import descendants, still_there
     from vicrop_engine.ray_serve.application import build_app
     from vicrop_engine.ray_serve.remote_scheduler import RemoteScheduler
 
@@ -84,37 +84,3 @@ def engine() -> ViCropEngine:
 def questions() -> list[tuple[bytes, Example]]:
     """Pictures as encoded bytes, with the embedded questions about them; several about each picture."""
     return [(path.read_bytes(), example) for path, example in signs()[:40]]
-
-
-def descendants(process: int) -> dict[int, str]:
-    """Processes below this one by id, with when each was started; for an id may be used again."""
-    parents = {}
-    for status in Path("/proc").glob("[0-9]*/stat"):
-        number = int(status.parent.name)
-        if found := facts(number):
-            parents[number] = found
-    known, fresh = set(), {process}
-    while fresh:
-        fresh = {number for number, (parent, _) in parents.items() if parent in fresh} - known
-        known |= fresh
-    return {number: parents[number][1] for number in known}
-
-
-def facts(process: int) -> tuple[int, str] | None:
-    """Parent and time of start of a process; None when it has ended, if only to be waited for."""
-    try:
-        fields = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()
-    except (FileNotFoundError, ProcessLookupError):
-        return None
-    return None if fields[0] == "Z" else (int(fields[1]), fields[19])
-
-
-def still_there(processes: dict[int, str]) -> list[int]:
-    """Those that have not ended in the time they have for it."""
-    until = time.monotonic() + SECONDS_TO_END
-    while time.monotonic() < until:
-        left = [process for process, start in processes.items() if (facts(process) or (0, ""))[1] == start]
-        if not left:
-            return []
-        time.sleep(0.1)
-    return left

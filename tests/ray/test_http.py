@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterator
 
 import httpx
 import pytest
 
+from tests.ray.processes import descendants, open_to_others
 from tests.ray.requests import chat
 from tests.ray.waiting import eventually
 from vicrop_engine import ViCropEngine
@@ -23,6 +25,12 @@ def http(address: str) -> Iterator[httpx.Client]:
 def test_it_gets_ready_and_says_what_it_has(http: httpx.Client) -> None:
     eventually(lambda: http.get("/health").status_code == 200)
     assert [model["id"] for model in http.get("/v1/models").json()["data"]] == ["llava-signs"]
+
+
+def test_only_what_asks_for_rays_token_can_be_reached_from_outside(address: str) -> None:
+    """Serve's replicas listen on every address for calls of Ray's, whatever Ray is told; the rest does not."""
+    assert open_to_others(descendants(os.getpid())) == {"ray::ServeRepli"}
+    assert os.environ.get("RAY_AUTH_MODE", "token") == "token"
 
 
 def test_a_streamed_answer_comes_in_chunks(

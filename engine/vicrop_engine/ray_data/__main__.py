@@ -16,6 +16,10 @@ from vicrop_engine.cli_options import CropTokensOption, WhenOption
 from vicrop_engine.errors import RayMissingError
 from vicrop_engine.ray_data.questions import read_questions
 
+# Ray reads these when it is imported.
+QUIET = {"RAY_USAGE_STATS_ENABLED": "0"}  # reports of use, which else go over the network
+ALONE = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}  # else it listens on every address of the machine
+
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
 
 
@@ -34,19 +38,26 @@ def answer(
     method: Annotated[str, typer.Option(help="How to find the crop, as for 'ask'.")] = "rel-att",
     high_res: Annotated[str, typer.Option(help="Heatmap of tiles, as for 'ask': on, off or auto.")] = "auto",
     max_new_tokens: Annotated[int, typer.Option(help="Longest answer in tokens.")] = 20,
+    address: Annotated[
+        str | None,
+        typer.Option(envvar="RAY_ADDRESS", help="A running Ray cluster; else one of this machine alone."),
+    ] = None,
     when: WhenOption = "always",
     crop_tokens: CropTokensOption = "all",
     debug: Annotated[bool, typer.Option("--debug", help="Show a traceback when something fails.")] = False,
 ) -> None:
     """Answer every question of a file on a Ray cluster, or on this machine."""
     asked = read_questions(questions)
+    for name, value in {**QUIET, **(ALONE if address is None else {})}.items():
+        os.environ.setdefault(name, value)
     try:
-        from vicrop_engine.ray_data.job import JobSettings, answer_file
+        from vicrop_engine.ray_data.job import JobSettings, answer_file, open_ray
     except ModuleNotFoundError as error:
         raise RayMissingError("vicrop_engine.ray_data", error.name) from error
     keywords = {"method": method, "high_res": high_res, "max_new_tokens": max_new_tokens}
     keywords |= {"when": when, "crop_tokens": crop_tokens}
     settings = JobSettings(engine, actors, cpus, gpus, keywords)
+    open_ray(address)
     new, failed = answer_file(asked, out, settings)
     output.notice(f"{new} questions asked, {len(asked) - new} answered before, {failed} failed: {out}")
 
@@ -54,7 +65,6 @@ def answer(
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command and return the exit status; errors become one sentence on standard error."""
     arguments = list(sys.argv[1:] if arguments is None else arguments)
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # which else goes over the network
     output.send_log_to_stderr()
     try:
         command = typer.main.get_command(app)

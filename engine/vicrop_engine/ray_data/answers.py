@@ -17,7 +17,7 @@ from vicrop_engine.ray_data.questions import Question
 
 
 def answer_line(question: Question, run: str, answer: str, error: str) -> dict[str, Any]:
-    """A line of the file: row, what was given, how it was asked (`run`), and the answer's JSON or the error."""
+    """A line of the file: row, what was given, how it was asked (`run`), and answer or error."""
     head = {"row": question.row, "given": question.given, "run": run, "error": error or None}
     return {**head, **(json.loads(answer) if answer else {"answer": None})}
 

@@ -71,11 +71,21 @@ class Asker:
         return {**batch, "answer": np.array(texts, dtype=object), "error": np.array(errors, dtype=object)}
 
 
+def open_ray(address: str | None) -> None:
+    """Connect to the cluster at `address`, or start one of this machine alone, unless it is done."""
+    if ray.is_initialized():
+        return
+    if address is None:
+        ray.init(address="local", include_dashboard=False)
+    else:
+        ray.init(address=address)
+
+
 def answer_file(questions: Sequence[Question], output: Path, settings: JobSettings) -> tuple[int, int]:
     """Answer the questions that `output` has no answer to yet, each written as soon as its piece is done.
 
-    Returns how many were asked, and how many of these ended with an error. Needs a Ray that is running, or
-    starts one. Raises SettingError where `output` holds something else.
+    Returns how many were asked, and how many of these ended with an error. Needs an open Ray. Raises
+    SettingError where `output` holds something else.
     """
     run = settings.run
     done = answered_rows(output, questions, run)
@@ -101,7 +111,7 @@ def answers(questions: Sequence[Question], settings: JobSettings) -> Iterator[Co
         batch_format="numpy",
         num_cpus=settings.cpus,
         num_gpus=settings.gpus or None,
-        compute=ray.data.ActorPoolStrategy(size=settings.actors),
+        compute=ray.data.ActorPoolStrategy(size=min(settings.actors, len(tables))),
     )
     yield from asked.iter_batches(batch_size=None, batch_format="numpy")
 
