@@ -28,7 +28,7 @@ def test_it_gets_ready_and_says_what_it_has(http: httpx.Client) -> None:
 
 
 def test_only_what_asks_for_rays_token_can_be_reached_from_outside(address: str) -> None:
-    """Serve's replicas listen on every address for calls of Ray's, whatever Ray is told; the rest does not."""
+    """Serve's replicas listen on every address for calls of Ray's own; nothing else does."""
     assert open_to_others(descendants(os.getpid())) == {"ray::ServeRepli"}
     assert os.environ.get("RAY_AUTH_MODE", "token") == "token"
 
