@@ -43,13 +43,16 @@ ONLY_IN = {
         *("vicrop_kernels/triton_operator.py", "vicrop_kernels/compile.py"),
     },
     "torch": {f"vicrop_kernels/{name}.py" for name in ("triton_operator", "dlpack_operator")},
+    "ray": {
+        *(f"vicrop_engine/ray_serve/{name}.py" for name in ("__init__", "application", "ingress", "replica")),
+        *(f"vicrop_engine/ray_serve/{name}.py" for name in ("remote_scheduler", "router")),
+        "vicrop_engine/ray_data/job.py",
+    },
+    "pyarrow": {"vicrop_engine/ray_data/job.py"},
 }
-ONLY_UNDER: dict[str, tuple[str, ...]] = {
-    **dict.fromkeys(("uvicorn", "prometheus_client"), ("vicrop_engine/server/",)),
-    "starlette": ("vicrop_engine/server/", "vicrop_engine/ray_serve/ingress.py"),
-    "ray": ("vicrop_engine/ray_serve/", "vicrop_engine/ray_data/job.py"),
-    "pyarrow": ("vicrop_engine/ray_data/job.py",),
-}
+ONLY_UNDER = dict.fromkeys(
+    ("starlette", "uvicorn", "prometheus_client", "opentelemetry"), "vicrop_engine/server/"
+)
 # Lower files know nothing of higher ones; files of one row may know each other.
 LAYERS = (
     {"errors"},
@@ -64,6 +67,7 @@ LAYERS = (
         "preprocessing",
         "prompts",
         "crop",
+        "kv_arena",
         "kv_cache",
         "cuda_driver",
         "prefix_cache",
@@ -81,7 +85,7 @@ LAYERS = (
     {"appending"},
     {"graph", "plan_runtime"},
     {"backend", "machine"},
-    {"decode_steps"},
+    {"decode_steps", "passes"},
     {"device"},
     {"device_graph"},
     {"generate", "vision", "info", "pixel_gradients", "tools"},
@@ -89,8 +93,9 @@ LAYERS = (
     {"model", "reading", "tile_reading"},
     {"localizers"},
     {"layer_survey", "request", "looking", "calibration"},
-    {"vicrop"},
+    {"asking"},
     {"serving"},
+    {"vicrop"},
     {"server"},
     {"demo", "cli_output", "cost"},
     {"cli_build", "cli_errors", "cli_layers", "cli_calibrate", "cli_options", "cli_profile", "cli_serve"},
@@ -182,7 +187,7 @@ def test_a_plain_import_loads_neither_runtime_nor_torch() -> None:
     program = (
         "import sys, vicrop_engine; "
         "heavy = {'onnxruntime', 'torch', 'triton', 'transformers', 'onnx', 'vicrop_export', 'starlette', "
-        "'uvicorn', 'prometheus_client', 'ray', 'pyarrow'}; "
+        "'uvicorn', 'prometheus_client', 'opentelemetry', 'ray', 'pyarrow'}; "
         "print(sorted(heavy & set(sys.modules)))"
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)

@@ -1,4 +1,4 @@
-"""The command `serve`: an engine behind HTTP until a signal comes, and then to the end of what was accepted."""
+"""The command `serve`: an engine behind HTTP until a signal comes."""
 
 from __future__ import annotations
 
@@ -38,7 +38,6 @@ def serve(
     workers: Annotated[int, typer.Option(help="Stages computed at a time.")] = 2,
     running: Annotated[int, typer.Option(help="Requests under way at a time.")] = 8,
     waiting: Annotated[int, typer.Option(help="Requests that may wait; more are told to come back.")] = 64,
-    answers: Annotated[int, typer.Option(help="Answers decoded together.")] = 16,
     deadline: Annotated[float, typer.Option(help="Seconds after which a request is given up.")] = 120.0,
     api_key_file: KeyFileOption = None,
     allow_remote_images: Annotated[
@@ -71,9 +70,7 @@ def serve(
     from vicrop_engine.server.settings import ServerSettings
     from vicrop_engine.serving.settings import SchedulerSettings
 
-    bounds = SchedulerSettings(
-        workers=workers, running=running, waiting=waiting, answers=answers, deadline=deadline
-    )
+    bounds = SchedulerSettings(workers=workers, running=running, waiting=waiting, deadline=deadline)
     settings = ServerSettings(
         host=host,
         port=port,
@@ -89,7 +86,6 @@ def serve(
         model=model_name,
     )
     log_to_stderr(log_format)
-    tools = {"clip": clip, "yolo": yolo, "sam": sam}
 
     def open_engine() -> ViCropEngine:
         from vicrop_engine.models import resolve
@@ -97,8 +93,9 @@ def serve(
 
         with output.progress_bar(engine) as progress:
             directory = resolve(engine, progress)
+        place = output.parse_device(device)
         return ViCropEngine.load(
-            directory, threads=threads, share_weights=share_weights, **tools, **output.parse_device(device)
+            directory, threads=threads, share_weights=share_weights, clip=clip, yolo=yolo, sam=sam, **place
         )
 
     run(open_engine, bounds, settings)
@@ -117,9 +114,7 @@ def read_keys(file: Path | None) -> tuple[str, ...]:
         raise SettingError(f"{file} is no text, wanted API keys, one a line") from error
     keys = tuple(line for line in lines if line and not line.startswith("#"))
     if not keys:
-        raise SettingError(
-            f"{file} has no API key in it, wanted one a line; add one, or leave the option out"
-        )
+        raise SettingError(f"{file} holds no API key, wanted one a line; add one, or leave the option out")
     return keys
 
 

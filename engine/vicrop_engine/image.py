@@ -59,13 +59,26 @@ def open_picture(source: ImageInput) -> Picture:
     if isinstance(source, (bytes, bytearray, memoryview)):
         return _decoded(bytes(source), "the picture")
     if isinstance(source, (str, os.PathLike)):
-        return _decoded(_read(Path(source)), str(source))
+        return _decoded(read_picture(Path(source)), str(source))
     raise ImageError(
         f"got {type(source).__name__} as a picture, wanted a path, bytes, a Pillow image or a uint8 array"
     )
 
 
-def _read(path: Path) -> bytes:
+def picture_size(source: ImageInput) -> tuple[int, int]:
+    """Width and height of a picture as it lies there, not turned upright; encoded bytes are not decoded.
+
+    Raises ImageError for anything unreadable, over MAX_PIXELS or under MIN_SIDE a side.
+    """
+    if isinstance(source, (bytes, bytearray, memoryview)):
+        size = _opened(bytes(source), "the picture").size
+        _check_size(size, "the picture")
+        return size
+    return open_picture(source).size
+
+
+def read_picture(path: Path) -> bytes:
+    """The bytes of a file. Raises ImageError when there is none, or it cannot be read."""
     try:
         return path.read_bytes()
     except FileNotFoundError as error:
@@ -76,12 +89,16 @@ def _read(path: Path) -> bytes:
 
 
 def _decoded(data: bytes, name: str) -> Picture:
+    return _converted(_opened(data, name), name)
+
+
+def _opened(data: bytes, name: str) -> Image.Image:
     if not data:
         raise ImageError(f"{name} is empty (0 bytes); give a picture")
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            image = _identified(data)
+            return _identified(data)
     except Image.DecompressionBombError as error:
         raise ImageError(_too_large(name, "more")) from error
     except UnidentifiedImageError as error:
@@ -89,7 +106,6 @@ def _decoded(data: bytes, name: str) -> Picture:
         raise ImageError(f"{name} is not a picture in a known format ({known})") from error
     except _DAMAGED as error:
         raise ImageError(f"{name} is damaged ({_reason(error)}); give a whole picture") from error
-    return _converted(image, name)
 
 
 def _identified(data: bytes) -> Image.Image:

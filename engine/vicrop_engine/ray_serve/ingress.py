@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any, cast
 
 from ray import serve
 from ray.serve.handle import DeploymentHandle
@@ -14,9 +14,6 @@ from vicrop_engine.ray_serve.remote_scheduler import RemoteScheduler
 from vicrop_engine.ray_serve.settings import Plan
 from vicrop_engine.server.app import create_app
 from vicrop_engine.serving.scheduler import Scheduler
-
-if TYPE_CHECKING:
-    from starlette.applications import Starlette
 
 
 @serve.ingress()
@@ -30,7 +27,7 @@ class Ingress:
         self._settings = dataclasses.replace(plan.server, api_keys=keys)
         self._scheduler = RemoteScheduler(replicas, plan)
 
-    def __serve_build_asgi_app__(self) -> Starlette:
+    def __serve_build_asgi_app__(self) -> Any:
         """The application; Ray Serve calls this when the ingress has been made."""
         return create_app(cast(Scheduler, self._scheduler), self._settings)
 

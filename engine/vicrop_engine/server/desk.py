@@ -7,6 +7,7 @@ import math
 import time
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
+from functools import partial
 from typing import Any
 
 from starlette.requests import ClientDisconnect, Request
@@ -20,9 +21,10 @@ from vicrop_engine.server.documents import Completion, Document, encode, vicrop_
 from vicrop_engine.server.metrics import Metrics
 from vicrop_engine.server.problem import Problem, bad_request
 from vicrop_engine.server.readiness import Readiness
-from vicrop_engine.server.request_log import CHAT, facts_of
+from vicrop_engine.server.request_log import CHAT, facts_of, noted_problem
 from vicrop_engine.server.settings import ServerSettings
 from vicrop_engine.server.streaming import EventStream, begun, chunks
+from vicrop_engine.server.traces import Traces
 from vicrop_engine.server.untrusted_image import load_image
 from vicrop_engine.serving.scheduler import Scheduler
 from vicrop_engine.serving.ticket import Ticket
@@ -36,11 +38,16 @@ class Desk:
     """The handlers over one scheduler."""
 
     def __init__(
-        self, scheduler: Scheduler, settings: ServerSettings, metrics: Metrics, readiness: Readiness
+        self,
+        scheduler: Scheduler,
+        settings: ServerSettings,
+        metrics: Metrics,
+        readiness: Readiness,
+        traces: Traces,
     ) -> None:
         self._scheduler, self._settings = scheduler, settings
-        self._metrics, self._readiness = metrics, readiness
-        manifest = scheduler.engine.manifest
+        self._metrics, self._readiness, self._traces = metrics, readiness, traces
+        manifest = scheduler.engine.model.manifest
         self._model = settings.model or manifest.model.name
         self._end_signs = manifest.tokens.eos
         self._started = int(time.time())
@@ -64,6 +71,7 @@ class Desk:
         ticket = await conversation.submit(self._scheduler, image, chat, seconds)
         self._metrics.follow(ticket)
         facts = facts_of(request.scope)
+        self._traces.follow(ticket, request.headers, facts["request_id"])
         facts["stream"] = chat.stream
         completion = Completion(self._model, self._end_signs)
 
@@ -73,8 +81,9 @@ class Desk:
 
         events = conversation.events()
         if chat.stream:
-            usage = chat.include_usage
-            return EventStream(chunks(await begun(events), completion, vicrop, include_usage=usage))
+            first = await begun(events)
+            noted = partial(noted_problem, request.scope)
+            return EventStream(chunks(first, completion, vicrop, noted, include_usage=chat.include_usage))
         answer = await _last(events)
         body = await asyncio.to_thread(lambda: encode(completion.whole(answer, vicrop(answer))))
         return Response(body, media_type=JSON)

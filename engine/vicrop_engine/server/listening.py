@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import logging
 import signal
 import socket
 from types import FrameType
@@ -12,6 +14,7 @@ from starlette.applications import Starlette
 from vicrop_engine.errors import SettingError
 from vicrop_engine.server.settings import ServerSettings
 
+logger = logging.getLogger("vicrop_engine.server")
 SLACK = 5  # seconds beyond the longest answer that a drain may take
 SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
@@ -41,6 +44,11 @@ class Server(uvicorn.Server):
         self._app.state.readiness.drain()
         super().handle_exit(sig, frame)
 
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Take no more connections and wait for what is under way."""
+        logger.info("draining")
+        await super().shutdown(sockets)
+
     def stop(self) -> None:
         """Drain as at a signal."""
         self.should_exit = True
@@ -58,9 +66,11 @@ def listen(host: str, port: int) -> socket.socket:
         family, kind, protocol, _, address = socket.getaddrinfo(
             host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
         )[0]
-        listener = socket.socket(family, kind, protocol)
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listener.bind(address)
+        with contextlib.ExitStack() as stack:
+            listener = stack.enter_context(socket.socket(family, kind, protocol))
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            listener.bind(address)
+            stack.pop_all()
     except OSError as error:
         raise SettingError(
             f"cannot listen on {host} port {port} ({error.strerror or error}); give another --host or --port"

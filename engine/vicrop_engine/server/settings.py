@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import ipaddress
 from dataclasses import dataclass
 
 from vicrop_engine.errors import SettingError, one_of
 from vicrop_engine.request import WHEN
 
 MIB = 1 << 20
-LOOPBACK = ("127.0.0.1", "::1", "localhost")
 
 
 @dataclass(frozen=True)
@@ -49,4 +49,12 @@ class ServerSettings:
     @property
     def is_open_to_all(self) -> bool:
         """Whether other machines may ask without a key."""
-        return self.host not in LOOPBACK and not self.api_keys
+        return not self.api_keys and not is_loopback(self.host)
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only this machine reaches a server that listens there."""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
