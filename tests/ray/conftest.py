@@ -14,6 +14,7 @@ import pytest
 
 from vicrop_engine import ViCropEngine
 from vicrop_engine.examples import Example, signs
+from vicrop_engine.serving.scheduler import Scheduler
 
 os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
 os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"  # so that it listens on loopback alone
@@ -25,7 +26,7 @@ with warnings.catch_warnings():  # Ray's own, when it is imported first
     import ray.data
     import ray.serve
 
-    from tests.ray.cluster import PLAN
+    from tests.ray.cluster import PLAN, Ask
     from tests.ray.processes import descendants, still_there
     from vicrop_engine.ray_serve.application import build_app
     from vicrop_engine.ray_serve.remote_scheduler import RemoteScheduler
@@ -77,7 +78,14 @@ def scheduler(address: str) -> Iterator[RemoteScheduler]:
 @pytest.fixture(scope="package")
 def engine() -> ViCropEngine:
     """The embedded engine in this process, with as many threads as a replica's."""
-    return ViCropEngine.load("llava-signs", threads=1)
+    return ViCropEngine.load("llava-signs", threads=PLAN.threads)
+
+
+@pytest.fixture(scope="package")
+def alone(engine: ViCropEngine) -> Iterator[Ask]:
+    """One question after the other to a scheduler in this process: the answers there should be."""
+    with Scheduler(engine, PLAN.bounds) as scheduler:
+        yield lambda *asked, **keywords: scheduler.submit(*asked, **keywords).future.result()
 
 
 @pytest.fixture(scope="package")

@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 import ray.data
 
+from tests.ray.cluster import Ask
 from tests.ray.comparing import own_facts
-from vicrop_engine import ViCropEngine
 from vicrop_engine.examples import signs
 from vicrop_engine.ray_data.__main__ import main
 
@@ -54,13 +54,13 @@ def written(job: Callable[..., int], asked: Path, tmp_path_factory: pytest.TempP
     return output
 
 
-def test_answers_are_those_of_one_by_one(asked: Path, written: Path, engine: ViCropEngine) -> None:
+def test_answers_are_those_of_one_by_one(asked: Path, written: Path, alone: Ask) -> None:
     given, lines = lines_of(asked), [line for line in lines_of(written) if line["error"] is None]
     assert len(lines) == len(given) - 1
     for line in lines:
         question = given[line["row"]]
         assert line["given"] == question
-        expected = engine.ask(question["image"], question["question"]).to_json()
+        expected = alone(Path(question["image"]), question["question"]).to_json()
         assert own_facts({**line, HEATMAP: None}) == own_facts({**expected, HEATMAP: None})
 
 

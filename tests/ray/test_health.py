@@ -10,6 +10,7 @@ from collections.abc import Iterator
 import pytest
 
 from tests.ray.cluster import PLAN
+from vicrop_engine.counters import Tally
 from vicrop_engine.errors import DeadlineError, RunError, WorkFailedError
 from vicrop_engine.ray_serve.messages import Asked
 from vicrop_engine.ray_serve.replica import FAILURES, Replica
@@ -28,7 +29,7 @@ def end_next(
     replica: Replica, monkeypatch: pytest.MonkeyPatch, error: Exception | None, late: float = 0.0
 ) -> None:
     """Have one request end with the error, or, without one, not end at all; it came `late` seconds ago."""
-    ticket = Ticket(1, deadline=-late)
+    ticket = Ticket(1, deadline=-late, tally=Tally())
     if error is not None:
         ticket.future.set_exception(error)
     monkeypatch.setattr(replica._scheduler, "submit", lambda *_, **__: ticket)

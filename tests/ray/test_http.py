@@ -9,10 +9,10 @@ from collections.abc import Iterator
 import httpx
 import pytest
 
+from tests.ray.cluster import Ask
 from tests.ray.processes import descendants, open_to_others
 from tests.ray.requests import chat
 from tests.ray.waiting import eventually
-from vicrop_engine import ViCropEngine
 from vicrop_engine.examples import Example
 
 
@@ -34,7 +34,7 @@ def test_only_what_asks_for_rays_token_can_be_reached_from_outside(address: str)
 
 
 def test_a_streamed_answer_comes_in_chunks(
-    http: httpx.Client, engine: ViCropEngine, questions: list[tuple[bytes, Example]]
+    http: httpx.Client, alone: Ask, questions: list[tuple[bytes, Example]]
 ) -> None:
     picture, example = questions[0]
     document = chat(example.question, picture, "webp", stream=True)
@@ -43,7 +43,7 @@ def test_a_streamed_answer_comes_in_chunks(
     assert lines[-1] == "[DONE]"
     chunks = [json.loads(line) for line in lines[:-1]]
     deltas = [choice["delta"].get("content") or "" for chunk in chunks for choice in chunk["choices"]]
-    assert "".join(deltas) == engine.ask(picture, example.question).answer
+    assert "".join(deltas) == alone(picture, example.question).answer
 
 
 def test_bad_input_is_refused_with_the_engines_sentence(http: httpx.Client) -> None:

@@ -13,9 +13,8 @@ import pytest
 from ray.exceptions import ActorDiedError
 from ray.serve.exceptions import BackPressureError
 
-from tests.ray.cluster import PLAN
+from tests.ray.cluster import PLAN, Ask
 from tests.ray.waiting import eventually
-from vicrop_engine import ViCropEngine
 from vicrop_engine.counters import Counters
 from vicrop_engine.errors import (
     ClosedError,
@@ -80,9 +79,9 @@ def remote(*plays: Play) -> Iterator[tuple[RemoteScheduler, Handle]]:
 
 
 @pytest.fixture(scope="module")
-def answer(engine: ViCropEngine, questions: list[tuple[bytes, Example]]) -> Answer:
+def answer(alone: Ask, questions: list[tuple[bytes, Example]]) -> Answer:
     picture, example = questions[0]
-    return engine.ask(picture, example.question)
+    return alone(picture, example.question)
 
 
 def answers(answer: Answer, *texts: str, lost: bool = False) -> Play:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,10 @@ from vicrop_engine.manifest import MANIFEST, hash_file
 from vicrop_engine.models import resolve
 from vicrop_engine.ray_data.answers import answer_line, answered_rows, append, appending
 from vicrop_engine.ray_data.questions import Question, shard_size, shards
+from vicrop_engine.serving.batch import NO_DEADLINE
+from vicrop_engine.serving.scheduler import Scheduler
+from vicrop_engine.serving.settings import SchedulerSettings
+from vicrop_engine.serving.ticket import Ticket
 from vicrop_engine.vicrop import ViCropEngine
 
 Columns = dict[str, npt.NDArray[Any]]
@@ -28,7 +33,7 @@ LEFT_OUT = ("heatmap", "timings")  # of an answer's JSON: large, and never twice
 
 @dataclass(frozen=True)
 class JobSettings:
-    """`actors` engines with `cpus` cores, their threads, and `gpus` each; `keywords` are those of `ask`."""
+    """`actors` engines with `cpus` cores and `gpus` each; `keywords` are those of `ask`."""
 
     engine: str
     actors: int = 1
@@ -56,19 +61,25 @@ class Asker:
     Adds "answer", the answer's JSON as text, or "" with a sentence in "error". A bad row loses no other.
     """
 
-    def __init__(
-        self, engine: str, threads: int | None = None, keywords: Mapping[str, Any] | None = None
-    ) -> None:
-        self._engine, self._keywords = ViCropEngine.load(engine, threads=threads), dict(keywords or {})
+    def __init__(self, engine: str, cpus: int = 1, keywords: Mapping[str, Any] | None = None) -> None:
+        """Open an engine on so many cores; `keywords` are those of `ask`."""
+        usual = SchedulerSettings()
+        bounds = replace(usual, workers=min(usual.workers, cpus), deadline=NO_DEADLINE)
+        self._keywords = dict(keywords or {})
+        self._ahead = 2 * bounds.running
+        self._scheduler = Scheduler(ViCropEngine.load(engine, threads=cpus // bounds.workers), bounds)
 
     def __call__(self, batch: Columns) -> Columns:
-        """Answer the rows, with the same results as one by one."""
-        items = list(zip(batch["image"].tolist(), batch["question"].tolist(), strict=True))
-        results = self._engine.ask_batch(items, return_errors=True, **self._keywords)
-        failed = [isinstance(result, ViCropError) for result in results]
-        texts = ["" if bad else _json(result) for result, bad in zip(results, failed, strict=True)]
-        errors = [str(result) if bad else "" for result, bad in zip(results, failed, strict=True)]
-        return {**batch, "answer": np.array(texts, dtype=object), "error": np.array(errors, dtype=object)}
+        """Answer the rows, several at a time, with the same results as one by one."""
+        rows, tickets = zip(batch["image"].tolist(), batch["question"].tolist(), strict=True), deque[Ticket]()
+        results: list[tuple[str, str]] = []
+        for image, question in rows:
+            if len(tickets) == self._ahead:
+                results.append(_texts(tickets.popleft()))
+            tickets.append(self._scheduler.submit(image, question, **self._keywords))
+        results += map(_texts, tickets)
+        columns = (np.array(column, dtype=object) for column in zip(*results, strict=True))
+        return {**batch, **dict(zip(("answer", "error"), columns, strict=True))}
 
 
 def open_ray(address: str | None) -> None:
@@ -126,6 +137,10 @@ def _table(piece: Sequence[Question]) -> pa.Table:
     )
 
 
-def _json(answer: Any) -> str:
-    document = answer.to_json()
-    return json.dumps({key: value for key, value in document.items() if key not in LEFT_OUT})
+def _texts(ticket: Ticket) -> tuple[str, str]:
+    """The answer's JSON and no error, or the other way round."""
+    try:
+        document = ticket.future.result().to_json()
+    except ViCropError as error:
+        return "", str(error)
+    return json.dumps({key: value for key, value in document.items() if key not in LEFT_OUT}), ""

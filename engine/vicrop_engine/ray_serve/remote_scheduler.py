@@ -61,10 +61,17 @@ logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class RemoteEngine:
-    """What is known here of the replicas' engine."""
+class RemoteModel:
+    """What is known here of the replicas' model."""
 
     manifest: Manifest
+
+
+@dataclass(frozen=True)
+class RemoteEngine:
+    """The engine that the replicas have open."""
+
+    model: RemoteModel
 
 
 class RemoteScheduler:
@@ -72,7 +79,7 @@ class RemoteScheduler:
 
     def __init__(self, handle: DeploymentHandle[Any], plan: Plan) -> None:
         self._handle, self._plan = handle, plan
-        self.engine = RemoteEngine(read_manifest(resolve(plan.scale.engine)))
+        self.engine = RemoteEngine(RemoteModel(read_manifest(resolve(plan.scale.engine))))
         self._numbers = itertools.count(1)
         self._changed = threading.Condition()
         self._open = 0

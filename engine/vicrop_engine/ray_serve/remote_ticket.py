@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable
 
+from vicrop_engine.counters import Tally
 from vicrop_engine.ray_serve.messages import Answered
 from vicrop_engine.serving.ticket import Ticket
 
@@ -13,7 +14,7 @@ class RemoteTicket(Ticket):
     """A request at a replica; `sent` counts how often it was sent to one, and `replica` had it last."""
 
     def __init__(self, number: int, deadline: float) -> None:
-        super().__init__(number, deadline)
+        super().__init__(number, deadline, Tally())
         self.sent = 0
         self.replica: str | None = None
         self._give_up: Callable[[], object] | None = None

@@ -26,11 +26,14 @@ class Replica:
     def __init__(self, plan: Plan) -> None:
         """Open the engine and answer once, so that a replica that takes requests is warm."""
         wanted = plan.scale
-        engine = ViCropEngine.load(wanted.engine, threads=wanted.cpus, share_weights=wanted.share_weights)
-        engine.ask(made_up_picture(3 * engine.manifest.crop.window), QUESTION)
-        engine.forget()
+        self._engine = ViCropEngine.load(
+            wanted.engine, threads=plan.threads, share_weights=wanted.share_weights
+        )
         self._plan = plan
-        self._scheduler = Scheduler(engine, plan.scheduler)
+        self._scheduler = Scheduler(self._engine, plan.bounds)
+        picture = made_up_picture(3 * self._engine.manifest.crop.window)
+        self._scheduler.submit(picture, QUESTION).future.result()
+        self._scheduler.forget()
         self._open: set[Ticket] = set()
         self._failures = 0
 
@@ -43,7 +46,7 @@ class Replica:
             loop.call_soon_threadsafe(events.put_nowait, event)
 
         try:
-            ticket = self._submit(asked, tell)
+            ticket = await asyncio.to_thread(self._submit, asked, tell)
         except ViCropError as error:
             yield Refused.with_error(error)
             return
@@ -65,7 +68,7 @@ class Replica:
             replica=context.replica_tag,
             process=os.getpid(),
             node=ray.get_runtime_context().get_node_id(),
-            counters=scheduler.engine.counters,
+            counters=self._engine.counters,
             running=scheduler.running,
             waiting=scheduler.waiting,
             kv_usage=scheduler.kv_usage,

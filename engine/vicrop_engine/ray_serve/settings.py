@@ -9,7 +9,7 @@ import contextlib
 import dataclasses
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from vicrop_engine.config import parse
@@ -28,7 +28,7 @@ class ScaleSettings:
     Between `min_replicas` and `max_replicas` there are as many as leave each `target_requests` (None: as many
     as its scheduler works on at once). A replica that has `most_requests` (None: twice as many) passes
     further ones on to the next; each of `ingresses` lets `queued` requests wait for a replica. A replica
-    takes `cpus` cores, which are its engine's threads, and `gpus`. A request whose replica was lost is sent
+    takes `cpus` cores, for all its scheduler's workers, and `gpus`. A request whose replica was lost is sent
     again, up to `attempts` times in all. A replica `stuck_seconds` late with an answer is replaced.
     `api_key_file` is read where the ingresses are.
     """
@@ -72,6 +72,16 @@ class Plan:
     scale: ScaleSettings
     scheduler: SchedulerSettings = field(default_factory=SchedulerSettings)
     server: ServerSettings = field(default_factory=ServerSettings)
+
+    @property
+    def bounds(self) -> SchedulerSettings:
+        """Those of a replica's scheduler, which has a core for everything it computes at a time."""
+        return replace(self.scheduler, workers=min(self.scheduler.workers, self.scale.cpus))
+
+    @property
+    def threads(self) -> int:
+        """Cores that each of these computations has."""
+        return self.scale.cpus // self.bounds.workers
 
     @property
     def target_requests(self) -> int:
