@@ -37,18 +37,18 @@ ALLOWED = {
 ONLY_IN = {
     "onnxruntime": {"vicrop_engine/onnx_runtime.py", "vicrop_export/parity.py", "vicrop_export/pieces.py"},
     "vicrop_export": {"vicrop_engine/builder.py"},
-    "huggingface_hub": {"vicrop_export/hub.py"},
-    "triton": {
-        *("vicrop_kernels/triton_kernel.py", "vicrop_kernels/triton_search.py"),
-        *("vicrop_kernels/triton_operator.py", "vicrop_kernels/compile.py"),
-    },
-    "torch": {f"vicrop_kernels/{name}.py" for name in ("triton_operator", "dlpack_operator")},
     "ray": {
         *(f"vicrop_engine/ray_serve/{name}.py" for name in ("__init__", "application", "ingress", "replica")),
         *(f"vicrop_engine/ray_serve/{name}.py" for name in ("remote_scheduler", "router")),
         "vicrop_engine/ray_data/job.py",
     },
     "pyarrow": {"vicrop_engine/ray_data/job.py"},
+    "huggingface_hub": {"vicrop_export/hub.py"},
+    "triton": {
+        *("vicrop_kernels/triton_kernel.py", "vicrop_kernels/triton_search.py"),
+        *("vicrop_kernels/triton_operator.py", "vicrop_kernels/compile.py"),
+    },
+    "torch": {f"vicrop_kernels/{name}.py" for name in ("triton_operator", "dlpack_operator")},
 }
 ONLY_UNDER = dict.fromkeys(
     ("starlette", "uvicorn", "prometheus_client", "opentelemetry"), "vicrop_engine/server/"

@@ -113,7 +113,7 @@ class RayMissingError(WorkFailedError):
 
     def __init__(self, what: str, missing: str | None) -> None:
         super().__init__(
-            f"{what} needs {missing}, which is not installed; run pip install 'vicrop-engine[cpu,ray]'"
+            f"{what} needs {missing}, which is not installed; run pip install 'vicrop-engine[cpu,serve,ray]'"
         )
 
 

@@ -119,4 +119,4 @@ def test_without_its_extra_the_command_says_what_to_install(
     monkeypatch.setitem(sys.modules, "ray", None)
     monkeypatch.delitem(sys.modules, "vicrop_engine.ray_data.job", raising=False)
     assert main(["llava-signs", str(asked), "-o", str(tmp_path / "answers.jsonl")]) == 1
-    assert "pip install 'vicrop-engine[cpu,ray]'" in capsys.readouterr().err
+    assert "pip install 'vicrop-engine[cpu,serve,ray]'" in capsys.readouterr().err

@@ -82,4 +82,4 @@ def test_without_its_extra_the_application_says_what_to_install() -> None:
         "except ViCropError as error:\n    print(error)\n"
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
-    assert "needs ray, which is not installed; run pip install 'vicrop-engine[cpu,ray]'" in done.stdout
+    assert "needs ray, which is not installed; run pip install 'vicrop-engine[cpu,serve,ray]'" in done.stdout
