@@ -99,7 +99,8 @@ LAYERS = (
     {"server"},
     {"demo", "cli_output", "cost"},
     {"cli_build", "cli_errors", "cli_layers", "cli_calibrate", "cli_options", "cli_profile", "cli_serve"},
-    {"cli", "ray_serve", "ray_data"},
+    {"cli"},
+    {"ray_serve", "ray_data"},
 )
 
 
