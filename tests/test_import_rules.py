@@ -37,6 +37,12 @@ ALLOWED = {
 ONLY_IN = {
     "onnxruntime": {"vicrop_engine/onnx_runtime.py", "vicrop_export/parity.py", "vicrop_export/pieces.py"},
     "vicrop_export": {"vicrop_engine/builder.py"},
+    "ray": {
+        *(f"vicrop_engine/ray_serve/{name}.py" for name in ("__init__", "application", "ingress", "replica")),
+        *(f"vicrop_engine/ray_serve/{name}.py" for name in ("remote_scheduler", "router")),
+        "vicrop_engine/ray_data/job.py",
+    },
+    "pyarrow": {"vicrop_engine/ray_data/job.py"},
     "huggingface_hub": {"vicrop_export/hub.py"},
     "triton": {
         *("vicrop_kernels/triton_kernel.py", "vicrop_kernels/triton_search.py"),
@@ -96,6 +102,7 @@ LAYERS = (
     {"cli_build", "cli_errors", "cli_layers", "cli_calibrate", "cli_options", "cli_profile"},
     {"cli_bench", "cli_serve"},
     {"cli"},
+    {"ray_serve", "ray_data"},
 )
 
 
@@ -183,7 +190,7 @@ def test_a_plain_import_loads_neither_runtime_nor_torch() -> None:
     program = (
         "import sys, vicrop_engine; "
         "heavy = {'onnxruntime', 'torch', 'triton', 'transformers', 'onnx', 'vicrop_export', 'starlette', "
-        "'uvicorn', 'prometheus_client', 'opentelemetry'}; "
+        "'uvicorn', 'prometheus_client', 'opentelemetry', 'ray', 'pyarrow'}; "
         "print(sorted(heavy & set(sys.modules)))"
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
@@ -215,7 +222,7 @@ def test_extras_bring_what_they_should_and_no_more() -> None:
     assert "onnxruntime-gpu" in requirements("gpu")
     assert heavy <= requirements("build")
     assert requirements("optimum") == {"optimum"}
-    for extra in (None, "cpu", "tensorrt", "rtx", "serve"):
+    for extra in (None, "cpu", "tensorrt", "rtx", "serve", "ray"):
         assert not heavy & requirements(extra), extra
     for extra in ("gpu", "triton"):  # whose kernel takes torch's tensors
         assert heavy & requirements(extra) == {"torch"}, extra

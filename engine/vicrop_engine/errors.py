@@ -112,6 +112,15 @@ class ProviderError(WorkFailedError):
     """An execution provider that is missing or fell back to another one."""
 
 
+class RayMissingError(WorkFailedError):
+    """Ray, which scale-out runs on, is not installed, or not all of it."""
+
+    def __init__(self, what: str, missing: str | None) -> None:
+        super().__init__(
+            f"{what} needs {missing}, which is not installed; run pip install 'vicrop-engine[cpu,serve,ray]'"
+        )
+
+
 class NoSpaceError(WorkFailedError):
     """A disk that is full."""
 
@@ -134,6 +143,10 @@ class DeadlineError(RequestError):
 
 class RequestCancelledError(RequestError):
     """Whoever asked has gone, or took the request back."""
+
+
+class ReplicaLostError(RequestError):
+    """A request that was lost with every replica it was sent to."""
 
 
 class ClosedError(RequestError):
