@@ -47,6 +47,7 @@ ONLY_IN = {
 # Lower files know nothing of higher ones; files of one row may know each other.
 LAYERS = (
     {"errors"},
+    {"image_structure"},
     {
         *("config", "geometry", "image", "layers", "timing", "counters", "overlay_text", "token_block"),
         *("strands", "generation"),
