@@ -99,9 +99,14 @@ def _jpeg(data: bytes, name: str) -> Structure:
             height, width = struct.unpack_from(">HH", data, position + 3)
             size = (max(size[0], width), max(size[1], height))
         scans += marker == _JPEG_SCAN
-        _at_most(scans, min(MAX_SCANS, MAX_SCANNED_PIXELS // max(1, size[0] * size[1])), "scans", name)
+        _at_most(scans, _scans_of(size), "scans", name)
         position += struct.unpack_from(">H", data, position)[0]
     return Structure("JPEG", size)
+
+
+def _scans_of(size: tuple[int, int]) -> int:
+    """How many scans a JPEG of this size may have."""
+    return min(MAX_SCANS, max(1, MAX_SCANNED_PIXELS // max(1, size[0] * size[1])))
 
 
 def _gif(data: bytes, name: str) -> Structure:
