@@ -1,4 +1,4 @@
-"""The command line: `vicrop-engine build | ask | demo | info | layers | calibrate | profile`.
+"""The command line: `vicrop-engine build | ask | demo | info | layers | calibrate | profile | serve`.
 
 Reads options, calls the library, prints results on standard output and everything else on standard error.
 Exit status: 0 done, 1 the work failed, 2 wrong usage or bad input. Whatever a command needs beyond options
@@ -20,6 +20,7 @@ from vicrop_engine.cli_errors import explain
 from vicrop_engine.cli_layers import DeviceOption, layers
 from vicrop_engine.cli_options import CropTokensOption, WhenOption
 from vicrop_engine.cli_profile import profile
+from vicrop_engine.cli_serve import serve
 from vicrop_engine.errors import SettingError
 
 INTERRUPTED = 130  # what typer makes of Ctrl-C
@@ -271,6 +272,7 @@ def info(
 app.command()(layers)
 app.command()(calibrate)
 app.command()(profile)
+app.command()(serve)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -26,7 +26,7 @@ def opens(data: bytes) -> bool:
         assert " at 0x" not in message
         assert "/" not in message.replace("'", "")
         return False
-    assert 2 <= min(width, height)
+    assert min(width, height) >= 2
     assert width * height <= LIMITS.max_pixels
     return True
 

@@ -46,10 +46,10 @@ class ApiKeys:
         return None if any(known) else _refused("this key is not known here; send another one", "invalid")
 
 
-def read_keys(path: Path) -> tuple[str, ...]:
+def keys_in(path: Path) -> tuple[str, ...]:
     """The keys in a file, one a line; empty lines and lines from '#' on are left out.
 
-    Raises SettingError, which never quotes a key.
+    Raises SettingError, which never quotes a key; a file without keys too, as who names one wants some.
     """
     try:
         lines = path.read_text(encoding="utf-8").splitlines()

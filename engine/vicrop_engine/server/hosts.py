@@ -13,8 +13,9 @@ from urllib.parse import urlsplit
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from vicrop_engine.server.problem import Problem
-from vicrop_engine.server.settings import LOOPBACK, ServerSettings
+from vicrop_engine.server.settings import ServerSettings, is_loopback
 
+LOOPBACK_NAMES = {"localhost", "127.0.0.1", "::1"}
 _HOST = re.compile(r"(\[[0-9a-f:.]+\]|[a-z0-9_.-]+)(:[0-9]{1,5})?")
 
 
@@ -28,8 +29,8 @@ class AllowedHosts:
     def __init__(self, app: ASGIApp, settings: ServerSettings) -> None:
         self.app = app
         names = {_bare(name) for name in settings.allowed_hosts}
-        loopback = _bare(settings.host) in LOOPBACK
-        self._allowed = names | (set(LOOPBACK) if loopback else set())
+        loopback = is_loopback(_bare(settings.host))
+        self._allowed = names | (LOOPBACK_NAMES if loopback else set())
         self._any = not self._allowed
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -69,7 +70,7 @@ class AllowedHosts:
             return False
         if parts.scheme not in ("http", "https") or name is None:
             return False
-        return parts.netloc.lower() == host.lower() or (name in self._allowed and name not in LOOPBACK)
+        return parts.netloc.lower() == host.lower() or (name in self._allowed and name not in LOOPBACK_NAMES)
 
 
 def _values(scope: Scope, wanted: bytes) -> list[str]:

@@ -1,0 +1,68 @@
+"""The application: its routes and layers."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
+from starlette.requests import Request
+from starlette.responses import Response
+
+from vicrop_engine.errors import ViCropError
+from vicrop_engine.server.api_keys import ApiKeys
+from vicrop_engine.server.desk import Desk
+from vicrop_engine.server.hosts import AllowedHosts
+from vicrop_engine.server.limits import BodyLimits
+from vicrop_engine.server.metrics import Metrics
+from vicrop_engine.server.problem import Problem, problem_of
+from vicrop_engine.server.readiness import Readiness
+from vicrop_engine.server.request_log import RequestLog
+from vicrop_engine.server.settings import ServerSettings
+from vicrop_engine.serving.scheduler import Scheduler
+
+
+def create_app(scheduler: Scheduler, settings: ServerSettings) -> Starlette:
+    """The application over a scheduler, which stays the caller's to close.
+
+    `state.readiness` says whether it is ready; it warms up when it is started.
+    """
+    metrics, readiness = Metrics(scheduler), Readiness()
+    desk = Desk(scheduler, settings, metrics, readiness)
+
+    @contextlib.asynccontextmanager
+    async def lifespan(_: Starlette) -> AsyncIterator[None]:
+        warming = asyncio.create_task(readiness.warm_up(scheduler))
+        yield
+        readiness.drain()
+        warming.cancel()
+
+    middleware = [  # from the outside in
+        Middleware(RequestLog, metrics=metrics),
+        Middleware(AllowedHosts, settings=settings),
+        Middleware(ApiKeys, settings=settings),
+        Middleware(BodyLimits, settings=settings),
+    ]
+    app = Starlette(
+        routes=[*desk.routes()],  # and the page
+        middleware=middleware,
+        lifespan=lifespan,
+        exception_handlers={Problem: _refuse, ViCropError: _refuse, HTTPException: _refuse_http},
+    )
+    app.state.readiness = readiness
+    return app
+
+
+def _refuse(_: Request, error: Exception) -> Response:
+    return problem_of(error).response()
+
+
+def _refuse_http(request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)
+    path = request.url.path[:200]
+    known = {404: f"there is nothing at {path}", 405: f"{path} does not take {request.method[:20]}"}
+    message = known.get(error.status_code, str(error.detail))
+    return Problem(error.status_code, message, headers=error.headers).response()
