@@ -24,6 +24,10 @@ KeyFileOption = Annotated[
     Path | None,
     typer.Option(metavar="FILE", help=f"API keys, one a line; else those in ${KEYS}, with commas between."),
 ]
+AllowedHostOption = Annotated[
+    list[str],
+    typer.Option(metavar="NAME", help="Name the server goes by beside this machine's own; once for each."),
+]
 ToolOption = Annotated[
     Path | None, typer.Option(metavar="DIR", help="Made by 'build' of that name; else the one in the cache.")
 ]
@@ -48,6 +52,10 @@ def serve(
     max_megapixels: Annotated[int, typer.Option(help="Largest picture in million pixels.")] = 50,
     max_body_mib: Annotated[int, typer.Option(help="Largest request.")] = 32,
     body_seconds: Annotated[float, typer.Option(help="Time a request may take to come in.")] = 20.0,
+    header_seconds: Annotated[
+        float, typer.Option(help="Time a connection may stay open without a whole request.")
+    ] = 10.0,
+    allowed_host: AllowedHostOption = [],  # noqa: B006
     when: WhenOption = "always",
     max_tokens: Annotated[int, typer.Option(help="Longest answer where the request says nothing.")] = 20,
     model_name: Annotated[
@@ -83,6 +91,8 @@ def serve(
         max_pixels=max_megapixels * 1_000_000,
         max_body_bytes=max_body_mib * MIB,
         body_seconds=body_seconds,
+        header_seconds=header_seconds,
+        allowed_hosts=tuple(allowed_host),
         deadline=deadline,
         when=when,
         max_tokens=max_tokens,
