@@ -1,4 +1,4 @@
-"""The command `serve`: an engine behind HTTP until a signal, and then to the end of what was accepted."""
+"""The command `serve`: an engine behind HTTP until a signal comes."""
 
 from __future__ import annotations
 
@@ -99,7 +99,6 @@ def serve(
         model=model_name,
     )
     log_to_stderr(log_format)
-    tools = {"clip": clip, "yolo": yolo, "sam": sam}
 
     def open_engine() -> ViCropEngine:
         from vicrop_engine.models import resolve
@@ -107,8 +106,9 @@ def serve(
 
         with output.progress_bar(engine) as progress:
             directory = resolve(engine, progress)
+        place = output.parse_device(device)
         return ViCropEngine.load(
-            directory, threads=threads, share_weights=share_weights, **tools, **output.parse_device(device)
+            directory, threads=threads, share_weights=share_weights, clip=clip, yolo=yolo, sam=sam, **place
         )
 
     run(open_engine, bounds, settings)

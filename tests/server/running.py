@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import contextlib
 import io
+import json
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -44,8 +45,9 @@ class Running:
 
     def post(self, document: Any, **headers: str) -> httpx.Response:
         """Send one chat request."""
+        headers = {"Content-Type": "application/json", **headers}
         with self.http() as http:
-            return http.post("/v1/chat/completions", json=document, headers=headers)
+            return http.post("/v1/chat/completions", content=json.dumps(document), headers=headers)
 
 
 @contextlib.contextmanager

@@ -18,9 +18,9 @@ from vicrop_engine.server.desk import Desk
 from vicrop_engine.server.hosts import AllowedHosts
 from vicrop_engine.server.limits import BodyLimits
 from vicrop_engine.server.metrics import Metrics
-from vicrop_engine.server.problem import Problem, problem_of
+from vicrop_engine.server.problem import Problem
 from vicrop_engine.server.readiness import Readiness
-from vicrop_engine.server.request_log import RequestLog
+from vicrop_engine.server.request_log import RequestLog, noted_problem
 from vicrop_engine.server.settings import ServerSettings
 from vicrop_engine.serving.scheduler import Scheduler
 
@@ -56,8 +56,8 @@ def create_app(scheduler: Scheduler, settings: ServerSettings) -> Starlette:
     return app
 
 
-def _refuse(_: Request, error: Exception) -> Response:
-    return problem_of(error).response()
+def _refuse(request: Request, error: Exception) -> Response:
+    return noted_problem(request.scope, error).response()
 
 
 def _refuse_http(request: Request, error: Exception) -> Response:

@@ -7,6 +7,7 @@ import math
 import time
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
+from functools import partial
 from typing import Any
 
 from starlette.requests import ClientDisconnect, Request
@@ -20,7 +21,7 @@ from vicrop_engine.server.documents import Completion, Document, encode, vicrop_
 from vicrop_engine.server.metrics import Metrics
 from vicrop_engine.server.problem import Problem, bad_request
 from vicrop_engine.server.readiness import Readiness
-from vicrop_engine.server.request_log import CHAT, facts_of
+from vicrop_engine.server.request_log import CHAT, facts_of, noted_problem
 from vicrop_engine.server.settings import ServerSettings
 from vicrop_engine.server.streaming import EventStream, begun, chunks
 from vicrop_engine.server.untrusted_image import load_image
@@ -73,8 +74,9 @@ class Desk:
 
         events = conversation.events()
         if chat.stream:
-            usage = chat.include_usage
-            return EventStream(chunks(await begun(events), completion, vicrop, include_usage=usage))
+            first = await begun(events)
+            noted = partial(noted_problem, request.scope)
+            return EventStream(chunks(first, completion, vicrop, noted, include_usage=chat.include_usage))
         answer = await _last(events)
         body = await asyncio.to_thread(lambda: encode(completion.whole(answer, vicrop(answer))))
         return Response(body, media_type=JSON)

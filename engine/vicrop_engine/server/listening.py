@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import signal
 import socket
 from types import FrameType
@@ -13,6 +14,7 @@ from vicrop_engine.errors import SettingError
 from vicrop_engine.server.connections import MAX_HEADER_BYTES, protocol_for
 from vicrop_engine.server.settings import ServerSettings
 
+logger = logging.getLogger("vicrop_engine.server")
 SLACK = 5  # seconds beyond the longest answer that a drain may take
 SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
@@ -42,6 +44,11 @@ class Server(uvicorn.Server):
         """Begin to drain; a second Ctrl-C does not wait for it."""
         self._app.state.readiness.drain()
         super().handle_exit(sig, frame)
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Take no more connections and wait for what is under way."""
+        logger.info("draining")
+        await super().shutdown(sockets)
 
     def stop(self) -> None:
         """Drain as at a signal."""

@@ -85,8 +85,3 @@ def problem_of(error: BaseException) -> Problem:
     if isinstance(error, errors.ClosedError | errors.RequestCancelledError):
         return Problem(503, "the server is stopping and takes no more requests", code="stopping")
     return Problem(500, "the request failed inside the server, whose log says more", code="internal_error")
-
-
-def is_ours(error: BaseException) -> bool:
-    """Whether the error is the server's own failure, which belongs in its log."""
-    return problem_of(error).status == 500

@@ -8,7 +8,6 @@ from collections.abc import Callable
 
 import numpy as np
 
-from vicrop_engine.errors import ViCropError
 from vicrop_engine.serving.scheduler import Scheduler
 
 WARMING, READY, DRAINING, FAILED = "warming up", "ready", "draining", "failed"
@@ -25,7 +24,7 @@ class Readiness:
 
     def __init__(self) -> None:
         self.status = WARMING
-        self.failure: ViCropError | None = None
+        self.failure: Exception | None = None
         self.on_failure: Callable[[], None] = lambda: None
 
     @property
@@ -42,8 +41,12 @@ class Readiness:
         picture = made_up_picture(3 * scheduler.engine.manifest.crop.window)
         try:
             ticket = await asyncio.to_thread(scheduler.submit, picture, QUESTION)
-            await asyncio.shield(asyncio.wrap_future(ticket.future))
-        except ViCropError as error:
+            try:
+                await asyncio.wait([asyncio.wrap_future(ticket.future)])
+            finally:
+                ticket.cancel()
+            ticket.future.result()
+        except Exception as error:
             self.status, self.failure = FAILED, error
             self.on_failure()
             return

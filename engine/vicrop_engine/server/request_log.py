@@ -14,7 +14,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from vicrop_engine.server.answering import ClientGone
 from vicrop_engine.server.logs import FACTS
 from vicrop_engine.server.metrics import Metrics
-from vicrop_engine.server.problem import problem_of
+from vicrop_engine.server.problem import Problem, problem_of
 
 REQUEST_ID = "X-Request-Id"
 SANE = re.compile(r"[A-Za-z0-9._:-]{1,128}")
@@ -28,6 +28,18 @@ def facts_of(scope: Scope) -> dict[str, Any]:
     """What the log's line of this request is going to say."""
     facts: dict[str, Any] = scope.setdefault("vicrop.facts", {})
     return facts
+
+
+def noted_problem(scope: Scope, error: BaseException) -> Problem:
+    """What the client is told of the error; the log has the server's own failures whole.
+
+    Of a refusal it has no more than which key was wrong, for the sentence may quote the client.
+    """
+    problem, facts = problem_of(error), facts_of(scope)
+    if problem.status == 500:
+        logger.error("failed", exc_info=error, extra={FACTS: {"request_id": facts.get("request_id")}})
+    facts |= {"param": problem.param, "code": problem.code}
+    return problem
 
 
 class RequestLog:
@@ -57,9 +69,9 @@ class RequestLog:
         except ClientGone:
             status = GONE
         except Exception as error:
-            logger.exception("failed", extra={FACTS: {"request_id": facts["request_id"]}})
+            problem = noted_problem(scope, error)
             if status == 0:
-                await problem_of(error).response()(scope, receive, send_with_id)
+                await problem.response()(scope, receive, send_with_id)
         finally:
             self._log(facts, status or GONE, time.monotonic() - started)
 

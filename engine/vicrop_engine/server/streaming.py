@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
 from typing import Any
@@ -14,11 +13,10 @@ from starlette.types import Receive, Scope, Send
 from vicrop_engine.result import Answer
 from vicrop_engine.server.answering import FIRST, ClientGone, Event
 from vicrop_engine.server.documents import Completion, Document, encode, usage
-from vicrop_engine.server.problem import is_ours, problem_of
+from vicrop_engine.server.problem import Problem
 
 UNFINISHED = "\ufffd"  # what the bytes of a character decode to while some of them are missing
 END = b"data: [DONE]\n\n"
-logger = logging.getLogger("vicrop_engine.server")
 HEADERS = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
 
 
@@ -61,13 +59,14 @@ async def chunks(
     events: AsyncGenerator[Event],
     completion: Completion,
     vicrop: Callable[[Answer], Document],
+    failed: Callable[[Exception], Problem],
     *,
     include_usage: bool,
 ) -> AsyncGenerator[bytes]:
     """The events as OpenAI's chunks, from the first on, which is had by then; closes them.
 
     The `vicrop` document is in the last one. An error after the first event, when the status is sent already,
-    is a chunk of its own.
+    is a chunk of its own: the problem `failed` makes of it.
     """
     unused: dict[str, Any] = {"usage": None} if include_usage else {}
     growing, first = GrowingText(), ""
@@ -88,9 +87,8 @@ async def chunks(
     except ClientGone:
         raise
     except Exception as error:
-        if is_ours(error):
-            logger.exception("failed while streaming %s", completion.id)
-        yield line(problem_of(error).to_json())
+        problem = failed(error)
+        yield line(problem.to_json())
     yield END
 
 
