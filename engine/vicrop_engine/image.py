@@ -80,18 +80,25 @@ def open_picture(source: ImageInput, limits: ImageLimits = OWN_FILES) -> Picture
     if isinstance(source, (bytes, bytearray, memoryview)):
         return _decoded(bytes(source), "the picture", limits)
     if isinstance(source, (str, os.PathLike)):
-        return _decoded(_read(Path(source)), str(source), limits)
+        return _decoded(read_picture(Path(source)), str(source), limits)
     raise ImageError(
         f"got {type(source).__name__} as a picture, wanted a path, bytes, a Pillow image or a uint8 array"
     )
 
 
-def inspect_picture(data: bytes, limits: ImageLimits, name: str = "the picture") -> tuple[int, int]:
-    """Width and height in pixels as stored, after every check that needs no pixel. Raises ImageError."""
-    return _opened(data, name, limits).size
+def picture_size(source: ImageInput, limits: ImageLimits = OWN_FILES) -> tuple[int, int]:
+    """Width and height of a picture as it lies there, not turned upright; encoded bytes are not decoded.
+
+    They are checked in every way that needs no pixel. Raises ImageError for anything unreadable, beyond the
+    limits or under MIN_SIDE a side.
+    """
+    if isinstance(source, (bytes, bytearray, memoryview)):
+        return _opened(bytes(source), "the picture", limits).size
+    return open_picture(source, limits).size
 
 
-def _read(path: Path) -> bytes:
+def read_picture(path: Path) -> bytes:
+    """The bytes of a file. Raises ImageError when there is none, or it cannot be read."""
     try:
         return path.read_bytes()
     except FileNotFoundError as error:

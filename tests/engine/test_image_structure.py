@@ -11,7 +11,7 @@ from PIL import Image
 
 from scripts import hostile_pictures as hostile
 from vicrop_engine.errors import ImageError
-from vicrop_engine.image import FROM_STRANGERS, OWN_FILES, ImageLimits, inspect_picture, open_picture
+from vicrop_engine.image import FROM_STRANGERS, OWN_FILES, ImageLimits, open_picture, picture_size
 from vicrop_engine.image_structure import MAX_BLOCKS, MAX_CHUNKS, MAX_SCANS, MAX_SEGMENTS, read_structure
 
 SMALL = ImageLimits(FROM_STRANGERS.formats, max_pixels=10_000, max_bytes=1 << 20, trusted=False)
@@ -22,7 +22,7 @@ def test_kind_and_size_are_those_that_pillow_finds(kind: str) -> None:
     data = hostile.noise(random.Random(3), kind, (57, 31))
     structure = read_structure(data)
     assert (structure.kind, structure.size, structure.animated) == (kind, (57, 31), False)
-    assert inspect_picture(data, FROM_STRANGERS) == (57, 31)
+    assert picture_size(data, FROM_STRANGERS) == (57, 31)
     np.testing.assert_array_equal(open_picture(data, FROM_STRANGERS).image, open_picture(data).image)
 
 
@@ -38,7 +38,7 @@ def test_progressive_and_rotated_jpegs_are_taken() -> None:
     exif[0x0112] = 6
     image = Image.effect_noise((400, 300), 60).convert("RGB")
     data = hostile.encoded(image, "JPEG", progressive=True, exif=exif)
-    assert inspect_picture(data, FROM_STRANGERS) == (400, 300)
+    assert picture_size(data, FROM_STRANGERS) == (400, 300)
     assert open_picture(data, FROM_STRANGERS).size == (300, 400)
 
 
@@ -47,7 +47,7 @@ def test_a_first_frame_larger_than_its_gif_counts_as_it_is() -> None:
     data[6:10] = b"\x08\x00\x08\x00"
     assert read_structure(bytes(data)).size == (200, 100)
     with pytest.raises(ImageError, match="200 x 100 pixels"):
-        inspect_picture(bytes(data), SMALL)
+        picture_size(bytes(data), SMALL)
 
 
 @pytest.mark.parametrize("kind", hostile.KINDS)
@@ -57,13 +57,13 @@ def test_huge_declared_sizes_are_refused_before_pillow_sees_them(
     data = hostile.declaring(kind, hostile.HUGE, hostile.HUGE)
     monkeypatch.setattr(Image, "open", None)
     with pytest.raises(ImageError, match="the limit is 50 million"):
-        inspect_picture(data, FROM_STRANGERS)
+        picture_size(data, FROM_STRANGERS)
 
 
 @pytest.mark.parametrize("kind", hostile.KINDS)
 def test_pictures_without_height_are_refused(kind: str) -> None:
     with pytest.raises(ImageError, match=r"too small|damaged|known format"):
-        inspect_picture(hostile.flat(kind), FROM_STRANGERS)
+        picture_size(hostile.flat(kind), FROM_STRANGERS)
 
 
 @pytest.mark.parametrize(
@@ -86,7 +86,7 @@ def test_floods_are_refused_in_little_memory(flood: str, words: str) -> None:
     tracemalloc.start()
     try:
         with pytest.raises(ImageError, match=words):
-            inspect_picture(data, FROM_STRANGERS)
+            picture_size(data, FROM_STRANGERS)
         peak = tracemalloc.get_traced_memory()[1]
     finally:
         tracemalloc.stop()
@@ -98,7 +98,7 @@ def test_scans_are_counted_by_the_pixels_they_go_over() -> None:
     whole = hostile.declaring("JPEG", 7000, 7000)
     scan = whole[whole.index(b"\xff\xda") : -2]
     with pytest.raises(ImageError, match="more than 20 scans"):
-        inspect_picture(whole[:-2] + scan * 20 + whole[-2:], FROM_STRANGERS)
+        picture_size(whole[:-2] + scan * 20 + whole[-2:], FROM_STRANGERS)
 
 
 @pytest.mark.parametrize("kind", ["BMP", "TIFF", "PPM", "ICO"])
@@ -119,11 +119,11 @@ def test_formats_are_those_of_the_limits_whoever_they_are_for() -> None:
 
 def test_bytes_and_pixels_are_bounded_to_the_last_one() -> None:
     data = hostile.encoded(Image.new("RGB", (100, 100)))
-    assert inspect_picture(data, SMALL) == (100, 100)
+    assert picture_size(data, SMALL) == (100, 100)
     with pytest.raises(ImageError, match=r"101 x 100 pixels and the limit is 0\.01 million"):
-        inspect_picture(hostile.encoded(Image.new("RGB", (101, 100))), SMALL)
+        picture_size(hostile.encoded(Image.new("RGB", (101, 100))), SMALL)
     with pytest.raises(ImageError, match=f"has {len(data)} bytes and the limit is {len(data) - 1}"):
-        inspect_picture(data, ImageLimits(max_bytes=len(data) - 1))
+        picture_size(data, ImageLimits(max_bytes=len(data) - 1))
     with pytest.raises(ImageError, match="101 x 100"):
         open_picture(Image.new("RGB", (101, 100)), SMALL)
 

@@ -10,7 +10,7 @@ import binascii
 import re
 
 from vicrop_engine.errors import ImageError
-from vicrop_engine.image import FROM_STRANGERS, ImageLimits, inspect_picture
+from vicrop_engine.image import FROM_STRANGERS, ImageLimits, picture_size
 from vicrop_engine.image_structure import MEDIA_TYPES, kind_of
 from vicrop_engine.server.network import Network
 from vicrop_engine.server.remote_image import fetch_image
@@ -33,7 +33,7 @@ async def load_image(url: str, settings: ServerSettings, network: Network | None
                 "the picture is given by an http URL, which this server does not fetch; send a data: URL"
             )
         data = await fetch_image(url, settings, network)
-        await asyncio.to_thread(inspect_picture, data, _limits(settings))
+        await asyncio.to_thread(picture_size, data, _limits(settings))
         return data
     return await asyncio.to_thread(read_data_url, url, settings)
 
@@ -58,7 +58,7 @@ def read_data_url(url: str, settings: ServerSettings) -> bytes:
         raise ImageError(
             f"the picture's data: URL says {media_type} and holds {MEDIA_TYPES[kind]}; name what it holds"
         )
-    inspect_picture(data, _limits(settings))
+    picture_size(data, _limits(settings))
     return data
 
 
