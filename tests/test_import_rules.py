@@ -44,7 +44,9 @@ ONLY_IN = {
     },
     "torch": {f"vicrop_kernels/{name}.py" for name in ("triton_operator", "dlpack_operator")},
 }
-ONLY_UNDER = dict.fromkeys(("starlette", "uvicorn", "h11", "prometheus_client"), "vicrop_engine/server/")
+ONLY_UNDER = dict.fromkeys(
+    ("starlette", "uvicorn", "h11", "prometheus_client", "opentelemetry"), "vicrop_engine/server/"
+)
 # Lower files know nothing of higher ones; files of one row may know each other.
 LAYERS = (
     {"errors"},
@@ -60,6 +62,7 @@ LAYERS = (
         "preprocessing",
         "prompts",
         "crop",
+        "kv_arena",
         "kv_cache",
         "cuda_driver",
         "prefix_cache",
@@ -85,8 +88,9 @@ LAYERS = (
     {"model", "reading", "tile_reading"},
     {"localizers"},
     {"layer_survey", "request", "looking", "calibration"},
-    {"vicrop"},
+    {"asking"},
     {"serving"},
+    {"vicrop"},
     {"server"},
     {"demo", "cli_output", "cost"},
     {"cli_build", "cli_errors", "cli_layers", "cli_calibrate", "cli_options", "cli_profile", "cli_serve"},
@@ -178,7 +182,7 @@ def test_a_plain_import_loads_neither_runtime_nor_torch() -> None:
     program = (
         "import sys, vicrop_engine; "
         "heavy = {'onnxruntime', 'torch', 'triton', 'transformers', 'onnx', 'vicrop_export', 'starlette', "
-        "'uvicorn', 'prometheus_client'}; "
+        "'uvicorn', 'prometheus_client', 'opentelemetry'}; "
         "print(sorted(heavy & set(sys.modules)))"
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)

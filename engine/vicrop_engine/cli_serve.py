@@ -42,7 +42,6 @@ def serve(
     workers: Annotated[int, typer.Option(help="Stages computed at a time.")] = 2,
     running: Annotated[int, typer.Option(help="Requests under way at a time.")] = 8,
     waiting: Annotated[int, typer.Option(help="Requests that may wait; more are told to come back.")] = 64,
-    answers: Annotated[int, typer.Option(help="Answers decoded together.")] = 16,
     deadline: Annotated[float, typer.Option(help="Seconds after which a request is given up.")] = 120.0,
     api_key_file: KeyFileOption = None,
     allow_remote_images: Annotated[
@@ -79,9 +78,7 @@ def serve(
     from vicrop_engine.server.settings import ServerSettings
     from vicrop_engine.serving.settings import SchedulerSettings
 
-    bounds = SchedulerSettings(
-        workers=workers, running=running, waiting=waiting, answers=answers, deadline=deadline
-    )
+    bounds = SchedulerSettings(workers=workers, running=running, waiting=waiting, deadline=deadline)
     settings = ServerSettings(
         host=host,
         port=port,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -58,17 +59,27 @@ class Tally:
     """The running totals behind `Counters`.
 
     Time is read from `clock`. While `runs` is a list every run of a graph is added to it: see `watching`.
+    What is added here is added to `whole` too, of which this is a part. Threads may add at the same time.
     """
 
-    def __init__(self, clock: Callable[[], float] = time.perf_counter) -> None:
+    def __init__(self, clock: Callable[[], float] = time.perf_counter, whole: Tally | None = None) -> None:
         self._totals = dataclasses.asdict(Counters())
+        self._lock = threading.Lock()
+        self._whole = whole
         self.clock = clock
         self.runs: list[GraphRun] | None = None
 
     def add(self, **amounts: int) -> None:
         """Add to the named counters. Raises KeyError for a name there is not."""
-        for name, amount in amounts.items():
-            self._totals[name] += amount
+        self.add_own(**amounts)
+        if self._whole is not None:
+            self._whole.add(**amounts)
+
+    def add_own(self, **amounts: int) -> None:
+        """Add here alone: the share of something that the whole counts once."""
+        with self._lock:
+            for name, amount in amounts.items():
+                self._totals[name] += amount
 
     @contextmanager
     def running(self, *graphs: str, prefix_tokens: int = 0, **axes: int) -> Iterator[None]:
@@ -90,4 +101,5 @@ class Tally:
 
     def snapshot(self) -> Counters:
         """The totals as they are now."""
-        return Counters(**self._totals)
+        with self._lock:
+            return Counters(**self._totals)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
+from copy import copy
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,6 +19,8 @@ from vicrop_engine.config import DecoderGeometry, SpecialTokens
 from vicrop_engine.counters import Tally
 from vicrop_engine.decode_steps import NO_TAPS, DecodeSteps
 from vicrop_engine.generation import AnswerTokens, Generation, Heard
+from vicrop_engine.graph import Graph
+from vicrop_engine.kv_arena import KVArena
 from vicrop_engine.kv_cache import KVBuffers, KVCache, Tensor
 from vicrop_engine.manifest import GRADIENT, GRAPHS
 from vicrop_engine.prefix_cache import Prefix
@@ -76,6 +79,11 @@ class Decoder:
         return self._graphs.upper.takes_answers
 
     @property
+    def answers_go_on(self) -> bool:
+        """Whether answers are decoded on beside whatever is run next."""
+        return False
+
+    @property
     def end_signs(self) -> tuple[int, ...]:
         """Tokens that end an answer."""
         return self._tokens.eos
@@ -121,9 +129,22 @@ class Decoder:
         be asked for next. Only the first stays in the cache.
         """
         lengths = tuple(len(suffix) for suffix in suffixes)
-        above = gradients or (bool(layers) and max(layers) >= self._num_lower)
-        num_upper = len(suffixes) if above else int(answer)
         embeds = self.embed([id for suffix in suffixes for id in suffix], images)
+        return self.read_embeds(prefix, embeds, lengths, answer=answer, layers=layers, gradients=gradients)
+
+    def read_embeds(
+        self,
+        prefix: Prefix,
+        embeds: Floats,
+        lengths: tuple[int, ...],
+        *,
+        answer: bool = True,
+        layers: Sequence[int] = (),
+        gradients: bool = False,
+    ) -> Pass:
+        """`read` of suffixes of these lengths, whose embeddings [1, tokens, hidden] follow each other."""
+        above = gradients or self.reads_above(layers)
+        num_upper = len(lengths) if above else int(answer)
         block = TokenBlock(prefix.length - _length(prefix.embeds), prefix.length, lengths)
         cache = prefix.buffers.write(block.done, block.total, prefix.length + lengths[0])
         feeds = self._feeds(block, bool(layers) or gradients)
@@ -138,6 +159,43 @@ class Decoder:
         logits, upper_rows = self._upper(cache, _joined(prefix.hidden, hidden), self._feeds(going_up, above))
         prefix.hidden = None
         return Pass(cache, logits, (lower_rows, upper_rows), tapped, block)
+
+    def counted_by(self, tally: Tally) -> Decoder:
+        """The same decoder, whose runs are counted there."""
+        other = copy(self)
+        other._tally = tally
+        return other
+
+    def reads_above(self, layers: Sequence[int]) -> bool:
+        """Whether one of these layers is in the upper graph."""
+        return bool(layers) and max(layers) >= self._num_lower
+
+    def prefill(self, prefix: Prefix, num_tokens: int, *, above: bool) -> bool:
+        """Run `num_tokens` more of `prefix` alone through the lower layers, then, if `above`, the upper ones.
+
+        False when nothing was left to run.
+        """
+        if prefix.embeds is not None:
+            embeds, rest = np.split(prefix.embeds, [num_tokens], axis=1)
+            block, cache = self._next(prefix, prefix.embeds.shape[1], embeds)
+            hidden, _, _ = self._lower(cache, embeds, self._feeds(block))
+            prefix.hidden = _joined(prefix.hidden, hidden) if self._num_upper else None
+            prefix.embeds = rest if rest.shape[1] else None
+            return True
+        if prefix.hidden is None or not above:
+            return False
+        hidden, rest = np.split(prefix.hidden, [num_tokens], axis=1)
+        block, cache = self._next(prefix, prefix.hidden.shape[1], hidden)
+        self._upper(cache, hidden, self._feeds(block))
+        prefix.hidden = rest if rest.shape[1] else None
+        return True
+
+    @staticmethod
+    def _next(prefix: Prefix, num_left: int, tokens: Floats) -> tuple[TokenBlock, KVCache]:
+        """Where the next tokens of a prefix stand that has `num_left` of them to go, and their rows."""
+        done = prefix.length - num_left
+        block = TokenBlock(done, done + tokens.shape[1], ())
+        return block, prefix.buffers.write(block.done, block.total, block.total)
 
     def gradients(self, read: Pass, suffix: int) -> tuple[Floats, Floats]:
         """Attention of a suffix's last token and the loss's gradient at it, [layers, heads, total] each.
@@ -199,6 +257,19 @@ class Decoder:
         )
         sizes = {"seq": tokens, "total": total, "rows": 0, "answers": tokens, "capacity": capacity}
         return self._tally.running(LOWER, UPPER, **sizes)
+
+    @property
+    def takes_batches(self) -> bool:
+        """Whether a step can be of several sequences; engines of old versions cannot."""
+        graphs = self._graphs.lower, self._graphs.upper
+        return all(isinstance(graph, Graph) and graph.takes_batches for graph in graphs)
+
+    def arena(self, count: int, capacity: int) -> KVArena:
+        """Zeroed buffers for `count` sequences; memory is taken as they are filled."""
+        lower, upper = self._graphs.lower, self._graphs.upper
+        assert isinstance(lower, Graph) and isinstance(upper, Graph), "graphs that take batches"
+        slots = [graph.new_buffers(count, capacity) for graph in (lower, upper)]
+        return KVArena(slots[0], slots[1], (lower.bound_to, upper.bound_to), capacity)
 
     def steps(self, buffers: KVBuffers, count: int = 1) -> DecodeSteps:
         """Steps of `count` tokens on these buffers."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import pytest
 
 from tests.server.running import MODEL, Running, serving, wait_until
 from vicrop_engine import ViCropEngine
+from vicrop_engine.server.logs import LOGGERS
 from vicrop_engine.serving.scheduler import Scheduler
 
 
@@ -24,6 +26,17 @@ def server(engine: ViCropEngine) -> Iterator[Running]:
     with Scheduler(engine) as scheduler, serving(scheduler) as running:
         wait_until(lambda: running.app.state.readiness.is_ready)
         yield running
+
+
+@pytest.fixture(autouse=True)
+def _own_log() -> Iterator[None]:
+    """Where records go is as it was after a test of the command line."""
+    loggers = [logging.getLogger(name) for name in LOGGERS]
+    before = [(logger.handlers, logger.propagate, logger.level) for logger in loggers]
+    yield
+    for logger, (handlers, propagate, level) in zip(loggers, before, strict=True):
+        logger.handlers, logger.propagate = handlers, propagate
+        logger.setLevel(level)
 
 
 @pytest.fixture(autouse=True)

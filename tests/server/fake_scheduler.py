@@ -7,6 +7,7 @@ from types import SimpleNamespace
 from typing import Any
 
 from tests.server.running import MODEL, wait_until
+from vicrop_engine.counters import Tally
 from vicrop_engine.errors import ViCropError
 from vicrop_engine.manifest import read_manifest
 from vicrop_engine.models import find_engine
@@ -54,7 +55,7 @@ class FakeScheduler:
     """
 
     def __init__(self, *, refuse: ViCropError | None = None, cold: bool = False) -> None:
-        self.engine = SimpleNamespace(manifest=read_manifest(find_engine(MODEL)))
+        self.engine = SimpleNamespace(model=SimpleNamespace(manifest=read_manifest(find_engine(MODEL))))
         self.running, self.waiting, self.kv_usage = 3, 2, 0.25
         self.refuse, self.cold = refuse, cold
         self.answer: Answer | None = None
@@ -64,7 +65,7 @@ class FakeScheduler:
         self.submitted: list[Submitted] = []
 
     def submit(self, image: Any, question: str, *, deadline: float | None = None, **keywords: Any) -> Ticket:
-        ticket = Ticket(len(self.submitted), deadline or 60.0)
+        ticket = Ticket(len(self.submitted), deadline or 60.0, Tally())
         if question == QUESTION:
             self.warm_up = ticket
             if not self.cold:

@@ -21,6 +21,7 @@ from vicrop_engine.demo import demo_question
 from vicrop_engine.server.app import create_app
 from vicrop_engine.server.listening import Server, listen, url_of
 from vicrop_engine.server.settings import ServerSettings
+from vicrop_engine.server.traces import Traces
 from vicrop_engine.serving.scheduler import Scheduler
 
 MODEL = "llava-signs"
@@ -51,10 +52,12 @@ class Running:
 
 
 @contextlib.contextmanager
-def serving(scheduler: Any, settings: ServerSettings | None = None) -> Iterator[Running]:
+def serving(
+    scheduler: Any, settings: ServerSettings | None = None, traces: Traces | None = None
+) -> Iterator[Running]:
     """A server over this scheduler until the end of the block."""
     settings = settings or ServerSettings()
-    app = create_app(scheduler, settings)
+    app = create_app(scheduler, settings, traces)
     server, listener = Server(app, settings), listen("127.0.0.1", 0)
     url = url_of(listener)
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})

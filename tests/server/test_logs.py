@@ -10,7 +10,7 @@ import pytest
 
 from tests.server.running import Running, chat, small_picture, wait_until
 from vicrop_engine.errors import SettingError
-from vicrop_engine.server.logs import FACTS, LOGGERS, JsonLines, TextLines, log_to_stderr
+from vicrop_engine.server.logs import FACTS, JsonLines, TextLines, log_to_stderr
 
 SECRET = "Where is the treasure?"
 
@@ -75,16 +75,9 @@ def test_formats() -> None:
 
 
 def test_where_it_goes(capsys: pytest.CaptureFixture[str]) -> None:
-    loggers = [logging.getLogger(name) for name in LOGGERS]
-    before = [(logger.handlers, logger.propagate, logger.level) for logger in loggers]
-    try:
-        log_to_stderr("json")
-        logging.getLogger("vicrop_engine.server").info("listening", extra={FACTS: {"url": "there"}})
-        logging.getLogger("uvicorn.error").info("not this")
-    finally:
-        for logger, (handlers, propagate, level) in zip(loggers, before, strict=True):
-            logger.handlers, logger.propagate = handlers, propagate
-            logger.setLevel(level)
+    log_to_stderr("json")
+    logging.getLogger("vicrop_engine.server").info("listening", extra={FACTS: {"url": "there"}})
+    logging.getLogger("uvicorn.error").info("not this")
     (line,) = capsys.readouterr().err.splitlines()
     assert json.loads(line)["url"] == "there"
     with pytest.raises(SettingError, match="did you mean 'json'"):

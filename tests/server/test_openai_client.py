@@ -9,8 +9,8 @@ import openai
 import pytest
 from openai import OpenAI
 
-from tests.server.running import MODEL, Running, chat, demo_picture, demo_text
-from vicrop_engine import ViCropEngine
+from tests.server.running import MODEL, SECONDS, Running, chat, demo_picture, demo_text
+from vicrop_engine.result import Answer
 
 TIMES = {"timings", "tokens"}  # of what differs between two asks of one question
 
@@ -28,9 +28,15 @@ def asked(**more: Any) -> dict[str, Any]:
     return {**document, "extra_body": extra}
 
 
-def test_an_answer_is_the_engines_own(client: OpenAI, engine: ViCropEngine) -> None:
+def answered(server: Running, question: str | None = None) -> Answer:
+    """The answer of the scheduler behind the server."""
+    ticket = server.scheduler.submit(demo_picture(), demo_text() if question is None else question)
+    return ticket.future.result(SECONDS)
+
+
+def test_an_answer_is_the_schedulers_own(client: OpenAI, server: Running) -> None:
     completion = client.chat.completions.create(**asked())
-    expected = engine.ask(demo_picture(), demo_text())
+    expected = answered(server)
     choice = completion.choices[0]
     assert (choice.message.role, choice.message.content) == ("assistant", expected.answer)
     assert expected.answer != expected.answer_without_crop
@@ -49,12 +55,19 @@ def test_an_answer_is_the_engines_own(client: OpenAI, engine: ViCropEngine) -> N
     assert usage.total_tokens == usage.prompt_tokens + usage.completion_tokens
 
 
-def test_the_heatmap_comes_on_request(client: OpenAI, engine: ViCropEngine) -> None:
+def test_the_heatmap_comes_on_request(client: OpenAI, server: Running) -> None:
     completion = client.chat.completions.create(**asked(vicrop={"return_heatmap": True}))
-    expected = engine.ask(demo_picture(), demo_text())
+    expected = answered(server)
     vicrop = completion.model_extra["vicrop"]
     assert vicrop["heatmap"] == expected.to_json()["heatmap"]
     assert vicrop["heatmap_box"] == list(expected.heatmap_box)
+
+
+def test_what_was_reused_is_said(client: OpenAI) -> None:
+    client.chat.completions.create(**asked())
+    again = client.chat.completions.create(**asked())
+    assert again.model_extra["vicrop"]["reused"]["prefix"] == 1
+    assert again.usage.prompt_tokens_details.cached_tokens > 0
 
 
 def test_settings_reach_the_engine(client: OpenAI) -> None:
@@ -82,7 +95,7 @@ def test_what_changes_nothing_is_accepted(client: OpenAI) -> None:
     assert completion.choices[0].finish_reason == "stop"
 
 
-def test_texts_are_joined_and_the_systems_stands_in_front(client: OpenAI, engine: ViCropEngine) -> None:
+def test_texts_are_joined_and_the_systems_stands_in_front(client: OpenAI, server: Running) -> None:
     document = chat()
     text, image = document["messages"][0]["content"]
     more = {"type": "text", "text": "Answer with what is written."}
@@ -92,15 +105,15 @@ def test_texts_are_joined_and_the_systems_stands_in_front(client: OpenAI, engine
     ]
     completion = client.chat.completions.create(model=MODEL, messages=messages)
     question = f"You read signs.\n{demo_text()}\nAnswer with what is written."
-    expected = engine.ask(demo_picture(), question)
+    expected = answered(server, question)
     vicrop = completion.model_extra["vicrop"]
     assert completion.choices[0].message.content == expected.answer
     assert completion.usage.prompt_tokens == expected.tokens.prefill + expected.tokens.reused
     assert vicrop["confidence"] == expected.to_json()["confidence"]
 
 
-def test_a_stream_is_the_answer_in_pieces(client: OpenAI, engine: ViCropEngine) -> None:
-    expected = engine.ask(demo_picture(), demo_text())
+def test_a_stream_is_the_answer_in_pieces(client: OpenAI, server: Running) -> None:
+    expected = answered(server)
     *pieces, last = client.chat.completions.create(**asked(stream=True))
     assert pieces[0].choices[0].delta.role == "assistant"
     assert "".join(piece.choices[0].delta.content for piece in pieces) == expected.answer

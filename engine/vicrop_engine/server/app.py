@@ -22,16 +22,17 @@ from vicrop_engine.server.problem import Problem
 from vicrop_engine.server.readiness import Readiness
 from vicrop_engine.server.request_log import RequestLog, noted_problem
 from vicrop_engine.server.settings import ServerSettings
+from vicrop_engine.server.traces import NoTraces, Traces
 from vicrop_engine.serving.scheduler import Scheduler
 
 
-def create_app(scheduler: Scheduler, settings: ServerSettings) -> Starlette:
+def create_app(scheduler: Scheduler, settings: ServerSettings, traces: Traces | None = None) -> Starlette:
     """The application over a scheduler, which stays the caller's to close.
 
     `state.readiness` says whether it is ready; it warms up when it is started.
     """
     metrics, readiness = Metrics(scheduler), Readiness()
-    desk = Desk(scheduler, settings, metrics, readiness)
+    desk = Desk(scheduler, settings, metrics, readiness, traces or NoTraces())
 
     @contextlib.asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncIterator[None]:

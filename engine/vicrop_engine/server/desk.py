@@ -24,6 +24,7 @@ from vicrop_engine.server.readiness import Readiness
 from vicrop_engine.server.request_log import CHAT, facts_of, noted_problem
 from vicrop_engine.server.settings import ServerSettings
 from vicrop_engine.server.streaming import EventStream, begun, chunks
+from vicrop_engine.server.traces import Traces
 from vicrop_engine.server.untrusted_image import load_image
 from vicrop_engine.serving.scheduler import Scheduler
 from vicrop_engine.serving.ticket import Ticket
@@ -37,11 +38,16 @@ class Desk:
     """The handlers over one scheduler."""
 
     def __init__(
-        self, scheduler: Scheduler, settings: ServerSettings, metrics: Metrics, readiness: Readiness
+        self,
+        scheduler: Scheduler,
+        settings: ServerSettings,
+        metrics: Metrics,
+        readiness: Readiness,
+        traces: Traces,
     ) -> None:
         self._scheduler, self._settings = scheduler, settings
-        self._metrics, self._readiness = metrics, readiness
-        manifest = scheduler.engine.manifest
+        self._metrics, self._readiness, self._traces = metrics, readiness, traces
+        manifest = scheduler.engine.model.manifest
         self._model = settings.model or manifest.model.name
         self._end_signs = manifest.tokens.eos
         self._started = int(time.time())
@@ -65,6 +71,7 @@ class Desk:
         ticket = await conversation.submit(self._scheduler, image, chat, seconds)
         self._metrics.follow(ticket)
         facts = facts_of(request.scope)
+        self._traces.follow(ticket, request.headers, facts["request_id"])
         facts["stream"] = chat.stream
         completion = Completion(self._model, self._end_signs)
 

@@ -38,14 +38,13 @@ class Readiness:
 
     async def warm_up(self, scheduler: Scheduler) -> None:
         """Have a question about a made-up picture answered, crop and all, so that all is loaded and open."""
-        picture = made_up_picture(3 * scheduler.engine.manifest.crop.window)
+        picture = made_up_picture(3 * scheduler.engine.model.manifest.crop.window)
         try:
             ticket = await asyncio.to_thread(scheduler.submit, picture, QUESTION)
             try:
-                await asyncio.wait([asyncio.wrap_future(ticket.future)])
+                await asyncio.shield(asyncio.wrap_future(ticket.future))
             finally:
                 ticket.cancel()
-            ticket.future.result()
         except Exception as error:
             self.status, self.failure = FAILED, error
             self.on_failure()

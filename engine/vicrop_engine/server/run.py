@@ -10,6 +10,7 @@ from vicrop_engine.server.app import create_app
 from vicrop_engine.server.listening import Server, listen, url_of
 from vicrop_engine.server.logs import FACTS
 from vicrop_engine.server.settings import ServerSettings
+from vicrop_engine.server.traces import open_traces
 from vicrop_engine.serving.scheduler import Scheduler
 from vicrop_engine.serving.settings import SchedulerSettings
 from vicrop_engine.vicrop import ViCropEngine
@@ -30,15 +31,16 @@ def run(open_engine: Callable[[], ViCropEngine], bounds: SchedulerSettings, sett
                 "give --api-key-file, or listen on 127.0.0.1",
                 settings.host,
             )
-        scheduler = Scheduler(open_engine(), bounds)
+        scheduler, traces = Scheduler(open_engine(), bounds), open_traces()
         try:
-            app = create_app(scheduler, settings)
+            app = create_app(scheduler, settings, traces)
             server = Server(app, settings)
             app.state.readiness.on_failure = server.stop
             logger.info("listening", extra={FACTS: {"url": url_of(listener)}})
             server.serve_until_signal(listener)
         finally:
             scheduler.close(drain=True)
+            traces.close()
     failure = app.state.readiness.failure
     if failure is not None:
         raise RunError(f"the first question failed: {failure}")

@@ -11,19 +11,18 @@ from vicrop_engine.errors import SettingError
 class SchedulerSettings:
     """Bounds of a scheduler.
 
-    `workers` stages are computed at a time, each on `threads` of the engine (None: a worker for every core
-    the engine was opened without sharing). `running` requests are under way, `waiting` more are accepted;
-    `answers` are decoded together. A prefill goes `prefill_chunk` tokens at a time, and `vision_batch`
-    pictures go through the vision tower together. A request not done `deadline` seconds after it came is
-    given up.
+    `workers` stages are computed at a time. `running` requests are under way, half of them at most with a
+    picture in tiles, and `waiting` more are accepted. A prefill goes `prefill_chunk` tokens at a time, and up
+    to `vision_batch` pictures go through the vision tower together. `picture_bytes` bounds what is kept of
+    decoded pictures. A request not done `deadline` seconds after it came is given up.
     """
 
     workers: int = 2
     running: int = 8
     waiting: int = 64
-    answers: int = 16
     prefill_chunk: int = 256
     vision_batch: int = 4
+    picture_bytes: int = 256 << 20
     deadline: float = 120.0
 
     def __post_init__(self) -> None:
@@ -32,3 +31,8 @@ class SchedulerSettings:
                 raise SettingError(f"got {name} {value!r}, wanted a number above 0")
             if name != "deadline" and not isinstance(value, int):
                 raise SettingError(f"got {name} {value!r}, wanted a whole number from 1 up")
+
+    @property
+    def answers(self) -> int:
+        """Answers decoded together at most: the first and the final one of every request under way."""
+        return 2 * self.running
