@@ -16,8 +16,6 @@ from vicrop_engine.server.documents import encode
 from vicrop_engine.server.problem import Problem, bad_request
 from vicrop_engine.server.settings import ServerSettings
 
-MAX_HEADER_BYTES = 16 * 1024
-
 
 def protocol_for(settings: ServerSettings) -> type[H11Protocol]:
     """The class that uvicorn's `http` setting takes, with these settings."""

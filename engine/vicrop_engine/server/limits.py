@@ -11,12 +11,14 @@ from vicrop_engine.server.settings import ServerSettings
 
 RETRY_SECONDS = 2
 MIB = 1 << 20
+MAX_HEADERS = 100
+MAX_HEADER_BYTES = 16 * 1024
 
 
 class BodyLimits:
     """ASGI middleware: hands on requests whose body is there whole, within the settings' limits.
 
-    413 for more than `max_body_bytes`, announced or sent; 408 for a body not there within `body_seconds`;
+    431 for headers beyond what any client sends; 413 for more than `max_body_bytes`, announced or sent; 408 for a body not there within `body_seconds`;
     503 while bodies of `max_buffered_bytes` are under way together. A client that goes before its body is
     there gets nothing and costs nothing more.
     """
@@ -63,6 +65,12 @@ class BodyLimits:
 
     def _check_announced(self, scope: Scope) -> None:
         named = [(name.lower(), value) for name, value in scope["headers"]]
+        if (
+            len(named) > MAX_HEADERS
+            or sum(len(name) + len(value) for name, value in named) > MAX_HEADER_BYTES
+        ):
+            message = f"the request has more than {MAX_HEADERS} headers or {MAX_HEADER_BYTES} bytes of them"
+            raise Problem(431, f"{message}; send fewer", code="headers_too_large")
         lengths = [value for name, value in named if name == b"content-length"]
         if any(not value.isdigit() for value in lengths) or len(set(lengths)) > 1:
             raise bad_request("the header Content-Length is no number; send the body's length in bytes")

@@ -12,7 +12,8 @@ import uvicorn
 from starlette.applications import Starlette
 
 from vicrop_engine.errors import SettingError
-from vicrop_engine.server.connections import MAX_HEADER_BYTES, protocol_for
+from vicrop_engine.server.connections import protocol_for
+from vicrop_engine.server.limits import MAX_HEADER_BYTES
 from vicrop_engine.server.settings import ServerSettings
 
 logger = logging.getLogger("vicrop_engine.server")
