@@ -156,7 +156,7 @@ def table(report: Report) -> str:
         for name, unit in (("resident", 1 << 20), ("threads", 1), ("files", 1)):
             values = [getattr(each, name) // unit for each in (first, middle, last)]
             lines.append(
-                f"{name}{' MiB' if unit > 1 else ''}: {values[0]}, halfway {values[1]}, at the end {values[2]}"
+                f"{name}{' MiB' if unit > 1 else ''}: {values[0]}, halfway {values[1]}, then {values[2]}"
             )
     if report.growth is not None:
         lines.append(f"resident memory over the second half: {report.growth:.1%} between least and most")

@@ -7,6 +7,7 @@ import json
 import random
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 from scripts import hostile_pictures as hostile
@@ -287,4 +288,9 @@ def attacks(seed: int, count: int) -> list[Callable[[], Attack]]:
     chance = random.Random(seed)
     weights = [weight for weight, _ in MAKERS]
     makers = chance.choices([make for _, make in MAKERS], weights, k=count)
-    return [lambda make=make, own=chance.getrandbits(64): make(random.Random(own)) for make in makers]
+    seeds = [chance.getrandbits(64) for _ in makers]
+    return [partial(_make, make, own) for make, own in zip(makers, seeds, strict=True)]
+
+
+def _make(make: Callable[[random.Random], Attack], own: int) -> Attack:
+    return make(random.Random(own))

@@ -16,7 +16,7 @@ from scripts.soak_attacks import MODEL
 
 OPTIONS = (
     *("--header-seconds", "1", "--body-seconds", "1", "--max-body-mib", "4", "--max-image-mib", "3"),
-    *("--threads", "1", "--deadline", "20"),
+    *("--threads", "1", "--deadline", "20", "--cache-mib", "64"),
 )
 START_SECONDS = 60.0
 

@@ -47,6 +47,9 @@ def serve(
     allow_remote_images: Annotated[
         bool, typer.Option("--allow-remote-images", help="Fetch pictures from http(s) URLs.")
     ] = False,
+    cache_mib: Annotated[
+        int | None, typer.Option(help="Kept of pictures for later questions; else 1024, or one if larger.")
+    ] = None,
     max_image_mib: Annotated[int, typer.Option(help="Largest picture file.")] = 20,
     max_megapixels: Annotated[int, typer.Option(help="Largest picture in million pixels.")] = 50,
     max_body_mib: Annotated[int, typer.Option(help="Largest request.")] = 32,
@@ -105,7 +108,14 @@ def serve(
             directory = resolve(engine, progress)
         place = output.parse_device(device)
         return ViCropEngine.load(
-            directory, threads=threads, share_weights=share_weights, clip=clip, yolo=yolo, sam=sam, **place
+            directory,
+            threads=threads,
+            cache_bytes=None if cache_mib is None else cache_mib * MIB,
+            share_weights=share_weights,
+            clip=clip,
+            yolo=yolo,
+            sam=sam,
+            **place,
         )
 
     run(open_engine, bounds, settings)

@@ -18,8 +18,9 @@ MAX_HEADER_BYTES = 16 * 1024
 class BodyLimits:
     """ASGI middleware: hands on requests whose body is there whole, within the settings' limits.
 
-    431 for headers beyond what any client sends; 413 for more than `max_body_bytes`, announced or sent; 408 for a body not there within `body_seconds`;
-    503 while bodies of `max_buffered_bytes` are under way together. A client that goes before its body is
+    431 for headers beyond what any client sends; 413 for a body of more than `max_body_bytes`, announced or
+    sent; 408 for one that is not there within `body_seconds`; 503 while bodies of `max_buffered_bytes` are
+    under way together. A client that goes before its body is
     there gets nothing and costs nothing more.
     """
 
