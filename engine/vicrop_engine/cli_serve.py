@@ -48,7 +48,8 @@ def serve(
         bool, typer.Option("--allow-remote-images", help="Fetch pictures from http(s) URLs.")
     ] = False,
     cache_mib: Annotated[
-        int | None, typer.Option(help="Kept of pictures for later questions; else 1024, or one if larger.")
+        int | None,
+        typer.Option(help="Kept of what pictures became, and a quarter of it of themselves; else 1024."),
     ] = None,
     max_image_mib: Annotated[int, typer.Option(help="Largest picture file.")] = 20,
     max_megapixels: Annotated[int, typer.Option(help="Largest picture in million pixels.")] = 50,
@@ -81,7 +82,8 @@ def serve(
     from vicrop_engine.server.settings import ServerSettings
     from vicrop_engine.serving.settings import SchedulerSettings
 
-    bounds = SchedulerSettings(workers=workers, running=running, waiting=waiting, deadline=deadline)
+    kept = {} if cache_mib is None else {"picture_bytes": max(1, cache_mib * MIB // 4)}
+    bounds = SchedulerSettings(workers=workers, running=running, waiting=waiting, deadline=deadline, **kept)
     settings = ServerSettings(
         host=host,
         port=port,

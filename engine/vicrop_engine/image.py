@@ -167,10 +167,11 @@ def _converted(image: Image.Image, name: str, limits: ImageLimits, *, own: bool 
             warnings.simplefilter("ignore")
             image = _first_frame(image)
             image.load()
-            image = _upright(image, own=own)
-            return _checked(_to_rgb(image), name, limits, notices)
+            image = _to_rgb(_upright(image, own=own))
     except _DAMAGED as error:
         raise ImageError(f"{name} is damaged ({_reason(error)}); give a whole picture") from error
+    image.info.clear()  # texts and profiles, which may be larger than the pixels
+    return _checked(image, name, limits, notices)
 
 
 def _first_frame(image: Image.Image) -> Image.Image:
@@ -199,7 +200,7 @@ def _to_rgb(image: Image.Image) -> Image.Image:
         return _deep_grey(image)
     if image.mode != "LAB" and ({"A", "a"} & set(image.getbands()) or "transparency" in image.info):
         return _over_white(image)
-    return image if image.mode == "RGB" else image.convert("RGB")
+    return image.convert("RGB")
 
 
 def _over_white(image: Image.Image) -> Image.Image:

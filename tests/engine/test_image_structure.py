@@ -145,3 +145,10 @@ def test_the_callers_own_picture_stays_as_it_is() -> None:
     plain = Image.new("RGB", (8, 4))
     open_picture(plain).image.putpixel((0, 0), (9, 9, 9))
     assert plain.getpixel((0, 0)) == (0, 0, 0)
+
+
+@pytest.mark.parametrize("kind", hostile.KINDS)
+def test_an_opened_picture_holds_its_pixels_and_nothing_of_its_file(kind: str) -> None:
+    opened = open_picture(hostile.noise(random.Random(4), kind)).image
+    assert type(opened) is Image.Image
+    assert opened.info == {}
