@@ -80,7 +80,7 @@ LAYERS = (
     {"appending"},
     {"graph", "plan_runtime"},
     {"backend", "machine"},
-    {"decode_steps"},
+    {"decode_steps", "passes"},
     {"device"},
     {"device_graph"},
     {"generate", "vision", "info", "pixel_gradients", "tools"},

@@ -14,7 +14,8 @@ from dataclasses import dataclass
 class Counters:
     """Totals since loading; passes and tokens include decode steps, and upper tokens went through lower too.
 
-    A pass reads the weights of its graph once. Moves are prefixes that were given larger KV buffers. A pixel
+    A pass reads the weights of its graph once. Shared steps are passes with the next tokens of several
+    answers that do not share a prefix. Moves are prefixes that were given larger KV buffers. A pixel
     gradient pass goes through the whole model and back to the pixels, with a gradient for each prompt.
     Uploads and copies are tensors that go to a device and come back, of engines for one.
     """
@@ -32,6 +33,7 @@ class Counters:
     lower_tokens: int = 0
     upper_tokens: int = 0
     decode_steps: int = 0
+    shared_steps: int = 0
     gradient_passes: int = 0
     pixel_gradient_passes: int = 0
     pixel_gradient_tokens: int = 0

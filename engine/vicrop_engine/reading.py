@@ -14,11 +14,11 @@ import numpy as np
 import numpy.typing as npt
 
 from vicrop_engine.crop_tokens import most_distinct
-from vicrop_engine.generate import Pass
 from vicrop_engine.generation import Generation, Heard
 from vicrop_engine.geometry import Grid
 from vicrop_engine.image import Picture
 from vicrop_engine.model import Model
+from vicrop_engine.passes import Pass
 from vicrop_engine.prefix_cache import Prefix
 from vicrop_engine.preprocessing import ModelInput
 from vicrop_engine.prompts import Prompt

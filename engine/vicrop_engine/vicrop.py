@@ -175,17 +175,15 @@ class ViCropEngine:
     def ask_batch(
         self, items: Iterable[tuple[ImageInput, str]], *, return_errors: bool = False, **keywords: Any
     ) -> list[Any]:
-        """Answer every (image, question), with the same results as one by one.
+        """Answer every (image, question), with the same results as one by one but for last bits.
 
-        One bad item does not lose the others: all are asked, then BatchError is raised, its `results` holding
-        an Answer or a ViCropError for each; with `return_errors` that list is returned instead.
+        They go through the stages several at a time and share what they can: see serving. One bad item does
+        not lose the others: all are asked, then BatchError is raised, its `results` holding an Answer or a
+        ViCropError for each; with `return_errors` that list is returned instead.
         """
-        results: list[Answer | ViCropError] = []
-        for image, question in items:
-            try:
-                results.append(self.ask(image, question, **keywords))
-            except ViCropError as error:
-                results.append(error)
+        from vicrop_engine.serving.batch import answer_all
+
+        results = answer_all(self, items, keywords)
         if not return_errors and any(isinstance(result, ViCropError) for result in results):
             raise BatchError(results)
         return results

@@ -15,8 +15,9 @@ from PIL import Image
 from vicrop_engine import ViCropEngine
 from vicrop_engine.counters import Counters
 from vicrop_engine.errors import QuestionError, RunError
-from vicrop_engine.generate import Decoder, Pass
+from vicrop_engine.generate import Decoder
 from vicrop_engine.kv_cache import KVBuffers
+from vicrop_engine.passes import Pass
 from vicrop_engine.prefix_cache import Prefix
 from vicrop_engine.result import Answer
 

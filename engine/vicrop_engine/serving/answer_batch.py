@@ -1,9 +1,10 @@
 """Answers of all requests decoded together: one step for the next token of each, on slots of one KV arena.
 
 The slots in use are always the first ones, so that their buffers are one piece of memory; the last moves into
-the place of one that is done. What an answer's numbers are does not depend on who else is decoded: products
-of weights round every row alike, and attention is computed slot by slot. Knows tokens and slots; nothing of
-requests or pictures.
+the place of one that is done. What an answer's numbers are does not depend on who else is decoded: attention
+is computed slot by slot, and products of weights round every row alike, if there is an even number of them:
+the four-bit kernels take rows in pairs and round a single one in another way. So a slot that is not in use
+makes up the number. Knows tokens and slots; nothing of requests or pictures.
 """
 
 from __future__ import annotations
@@ -49,6 +50,7 @@ class AnswerBatch:
 
     def __init__(self, decoder: Decoder, turns: Turns, count: int, capacity: int, tally: Tally) -> None:
         self._decoder, self._tally = decoder, tally
+        assert count % 2 == 0, "a spare slot makes up an even number"
         self.count, self.capacity = count, capacity
         self._arena = decoder.arena(count, capacity)
         self._steps: dict[int, DecodeSteps] = {}
@@ -108,7 +110,7 @@ class AnswerBatch:
     def _step(self) -> list[DecodingAnswer]:
         """One token more for every answer that is still wanted; those that are done leave their slots."""
         with self._changed:
-            self._leave(lambda answer: _failed(answer))
+            self._leave(_has_ended)
             answers = list(self._answers)
             if not answers:
                 return []
@@ -127,16 +129,19 @@ class AnswerBatch:
 
     def _logits(self, answers: list[DecodingAnswer]) -> Floats:
         """Logits [answers, vocab] after each one's latest token."""
-        number, lengths = len(answers), np.array([answer.length for answer in answers])
-        if number not in self._steps:
-            self._steps[number] = self._decoder.steps(self._arena.first(number), number)
+        number = len(answers)
+        spare = number % 2
+        lengths = np.array([*(answer.length for answer in answers), *[0] * spare])
+        tokens = [*(answer.tokens.ids[-1] for answer in answers), *[0] * spare]
+        if len(tokens) not in self._steps:
+            self._steps[len(tokens)] = self._decoder.steps(self._arena.first(len(tokens)), len(tokens))
         total = int(lengths.max()) + 1
         bias = np.where(np.arange(total) <= lengths[:, None], np.float32(0), np.float32(-np.inf))
-        embeds = self._decoder.embed([answer.tokens.ids[-1] for answer in answers])
-        self._tally.add(lower_passes=1, upper_passes=1, **_of_tokens(number))
+        embeds = self._decoder.embed(tokens)
+        self._tally.add(lower_passes=1, upper_passes=1, shared_steps=number > 1, **_of_tokens(number))
         for answer in answers:
             answer.tally.add_own(lower_passes=1, upper_passes=1, **_of_tokens(1))
-        return self._steps[number].run(embeds, lengths[None], bias[:, None, None])
+        return self._steps[len(tokens)].run(embeds, lengths[None], bias[:, None, None])[:number]
 
     def _leave(self, leaves: Callable[[DecodingAnswer], bool]) -> None:
         """Free the slots of answers that leave; the last one in use takes the place of each."""
@@ -153,7 +158,7 @@ def _of_tokens(number: int) -> dict[str, int]:
     return {"decode_steps": number, "lower_tokens": number, "upper_tokens": number}
 
 
-def _failed(answer: DecodingAnswer) -> bool:
+def _has_ended(answer: DecodingAnswer) -> bool:
     """Whether the answer is no longer wanted; then its future has the reason."""
     error = answer.ended() if answer.is_wanted else RequestCancelledError("the answer is not wanted")
     if error is not None:

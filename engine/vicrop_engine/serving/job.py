@@ -9,7 +9,7 @@ from concurrent.futures import InvalidStateError
 from dataclasses import dataclass, field
 
 from vicrop_engine.errors import RequestError
-from vicrop_engine.request import Request
+from vicrop_engine.request import Request, Settings
 from vicrop_engine.result import Answer
 from vicrop_engine.serving.source import Source
 from vicrop_engine.serving.ticket import Ticket
@@ -34,12 +34,13 @@ class Job:
     """
 
     source: Source
+    question: str
+    settings: Settings
     request: Request
     key: Hashable
     tiles: int
     slack: float
     askers: list[Asker]
-    method: object = None
     first_text: str = ""
     final_text: str = ""
     _lock: threading.Lock = field(default_factory=threading.Lock)

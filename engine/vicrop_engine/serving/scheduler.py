@@ -8,15 +8,14 @@ from __future__ import annotations
 import itertools
 import math
 import threading
-from collections.abc import Callable, Hashable
-from typing import Any, Protocol
+from collections.abc import Hashable
+from typing import Any
 
 from vicrop_engine.errors import ClosedError, QueueFullError, RunError, ViCropError
 from vicrop_engine.image import ImageInput
-from vicrop_engine.model import Model
 from vicrop_engine.request import Settings, plan_request
-from vicrop_engine.result import Answer
 from vicrop_engine.serving.job import Asker, Heard, Job
+from vicrop_engine.serving.plain_work import Engine, PlainWork
 from vicrop_engine.serving.settings import SchedulerSettings
 from vicrop_engine.serving.source import source_of
 from vicrop_engine.serving.staged_work import StagedWork, request_tally
@@ -25,24 +24,13 @@ from vicrop_engine.serving.ticket import Ticket
 SMOOTH = 0.1  # share of the newest request in what is usual
 
 
-class Engine(Protocol):
-    """An open engine: ViCropEngine."""
-
-    @property
-    def model(self) -> Model:
-        """Its parts."""
-
-    @property
-    def ask(self) -> Callable[..., Answer]:
-        """One answer, while nothing else is answered."""
-
-
 class Scheduler:
     """Requests to one engine, several at a time. `close` it, or use it in a `with`."""
 
     def __init__(self, engine: Engine, settings: SchedulerSettings | None = None) -> None:
         self.engine, self.settings = engine, settings or SchedulerSettings()
-        self._work = StagedWork(engine.model, self.settings)
+        batched = engine.model.decoder.takes_batches
+        self._work = StagedWork(engine.model, self.settings) if batched else PlainWork(engine)
         self._numbers = itertools.count(1)
         self._changed = threading.Condition()
         self._waiting: list[Job] = []
@@ -143,7 +131,7 @@ class Scheduler:
         count = 1 if tiles is None else len(tiles.boxes)
         key: Hashable = (source.digest, question, repr(settings), id(settings.method))
         slack = 2 * (count - 1) * self._usual
-        return Job(source, request, key, count, slack, [asker], settings.method)
+        return Job(source, question, settings, request, key, count, slack, [asker])
 
     def _serve(self) -> None:
         while True:

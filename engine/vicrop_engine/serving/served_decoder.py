@@ -15,9 +15,10 @@ import numpy.typing as npt
 
 from vicrop_engine.counters import Tally
 from vicrop_engine.errors import ViCropError
-from vicrop_engine.generate import Decoder, Pass
+from vicrop_engine.generate import Decoder
 from vicrop_engine.generation import AnswerTokens, Generation, Heard
 from vicrop_engine.kv_cache import KVCache
+from vicrop_engine.passes import Pass
 from vicrop_engine.prefix_cache import Prefix
 from vicrop_engine.serving.answer_batch import AnswerBatch, DecodingAnswer
 from vicrop_engine.serving.turns import Turn

@@ -47,7 +47,7 @@ class StagedWork:
 
     def answer(self, job: Job) -> Answer:
         """Work on a job until it is answered. Raises ViCropError, of the job's askers or of the work."""
-        self._model.tools.prepare(job.method)
+        self._model.tools.prepare(job.settings.method)
         watch = Stopwatch(self._model.tally.clock)
         with Turn(self._turns, job.urgency, job.check, heavy=job.is_heavy) as turn:
             key = job.source.digest, job.request.compat
