@@ -27,6 +27,8 @@ from scripts.soak_server import ServerProcess, Taken
 
 CLIENTS = 24  # connections at a time
 BATCH = 100
+REST = 5  # batches after which the server has a rest, and what it takes is looked at
+REST_SECONDS = 5.0
 FLAT = 0.05  # by which resident memory may differ over the second half
 ENOUGH = 2_000  # requests from which the second half says something of memory
 QUIET_SECONDS = 20.0
@@ -78,7 +80,9 @@ def soak(requests: int, seed: int) -> Report:
             if answer_of(server, question, report) != wanted:
                 report.wrong.append(f"after {start + BATCH} requests the answer was another")
             wait_until_quiet(server, report)
-            report.samples.append(server.taken())
+            if start // BATCH % REST == REST - 1:
+                time.sleep(REST_SECONDS)
+                report.samples.append(server.taken())
         report.wrong += server.failures()
     if server.status != 0:
         report.wrong.append(f"the server ended with status {server.status}")

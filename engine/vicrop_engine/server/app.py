@@ -15,6 +15,7 @@ from starlette.responses import Response
 from vicrop_engine.errors import ViCropError
 from vicrop_engine.server.api_keys import ApiKeys
 from vicrop_engine.server.desk import Desk
+from vicrop_engine.server.freed_memory import give_back_freed
 from vicrop_engine.server.hosts import AllowedHosts
 from vicrop_engine.server.limits import BodyLimits
 from vicrop_engine.server.metrics import Metrics
@@ -36,10 +37,11 @@ def create_app(scheduler: Scheduler, settings: ServerSettings, traces: Traces | 
 
     @contextlib.asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncIterator[None]:
-        warming = asyncio.create_task(readiness.warm_up(scheduler))
+        tasks = [asyncio.create_task(work) for work in (readiness.warm_up(scheduler), give_back_freed())]
         yield
         readiness.drain()
-        warming.cancel()
+        for task in tasks:
+            task.cancel()
 
     middleware = [  # from the outside in
         Middleware(RequestLog, metrics=metrics),
