@@ -31,6 +31,7 @@ REST = 5  # batches after which the server has a rest, and what it takes is look
 REST_SECONDS = 5.0
 FLAT = 0.05  # by which resident memory may differ over the second half
 ENOUGH = 2_000  # requests from which the second half says something of memory
+MORE = 2  # threads, and files, by which the second half may exceed the first
 QUIET_SECONDS = 20.0
 
 
@@ -140,11 +141,11 @@ def check_taken(report: Report) -> None:
         return
     if report.growth is not None and report.growth > FLAT:
         report.wrong.append(f"resident memory differs by {report.growth:.1%} over the second half")
-    half = report.samples[len(report.samples) // 2 :]
+    middle = len(report.samples) // 2
     for name in ("threads", "files"):
-        first, last = (getattr(each, name) for each in (half[0], half[-1]))
-        if last > first + 4:
-            report.wrong.append(f"{first} {name} became {last} over the second half")
+        values = [getattr(each, name) for each in report.samples]
+        if middle and max(values[middle:]) > max(values[:middle]) + MORE:
+            report.wrong.append(f"{max(values[:middle])} {name} became {max(values[middle:])}")
 
 
 def table(report: Report) -> str:

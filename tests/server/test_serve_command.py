@@ -168,7 +168,7 @@ def test_keys_come_from_a_file_or_the_environment(tmp_path: Path, monkeypatch: p
     monkeypatch.delenv("VICROP_API_KEYS")
     assert read_keys(None) == ()
     file.write_text("# none\n", encoding="utf-8")
-    with pytest.raises(SettingError, match="holds no API key"):
+    with pytest.raises(SettingError, match="holds no key"):
         read_keys(file)
     file.write_bytes(b"\xff\xfe")
     with pytest.raises(SettingError, match="not UTF-8"):

@@ -59,11 +59,12 @@ def create_app(scheduler: Scheduler, settings: ServerSettings, traces: Traces | 
     return app
 
 
-def _refuse(request: Request, error: Exception) -> Response:
+async def _refuse(request: Request, error: Exception) -> Response:
+    """Async, as both are: Starlette would give each refusal of a plain function a thread."""
     return noted_problem(request.scope, error).response()
 
 
-def _refuse_http(request: Request, error: Exception) -> Response:
+async def _refuse_http(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     path = request.url.path[:200]
     known = {404: f"there is nothing at {path}", 405: f"{path} does not take {request.method[:20]}"}
