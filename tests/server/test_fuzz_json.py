@@ -35,13 +35,13 @@ def test_signs_of_json(body: str) -> None:
     parsed(body.encode("utf-8", "surrogatepass"))
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=80, deadline=None)
 @given(document=DOCUMENTS.filter(lambda value: "Infinity" not in json.dumps(value)))
 def test_documents_come_back(document: object) -> None:
     assert parsed(json.dumps(document).encode()) == document
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=80, deadline=None)
 @given(document=DOCUMENTS, at=st.integers(0, 10_000), byte=st.integers(0, 255))
 def test_documents_with_a_byte_changed(document: object, at: int, byte: int) -> None:
     body = bytearray(json.dumps({"model": "a", "messages": document}).encode())
