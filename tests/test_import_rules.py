@@ -51,11 +51,12 @@ ONLY_IN = {
     "torch": {f"vicrop_kernels/{name}.py" for name in ("triton_operator", "dlpack_operator")},
 }
 ONLY_UNDER = dict.fromkeys(
-    ("starlette", "uvicorn", "prometheus_client", "opentelemetry"), "vicrop_engine/server/"
+    ("starlette", "uvicorn", "h11", "prometheus_client", "opentelemetry"), "vicrop_engine/server/"
 )
 # Lower files know nothing of higher ones; files of one row may know each other.
 LAYERS = (
     {"errors"},
+    {"image_structure"},
     {
         *("config", "geometry", "image", "layers", "timing", "counters", "overlay_text", "token_block"),
         *("strands", "generation"),

@@ -11,7 +11,7 @@ import typer
 from vicrop_engine import cli_output as output
 from vicrop_engine.cli_layers import DeviceOption
 from vicrop_engine.cli_options import WhenOption
-from vicrop_engine.errors import ProviderError, SettingError
+from vicrop_engine.errors import ProviderError
 
 if TYPE_CHECKING:
     from vicrop_engine.vicrop import ViCropEngine
@@ -23,6 +23,10 @@ MIB = 1 << 20
 KeyFileOption = Annotated[
     Path | None,
     typer.Option(metavar="FILE", help=f"API keys, one a line; else those in ${KEYS}, with commas between."),
+]
+AllowedHostOption = Annotated[
+    list[str],
+    typer.Option(metavar="NAME", help="Name the server goes by beside this machine's own; once for each."),
 ]
 ToolOption = Annotated[
     Path | None, typer.Option(metavar="DIR", help="Made by 'build' of that name; else the one in the cache.")
@@ -45,10 +49,18 @@ def serve(
     allow_remote_images: Annotated[
         bool, typer.Option("--allow-remote-images", help="Fetch pictures from http(s) URLs.")
     ] = False,
+    cache_mib: Annotated[
+        int | None,
+        typer.Option(help="Kept of what pictures became, and a quarter of it of themselves; else 1024."),
+    ] = None,
     max_image_mib: Annotated[int, typer.Option(help="Largest picture file.")] = 20,
     max_megapixels: Annotated[int, typer.Option(help="Largest picture in million pixels.")] = 50,
     max_body_mib: Annotated[int, typer.Option(help="Largest request.")] = 32,
     body_seconds: Annotated[float, typer.Option(help="Time a request may take to come in.")] = 20.0,
+    header_seconds: Annotated[
+        float, typer.Option(help="Time a connection may stay open without a whole request.")
+    ] = 10.0,
+    allowed_host: AllowedHostOption = [],  # noqa: B006
     when: WhenOption = "always",
     max_tokens: Annotated[int, typer.Option(help="Longest answer where the request says nothing.")] = 20,
     model_name: Annotated[
@@ -72,7 +84,8 @@ def serve(
     from vicrop_engine.server.settings import ServerSettings
     from vicrop_engine.serving.settings import SchedulerSettings
 
-    bounds = SchedulerSettings(workers=workers, running=running, waiting=waiting, deadline=deadline)
+    kept = {} if cache_mib is None else {"picture_bytes": max(1, cache_mib * MIB // 4)}
+    bounds = SchedulerSettings(workers=workers, running=running, waiting=waiting, deadline=deadline, **kept)
     settings = ServerSettings(
         host=host,
         port=port,
@@ -82,6 +95,8 @@ def serve(
         max_pixels=max_megapixels * 1_000_000,
         max_body_bytes=max_body_mib * MIB,
         body_seconds=body_seconds,
+        header_seconds=header_seconds,
+        allowed_hosts=tuple(allowed_host),
         deadline=deadline,
         when=when,
         max_tokens=max_tokens,
@@ -97,27 +112,26 @@ def serve(
             directory = resolve(engine, progress)
         place = output.parse_device(device)
         return ViCropEngine.load(
-            directory, threads=threads, share_weights=share_weights, clip=clip, yolo=yolo, sam=sam, **place
+            directory,
+            threads=threads,
+            cache_bytes=None if cache_mib is None else cache_mib * MIB,
+            share_weights=share_weights,
+            clip=clip,
+            yolo=yolo,
+            sam=sam,
+            **place,
         )
 
     run(open_engine, bounds, settings)
 
 
 def read_keys(file: Path | None) -> tuple[str, ...]:
-    """The API keys of a file, one a line, # beginning a remark, else of the environment. Raises SettingError.
-
-    A file without keys is refused: who names one does not want to be open to all.
-    """
+    """The API keys of a file, one a line, else those of the environment. Raises SettingError."""
     if file is None:
         return tuple(key for part in os.environ.get(KEYS, "").split(",") if (key := part.strip()))
-    try:
-        lines = [line.strip() for line in file.read_text(encoding="utf-8").splitlines()]
-    except UnicodeDecodeError as error:
-        raise SettingError(f"{file} is no text, wanted API keys, one a line") from error
-    keys = tuple(line for line in lines if line and not line.startswith("#"))
-    if not keys:
-        raise SettingError(f"{file} holds no API key, wanted one a line; add one, or leave the option out")
-    return keys
+    from vicrop_engine.server.api_keys import keys_in
+
+    return keys_in(file)
 
 
 def _demand_extra() -> None:

@@ -62,6 +62,10 @@ class ConfigError(BadInputError):
     """A JSON document with unknown, missing or mistyped keys."""
 
 
+class BodyError(BadInputError):
+    """A request's body that is not the JSON wanted."""
+
+
 class ExamplesError(BadInputError):
     """A list of examples that cannot be read, or whose pictures are missing."""
 

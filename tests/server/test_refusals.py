@@ -161,7 +161,7 @@ DOCUMENTS = {
         "vicrop.stream_first_answer",
         "first_answer false",
     ),
-    "half a surrogate pair": (chat("what \ud800", small_picture()), "messages", "not valid Unicode"),
+    "half a surrogate pair": (chat("what \ud800", small_picture()), None, "half a surrogate pair"),
 }
 
 
@@ -176,11 +176,11 @@ def test_documents(server: Running, name: str) -> None:
     [
         (b"", "is not JSON"),
         (b"{", "is not JSON"),
-        (b"\xff\xfe\x00", "is not JSON"),
+        (b"\xff\xfe\x00", "is not UTF-8"),
         (b"[]", "wanted one JSON object"),
-        (b'{"temperature": NaN}', "is not JSON"),
-        (b'{"n": ' + b"9" * 5000 + b"}", "is not JSON"),
-        (b'{"messages": ' + b"[" * 100_000 + b"]" * 100_000 + b"}", "nested too deeply"),
+        (b'{"temperature": NaN}', "NaN, which JSON does not have"),
+        (b'{"n": ' + b"9" * 5000 + b"}", "a number of 5000 digits"),
+        (b'{"messages": ' + b"[" * 10_000 + b"]" * 10_000 + b"}", "nested more than 32 deep"),
     ],
     ids=["empty", "cut off", "no text", "a list", "NaN", "a long number", "deep"],
 )

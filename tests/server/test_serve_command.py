@@ -161,17 +161,17 @@ def test_a_missing_extra_is_one_sentence(
 
 def test_keys_come_from_a_file_or_the_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     file = tmp_path / "keys"
-    file.write_text("# ours\nalpha\n\n  beta \n", encoding="utf-8")
+    file.write_text("# ours\nalpha-of-two\n\n  beta-of-two \n", encoding="utf-8")
     monkeypatch.setenv("VICROP_API_KEYS", "gamma, delta,")
-    assert read_keys(file) == ("alpha", "beta")
+    assert read_keys(file) == ("alpha-of-two", "beta-of-two")
     assert read_keys(None) == ("gamma", "delta")
     monkeypatch.delenv("VICROP_API_KEYS")
     assert read_keys(None) == ()
     file.write_text("# none\n", encoding="utf-8")
-    with pytest.raises(SettingError, match="holds no API key"):
+    with pytest.raises(SettingError, match="holds no key"):
         read_keys(file)
     file.write_bytes(b"\xff\xfe")
-    with pytest.raises(SettingError, match="is no text"):
+    with pytest.raises(SettingError, match="not UTF-8"):
         read_keys(file)
 
 

@@ -13,7 +13,11 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from vicrop_engine.errors import ViCropError
+from vicrop_engine.server.api_keys import ApiKeys
 from vicrop_engine.server.desk import Desk
+from vicrop_engine.server.freed_memory import give_back_freed
+from vicrop_engine.server.hosts import AllowedHosts
+from vicrop_engine.server.limits import BodyLimits
 from vicrop_engine.server.metrics import Metrics
 from vicrop_engine.server.page import page_route
 from vicrop_engine.server.problem import Problem
@@ -34,13 +38,17 @@ def create_app(scheduler: Scheduler, settings: ServerSettings, traces: Traces | 
 
     @contextlib.asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncIterator[None]:
-        warming = asyncio.create_task(readiness.warm_up(scheduler))
+        tasks = [asyncio.create_task(work) for work in (readiness.warm_up(scheduler), give_back_freed())]
         yield
         readiness.drain()
-        warming.cancel()
+        for task in tasks:
+            task.cancel()
 
-    middleware = [  # from the outside in; limits and keys come after the log
+    middleware = [  # from the outside in
         Middleware(RequestLog, metrics=metrics),
+        Middleware(AllowedHosts, settings=settings),
+        Middleware(ApiKeys, settings=settings),
+        Middleware(BodyLimits, settings=settings),
     ]
     app = Starlette(
         routes=[*desk.routes(), page_route()],
@@ -52,11 +60,12 @@ def create_app(scheduler: Scheduler, settings: ServerSettings, traces: Traces | 
     return app
 
 
-def _refuse(request: Request, error: Exception) -> Response:
+async def _refuse(request: Request, error: Exception) -> Response:
+    """Async, as both are: Starlette would give each refusal of a plain function a thread."""
     return noted_problem(request.scope, error).response()
 
 
-def _refuse_http(request: Request, error: Exception) -> Response:
+async def _refuse_http(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     path = request.url.path[:200]
     known = {404: f"there is nothing at {path}", 405: f"{path} does not take {request.method[:20]}"}

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, NoReturn
+from typing import Any
 
 from vicrop_engine.errors import nearest
+from vicrop_engine.server.json_body import parse_json
 from vicrop_engine.server.messages import read_messages
 from vicrop_engine.server.openai_fields import (
     KNOWN,
@@ -54,13 +54,8 @@ class ChatRequest:
 
 
 def decode(body: bytes) -> dict[str, Any]:
-    """The JSON object in a body. Raises Problem."""
-    try:
-        document = json.loads(body, parse_constant=_no_number)
-    except RecursionError:
-        raise bad_request("the body is nested too deeply") from None
-    except ValueError as error:  # of which a decoding error's text would quote the body
-        raise bad_request(f"the body is not JSON ({_reason(error)}); send one JSON object") from None
+    """The JSON object in a body. Raises BodyError and Problem."""
+    document = parse_json(body)
     if not isinstance(document, dict):
         raise bad_request(f"the body is {shown(document)}, wanted one JSON object")
     return document
@@ -120,13 +115,3 @@ def _check_model(asked: str | None, model: str) -> None:
             param="model",
             code="model_not_found",
         )
-
-
-def _no_number(name: str) -> NoReturn:
-    raise ValueError(f"{name} is no JSON number")
-
-
-def _reason(error: ValueError) -> str:
-    if isinstance(error, json.JSONDecodeError):
-        return f"{error.msg} at character {error.pos}"
-    return "no valid UTF-8" if isinstance(error, UnicodeError) else "a number that is none"

@@ -12,6 +12,8 @@ import uvicorn
 from starlette.applications import Starlette
 
 from vicrop_engine.errors import SettingError
+from vicrop_engine.server.connections import protocol_for
+from vicrop_engine.server.limits import MAX_HEADER_BYTES
 from vicrop_engine.server.settings import ServerSettings
 
 logger = logging.getLogger("vicrop_engine.server")
@@ -27,7 +29,8 @@ class Server(uvicorn.Server):
             uvicorn.Config(
                 app,
                 loop="asyncio",
-                http="h11",
+                http=protocol_for(settings),
+                h11_max_incomplete_event_size=MAX_HEADER_BYTES,
                 ws="none",
                 lifespan="on",
                 log_config=None,

@@ -18,6 +18,7 @@ from vicrop_engine.server.documents import encode
 LONGEST = 600  # characters of a sentence that may quote what the client sent
 
 PARAMS: dict[type[errors.ViCropError], str | None] = {
+    errors.BodyError: None,
     errors.ImageError: "messages.image_url",
     errors.QuestionError: "messages",
     errors.UnknownMethodError: "vicrop.method",

@@ -42,10 +42,9 @@ class Readiness:
         try:
             ticket = await asyncio.to_thread(scheduler.submit, picture, QUESTION)
             try:
-                await asyncio.wait([asyncio.wrap_future(ticket.future)])
+                await asyncio.shield(asyncio.wrap_future(ticket.future))
             finally:
                 ticket.cancel()
-            ticket.future.result()
         except Exception as error:
             self.status, self.failure = FAILED, error
             self.on_failure()
