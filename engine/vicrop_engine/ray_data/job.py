@@ -66,8 +66,8 @@ class Asker:
         usual = SchedulerSettings()
         bounds = replace(usual, workers=min(usual.workers, cpus), deadline=NO_DEADLINE)
         self._keywords = dict(keywords or {})
-        self._ahead = 2 * bounds.running
         self._scheduler = Scheduler(ViCropEngine.load(engine, threads=cpus // bounds.workers), bounds)
+        self._ahead = 2 * self._scheduler.settings.num_running
 
     def __call__(self, batch: Columns) -> Columns:
         """Answer the rows, several at a time, with the same results as one by one."""

@@ -15,7 +15,7 @@ from typing import Any
 from vicrop_engine.config import parse
 from vicrop_engine.errors import SettingError
 from vicrop_engine.server.settings import ServerSettings
-from vicrop_engine.serving.settings import SchedulerSettings
+from vicrop_engine.serving.settings import MOST_RUNNING, SchedulerSettings
 
 WHERE = "the arguments"
 SEVERAL_ALREADY = 2  # times what a scheduler works on at once: a replica with so many is overloaded
@@ -84,14 +84,19 @@ class Plan:
         return self.scale.cpus // self.bounds.workers
 
     @property
+    def num_running(self) -> int:
+        """Requests that a replica has under way, unless its memory holds fewer."""
+        return self.scheduler.running or MOST_RUNNING
+
+    @property
     def target_requests(self) -> int:
         """Requests a replica should have."""
-        return self.scale.target_requests or self.scheduler.running
+        return self.scale.target_requests or self.num_running
 
     @property
     def most_requests(self) -> int:
         """Requests a replica has at most."""
-        return self.scale.most_requests or SEVERAL_ALREADY * self.scheduler.running
+        return self.scale.most_requests or SEVERAL_ALREADY * self.num_running
 
 
 def read_arguments(arguments: Mapping[str, Any]) -> Plan:
