@@ -121,6 +121,9 @@ class Model:
         """With the prefix's buffers to oneself, which they are here anyway."""
         return nullcontext()
 
+    def boundary(self) -> None:
+        """Between two pieces of work: whoever else uses the model may go first. Nobody does here."""
+
     def keep(self, key: PrefixKey, prefix: Prefix) -> None:
         """Hold the prefix for the next question, with the bytes it has now."""
         self.prefixes.put(key, prefix)

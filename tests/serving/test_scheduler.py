@@ -21,6 +21,7 @@ from vicrop_engine.errors import (
     QuestionError,
     QueueFullError,
     RequestCancelledError,
+    RunError,
     SettingError,
 )
 from vicrop_engine.examples import signs
@@ -199,6 +200,32 @@ def test_answers_are_heard_as_they_grow(start: Start) -> None:
     assert final[-1] == answer.answer
     assert ticket.first_token is not None
     assert ticket.arrived <= (ticket.began or 0) <= ticket.first_token
+
+
+def test_a_listener_that_fails_ends_its_own_request_alone(start: Start) -> None:
+    scheduler = start()
+
+    def fail(_: str) -> None:
+        raise OSError("the client went")
+
+    failing = scheduler.submit(PATH, EXAMPLE.question, on_answer=fail)
+    same = scheduler.submit(PATH, EXAMPLE.question)
+    with pytest.raises(OSError, match="the client went"):
+        failing.future.result(timeout=20)
+    assert same.future.result(timeout=20).answer
+    assert scheduler.submit(PATH, "What is written on the blue sign?").future.result(timeout=20).answer
+
+
+def test_a_step_that_fails_ends_the_answers_in_it_alone(
+    start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scheduler = start()
+    with monkeypatch.context() as patch:
+        patch.setattr("vicrop_engine.decode_steps.DecodeSteps.run", lambda *_: 1 / 0)
+        with pytest.raises(RunError, match="could not be answered"):
+            scheduler.submit(PATH, EXAMPLE.question).future.result(timeout=20)
+    assert scheduler.submit(PATH, EXAMPLE.question).future.result(timeout=20).answer
+    assert eventually(lambda: scheduler.kv_usage == 0 and scheduler.running == 0)
 
 
 def test_an_answer_without_a_slot_large_enough_is_decoded_alone(

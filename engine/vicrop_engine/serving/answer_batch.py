@@ -117,7 +117,7 @@ class AnswerBatch:
                 return []
             try:
                 logits = self._logits(answers)
-            except ViCropError as error:
+            except Exception as error:  # ends these answers, never the thread that all others need
                 for answer in answers:
                     answer.future.set_exception(error)
                 self._answers.clear()

@@ -25,6 +25,17 @@ class Asker:
     on_first_answer: Heard | None
     on_answer: Heard | None
 
+    def hear(self, listener: Heard | None, text: str) -> None:
+        """Tell one of the two. A listener that fails ends its own request, and no other."""
+        self.ticket.mark_token()
+        if listener is None:
+            return
+        try:
+            listener(text)
+        except Exception as error:
+            _fail(self.ticket, error)
+            self.ticket.cancel()
+
 
 @dataclass(eq=False)
 class Job:
@@ -70,8 +81,8 @@ class Job:
             asker.ticket.began = self.first.began
             self.askers.append(asker)
         for heard, text in ((asker.on_first_answer, self.first_text), (asker.on_answer, self.final_text)):
-            if heard is not None and text:
-                heard(text)
+            if text:
+                asker.hear(heard, text)
         return True
 
     def begin(self) -> None:
@@ -98,23 +109,17 @@ class Job:
 
     def hear_first(self, text: str) -> None:
         """The first answer has grown."""
-        if text == self.first_text:
-            return
-        self.first_text = text
-        for asker in list(self.askers):
-            asker.ticket.mark_token()
-            if asker.on_first_answer is not None:
-                asker.on_first_answer(text)
+        if text != self.first_text:
+            self.first_text = text
+            for asker in list(self.askers):
+                asker.hear(asker.on_first_answer, text)
 
     def hear_final(self, text: str) -> None:
         """The final answer has grown."""
-        if text == self.final_text:
-            return
-        self.final_text = text
-        for asker in list(self.askers):
-            asker.ticket.mark_token()
-            if asker.on_answer is not None:
-                asker.on_answer(text)
+        if text != self.final_text:
+            self.final_text = text
+            for asker in list(self.askers):
+                asker.hear(asker.on_answer, text)
 
     def finish(self, answer: Answer | None, error: Exception | None = None) -> None:
         """Give all askers the answer, or the error."""

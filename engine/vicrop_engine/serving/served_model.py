@@ -84,6 +84,10 @@ class ServedModel(Model):
         assert isinstance(prefix, SharedPrefix), "prefixes of a served model are shared"
         self.shared.keep(key, prefix)
 
+    def boundary(self) -> None:
+        """Let somebody more urgent go first. Raises where going on makes no sense."""
+        self.turn.boundary()
+
     @contextlib.contextmanager
     def alone_on(self, prefix: Prefix) -> Iterator[None]:
         """With the prefix's buffers to oneself."""
