@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
@@ -93,8 +94,10 @@ def _opened_later(
     Optimizing it would make further copies of their weights in memory: widened, transposed or packed.
     """
 
+    lock = threading.Lock()
+
     @cache
-    def open_now() -> Graph:
+    def opened() -> Graph:
         options = _options(runtime, threads)
         options.graph_optimization_level = runtime.GraphOptimizationLevel.ORT_DISABLE_ALL
         options.add_session_config_entry("session.disable_prepacking", "1")
@@ -106,6 +109,10 @@ def _opened_later(
         path = directory / f"{name}.onnx"
         graph = _open(runtime, path, provider, options, mend_command(manifest))
         return replace(graph, options=each_run)
+
+    def open_now() -> Graph:
+        with lock:  # or threads that come together would open it twice
+            return opened()
 
     return open_now if f"{name}.onnx" in manifest.files else None
 

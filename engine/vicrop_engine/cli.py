@@ -1,4 +1,4 @@
-"""The command line: `vicrop-engine build | ask | demo | info | layers | calibrate | profile`.
+"""The command line: `vicrop-engine build | ask | demo | info | layers | calibrate | profile | bench | serve`.
 
 Reads options, calls the library, prints results on standard output and everything else on standard error.
 Exit status: 0 done, 1 the work failed, 2 wrong usage or bad input. Whatever a command needs beyond options
@@ -15,11 +15,13 @@ from typing import Annotated
 import typer
 
 from vicrop_engine import cli_output as output
+from vicrop_engine.cli_bench import bench
 from vicrop_engine.cli_calibrate import calibrate
 from vicrop_engine.cli_errors import explain
 from vicrop_engine.cli_layers import DeviceOption, layers
 from vicrop_engine.cli_options import CropTokensOption, WhenOption
 from vicrop_engine.cli_profile import profile
+from vicrop_engine.cli_serve import serve
 from vicrop_engine.errors import SettingError
 
 INTERRUPTED = 130  # what typer makes of Ctrl-C
@@ -268,9 +270,8 @@ def info(
         output.print_facts(lines)
 
 
-app.command()(layers)
-app.command()(calibrate)
-app.command()(profile)
+for command in (layers, calibrate, profile, bench, serve):
+    app.command()(command)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

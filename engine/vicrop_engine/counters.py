@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -13,7 +14,8 @@ from dataclasses import dataclass
 class Counters:
     """Totals since loading; passes and tokens include decode steps, and upper tokens went through lower too.
 
-    A pass reads the weights of its graph once. Moves are prefixes that were given larger KV buffers. A pixel
+    A pass reads the weights of its graph once. Shared steps are passes with the next tokens of several
+    answers that do not share a prefix. Moves are prefixes that were given larger KV buffers. A pixel
     gradient pass goes through the whole model and back to the pixels, with a gradient for each prompt.
     Uploads and copies are tensors that go to a device and come back, of engines for one.
     """
@@ -31,6 +33,7 @@ class Counters:
     lower_tokens: int = 0
     upper_tokens: int = 0
     decode_steps: int = 0
+    shared_steps: int = 0
     gradient_passes: int = 0
     pixel_gradient_passes: int = 0
     pixel_gradient_tokens: int = 0
@@ -58,17 +61,27 @@ class Tally:
     """The running totals behind `Counters`.
 
     Time is read from `clock`. While `runs` is a list every run of a graph is added to it: see `watching`.
+    What is added here is added to `whole` too, of which this is a part. Threads may add at the same time.
     """
 
-    def __init__(self, clock: Callable[[], float] = time.perf_counter) -> None:
+    def __init__(self, clock: Callable[[], float] = time.perf_counter, whole: Tally | None = None) -> None:
         self._totals = dataclasses.asdict(Counters())
+        self._lock = threading.Lock()
+        self._whole = whole
         self.clock = clock
         self.runs: list[GraphRun] | None = None
 
     def add(self, **amounts: int) -> None:
         """Add to the named counters. Raises KeyError for a name there is not."""
-        for name, amount in amounts.items():
-            self._totals[name] += amount
+        self.add_own(**amounts)
+        if self._whole is not None:
+            self._whole.add(**amounts)
+
+    def add_own(self, **amounts: int) -> None:
+        """Add here alone: the share of something that the whole counts once."""
+        with self._lock:
+            for name, amount in amounts.items():
+                self._totals[name] += amount
 
     @contextmanager
     def running(self, *graphs: str, prefix_tokens: int = 0, **axes: int) -> Iterator[None]:
@@ -90,4 +103,5 @@ class Tally:
 
     def snapshot(self) -> Counters:
         """The totals as they are now."""
-        return Counters(**self._totals)
+        with self._lock:
+            return Counters(**self._totals)

@@ -62,6 +62,10 @@ class ConfigError(BadInputError):
     """A JSON document with unknown, missing or mistyped keys."""
 
 
+class BodyError(BadInputError):
+    """A request's body that is not the JSON wanted."""
+
+
 class ExamplesError(BadInputError):
     """A list of examples that cannot be read, or whose pictures are missing."""
 
@@ -104,12 +108,53 @@ class RunError(WorkFailedError):
     """A graph that failed while it ran."""
 
 
+class AnswersDifferError(WorkFailedError):
+    """Answers under load that are not those given one by one."""
+
+
 class ProviderError(WorkFailedError):
     """An execution provider that is missing or fell back to another one."""
 
 
+class RayMissingError(WorkFailedError):
+    """Ray, which scale-out runs on, is not installed, or not all of it."""
+
+    def __init__(self, what: str, missing: str | None) -> None:
+        super().__init__(
+            f"{what} needs {missing}, which is not installed; run pip install 'vicrop-engine[cpu,serve,ray]'"
+        )
+
+
 class NoSpaceError(WorkFailedError):
     """A disk that is full."""
+
+
+class RequestError(WorkFailedError):
+    """A request to a scheduler that got no answer, though nothing was wrong with it."""
+
+
+class QueueFullError(RequestError):
+    """Too many requests wait already; `retry_after` seconds from now there may be room."""
+
+    def __init__(self, waiting: int, retry_after: float) -> None:
+        super().__init__(f"{waiting} requests are waiting already; ask again in {retry_after:.0f} seconds")
+        self.retry_after = retry_after
+
+
+class DeadlineError(RequestError):
+    """No answer within the time allowed."""
+
+
+class RequestCancelledError(RequestError):
+    """Whoever asked has gone, or took the request back."""
+
+
+class ReplicaLostError(RequestError):
+    """A request that was lost with every replica it was sent to."""
+
+
+class ClosedError(RequestError):
+    """A scheduler that takes no more requests."""
 
 
 def nearest(name: str, known: Iterable[str]) -> str:

@@ -5,9 +5,9 @@ Knows token ids, image embeds, prefixes and KV caches; nothing of questions, pic
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from copy import copy
 from typing import Any
 
 import numpy as np
@@ -16,10 +16,13 @@ import numpy.typing as npt
 from vicrop_engine.backend import Graphs
 from vicrop_engine.config import DecoderGeometry, SpecialTokens
 from vicrop_engine.counters import Tally
-from vicrop_engine.decode_steps import NO_TAPS, DecodeSteps
+from vicrop_engine.decode_steps import DecodeSteps
 from vicrop_engine.generation import AnswerTokens, Generation, Heard
+from vicrop_engine.graph import Graph
+from vicrop_engine.kv_arena import KVArena
 from vicrop_engine.kv_cache import KVBuffers, KVCache, Tensor
 from vicrop_engine.manifest import GRADIENT, GRAPHS
+from vicrop_engine.passes import Pass, PassFeeds
 from vicrop_engine.prefix_cache import Prefix
 from vicrop_engine.strands import StrandBlock
 from vicrop_engine.token_block import TokenBlock
@@ -29,30 +32,10 @@ Table = npt.NDArray[np.floating]
 _, LOWER, UPPER = GRAPHS
 
 
-@dataclass(frozen=True)
-class Pass:
-    """What a pass over a prefix and its suffixes left.
-
-    `cache` ends with the first suffix; `logits` [vocab] are those after it, None when no suffix went up.
-    `attention` holds every suffix's last row of lower and upper graph, each [layers, suffixes, heads, total];
-    None where nothing was read. `tapped` [1, suffixes, hidden] are their last tokens' states where the lowest
-    heatmap layer begins, and `block` is where all tokens stand.
-    """
-
-    cache: KVCache
-    logits: Floats | None
-    attention: tuple[Floats | None, Floats | None] = (None, None)
-    tapped: Floats | None = None
-    block: TokenBlock | None = None
-
-    def rows(self, suffix: int) -> dict[int, Floats]:
-        """Attention [heads, total] of a suffix's last token, by absolute layer."""
-        parts = [part[:, suffix] for part in self.attention if part is not None]
-        return dict(enumerate(row for part in parts for row in part))
-
-
 class Decoder:
     """The language model of one engine."""
+
+    answers_go_on = False  # beside whatever is run next: what comes after a pass is to be decoded first
 
     def __init__(
         self,
@@ -121,9 +104,22 @@ class Decoder:
         be asked for next. Only the first stays in the cache.
         """
         lengths = tuple(len(suffix) for suffix in suffixes)
-        above = gradients or (bool(layers) and max(layers) >= self._num_lower)
-        num_upper = len(suffixes) if above else int(answer)
         embeds = self.embed([id for suffix in suffixes for id in suffix], images)
+        return self.read_embeds(prefix, embeds, lengths, answer=answer, layers=layers, gradients=gradients)
+
+    def read_embeds(
+        self,
+        prefix: Prefix,
+        embeds: Floats,
+        lengths: tuple[int, ...],
+        *,
+        answer: bool = True,
+        layers: Sequence[int] = (),
+        gradients: bool = False,
+    ) -> Pass:
+        """`read` of suffixes of these lengths, whose embeddings [1, tokens, hidden] follow each other."""
+        above = gradients or self.reads_above(layers)
+        num_upper = len(lengths) if above else int(answer)
         block = TokenBlock(prefix.length - _length(prefix.embeds), prefix.length, lengths)
         cache = prefix.buffers.write(block.done, block.total, prefix.length + lengths[0])
         feeds = self._feeds(block, bool(layers) or gradients)
@@ -139,6 +135,43 @@ class Decoder:
         prefix.hidden = None
         return Pass(cache, logits, (lower_rows, upper_rows), tapped, block)
 
+    def counted_by(self, tally: Tally) -> Decoder:
+        """The same decoder, whose runs are counted there."""
+        other = copy(self)
+        other._tally = tally
+        return other
+
+    def reads_above(self, layers: Sequence[int]) -> bool:
+        """Whether one of these layers is in the upper graph."""
+        return bool(layers) and max(layers) >= self._num_lower
+
+    def prefill(self, prefix: Prefix, num_tokens: int, *, above: bool) -> bool:
+        """Run `num_tokens` more of `prefix` alone through the lower layers, then, if `above`, the upper ones.
+
+        False when nothing was left to run.
+        """
+        if prefix.embeds is not None:
+            embeds, rest = np.split(prefix.embeds, [num_tokens], axis=1)
+            block, cache = self._next(prefix, prefix.embeds.shape[1], embeds)
+            hidden, _, _ = self._lower(cache, embeds, self._feeds(block))
+            prefix.hidden = _joined(prefix.hidden, hidden) if self._num_upper else None
+            prefix.embeds = rest if rest.shape[1] else None
+            return True
+        if prefix.hidden is None or not above:
+            return False
+        hidden, rest = np.split(prefix.hidden, [num_tokens], axis=1)
+        block, cache = self._next(prefix, prefix.hidden.shape[1], hidden)
+        self._upper(cache, hidden, self._feeds(block))
+        prefix.hidden = rest if rest.shape[1] else None
+        return True
+
+    @staticmethod
+    def _next(prefix: Prefix, num_left: int, tokens: Floats) -> tuple[TokenBlock, KVCache]:
+        """Where the next tokens of a prefix stand that has `num_left` of them to go, and their rows."""
+        done = prefix.length - num_left
+        block = TokenBlock(done, done + tokens.shape[1], ())
+        return block, prefix.buffers.write(block.done, block.total, block.total)
+
     def gradients(self, read: Pass, suffix: int) -> tuple[Floats, Floats]:
         """Attention of a suffix's last token and the loss's gradient at it, [layers, heads, total] each.
 
@@ -146,8 +179,8 @@ class Decoder:
         the lowest heatmap layer on. `read` was made with `gradients`, and nothing has been run since then.
         Raises ValueError for another pass.
         """
-        gradient, block, buffers = self._graphs.gradient, read.block, read.cache.buffers
-        if gradient is None or read.tapped is None or block is None or not buffers.is_latest(read.cache):
+        open_graph, block, buffers = self._graphs.gradient, read.block, read.cache.buffers
+        if open_graph is None or read.tapped is None or block is None or not buffers.is_latest(read.cache):
             raise ValueError("gradients are of a pass just made with gradients, in an engine that has them")
         self._tally.add(gradient_passes=1)
         last = block.ends[suffix]
@@ -159,12 +192,10 @@ class Decoder:
             **buffers.lower.buffers,
             **buffers.upper.buffers,
         }
-        graph = gradient()
         with self._tally.running(GRADIENT, capacity=buffers.capacity):
-            outputs = graph.run(feeds)
-        return outputs["attention"].numpy()[..., : block.total], outputs["gradient"].numpy()[
-            ..., : block.total
-        ]
+            outputs = open_graph().run(feeds)
+        attention, gradient = outputs["attention"].numpy(), outputs["gradient"].numpy()
+        return attention[..., : block.total], gradient[..., : block.total]
 
     def logits(self, read: Pass) -> Floats:
         """Logits [vocab] after the first suffix of a pass. Raises ValueError if that did not go up."""
@@ -200,6 +231,19 @@ class Decoder:
         sizes = {"seq": tokens, "total": total, "rows": 0, "answers": tokens, "capacity": capacity}
         return self._tally.running(LOWER, UPPER, **sizes)
 
+    @property
+    def takes_batches(self) -> bool:
+        """Whether a step can be of several sequences; engines of old versions cannot."""
+        graphs = self._graphs.lower, self._graphs.upper
+        return all(isinstance(graph, Graph) and graph.takes_batches for graph in graphs)
+
+    def arena(self, count: int, capacity: int) -> KVArena:
+        """Zeroed buffers for `count` sequences; memory is taken as they are filled."""
+        graphs = self._graphs.lower, self._graphs.upper
+        lower, upper = (graph for graph in graphs if isinstance(graph, Graph))
+        slots = [graph.new_buffers(count, capacity) for graph in (lower, upper)]
+        return KVArena(slots[0], slots[1], (lower.bound_to, upper.bound_to), capacity)
+
     def steps(self, buffers: KVBuffers, count: int = 1) -> DecodeSteps:
         """Steps of `count` tokens on these buffers."""
         tensor = self._graphs.lower.tensor
@@ -223,11 +267,11 @@ class Decoder:
     def _buffers(self, capacity: int) -> KVBuffers:
         return KVBuffers(self._graphs.lower.bound(capacity), self._graphs.upper.bound(capacity), capacity)
 
-    def _feeds(self, block: TokenBlock | StrandBlock, tap: bool = False) -> _Feeds:
-        return _Feeds(block, tap, self._graphs.lower.tensor)
+    def _feeds(self, block: TokenBlock | StrandBlock, tap: bool = False) -> PassFeeds:
+        return PassFeeds(block, tap, self._graphs.lower.tensor)
 
     def _lower(
-        self, cache: KVCache, embeds: Floats, feeds: _Feeds
+        self, cache: KVCache, embeds: Floats, feeds: PassFeeds
     ) -> tuple[Floats, Floats | None, Floats | None]:
         """Hidden states [1, new, hidden], and with a tap attention rows and the taps' states."""
         self._tally.add(lower_passes=1, lower_tokens=feeds.num_new)
@@ -239,41 +283,13 @@ class Decoder:
         tapped = outputs.get("tapped_states")
         return hidden, outputs["attention"].numpy(), None if tapped is None else tapped.numpy()
 
-    def _upper(self, cache: KVCache, hidden: Floats, feeds: _Feeds) -> tuple[Floats, Floats | None]:
+    def _upper(self, cache: KVCache, hidden: Floats, feeds: PassFeeds) -> tuple[Floats, Floats | None]:
         """Logits [vocab] after the first suffix, and with a tap attention rows of the upper layers."""
         self._tally.add(upper_passes=1, upper_tokens=feeds.num_new)
         with self._tally.running(UPPER, capacity=cache.buffers.capacity, **feeds.sizes):
             outputs = cache.buffers.upper.run({"hidden_states": hidden, **feeds.tensors})
         rows = outputs["attention"].numpy() if feeds.tap and self._num_upper else None
         return outputs["logits"].numpy().reshape(-1), rows
-
-
-class _Feeds:
-    """What both graphs are fed beside states."""
-
-    def __init__(
-        self,
-        block: TokenBlock | StrandBlock,
-        tap: bool,
-        tensor: Callable[[npt.NDArray[Any]], Tensor],
-    ) -> None:
-        ends = block.ends
-        answers = ends if isinstance(block, StrandBlock) else ends[:1]
-        arrays: dict[str, npt.NDArray[Any]] = {
-            "position_ids": block.position_ids,
-            "tap_positions": ends if tap else NO_TAPS,
-            "attention_bias": block.bias(),
-            "answer_position": answers,
-        }
-        self.tensors = {name: tensor(array) for name, array in arrays.items()}
-        self.num_new, self.tap = block.num_new, tap
-        self.sizes = {
-            "seq": block.num_new,
-            "total": block.total,
-            "rows": len(ends) if tap else 0,
-            "answers": len(answers),
-            "prefix_tokens": block.prefix - block.done if isinstance(block, TokenBlock) else 0,
-        }
 
 
 def _length(waiting: Floats | None) -> int:

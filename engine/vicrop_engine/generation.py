@@ -35,7 +35,7 @@ class AnswerTokens:
 
     def __init__(self, end_signs: Sequence[int], max_new_tokens: int, heard: Heard | None = None) -> None:
         self._end_signs, self._max_new_tokens, self._heard = end_signs, max_new_tokens, heard
-        self._seen: list[Floats] = []
+        self._probabilities: list[float] = []
         self.ids: list[int] = []
 
     @property
@@ -43,17 +43,22 @@ class AnswerTokens:
         """Whether no more are to come."""
         return bool(self.ids) and (self.ids[-1] in self._end_signs or len(self.ids) == self._max_new_tokens)
 
-    def take(self, logits: Floats) -> None:
-        """The likeliest token of `logits` [vocab] comes next."""
-        self._seen.append(logits)
+    def take(self, logits: Floats, *, tell: bool = True) -> None:
+        """The likeliest token of `logits` [vocab] comes next; without `tell` that is told later."""
+        self._probabilities.append(largest_probability(logits))
         self.ids.append(int(np.argmax(logits)))
+        if tell:
+            self.tell()
+
+    def tell(self) -> None:
+        """Let whoever listens hear the ids."""
         if self._heard is not None:
             self._heard(tuple(self.ids))
 
     @property
     def generation(self) -> Generation:
         """All of them with their probabilities."""
-        return Generation(tuple(self.ids), tuple(map(largest_probability, self._seen)))
+        return Generation(tuple(self.ids), tuple(self._probabilities))
 
 
 def largest_probability(logits: Floats) -> float:

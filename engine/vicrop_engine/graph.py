@@ -11,6 +11,7 @@ from functools import cached_property
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from vicrop_engine.appending import AppendingGraph
 from vicrop_engine.errors import RunError
@@ -18,6 +19,7 @@ from vicrop_engine.kv_cache import PAST, PRESENT, Feed, Tensor
 from vicrop_engine.kv_cache import BoundGraph as Bound
 from vicrop_engine.onnx_runtime import tensor_class
 
+Floats = npt.NDArray[np.float32]
 NEW_AXIS = "seq"  # of the new tokens, in graphs of standard operators
 
 
@@ -50,6 +52,12 @@ class Graph:
         return isinstance(shapes.get("answer_position", [1])[0], str)
 
     @property
+    def takes_batches(self) -> bool:
+        """Whether it takes the next tokens of several sequences, whose KV buffers lie side by side."""
+        past = [item for item in self.session.get_inputs() if item.name.startswith(PAST)]
+        return all(isinstance(item.shape[0], str) for item in past)
+
+    @property
     def appends(self) -> bool:
         """Whether it gives the new tokens' keys and values alone, instead of writing into buffers."""
         outputs = self.session.get_outputs()
@@ -59,12 +67,20 @@ class Graph:
         """This graph with zeroed KV buffers for `capacity` tokens; memory is taken as they are filled."""
         if self.appends:
             return AppendingGraph.of(self, capacity)
+        return self.bound_to(self.new_buffers(1, capacity))
+
+    def new_buffers(self, batch: int, capacity: int) -> dict[str, Floats]:
+        """Zeroed KV buffers [batch, kv_heads, capacity, head_dim]; memory is taken as they are filled."""
         shapes = {item.name: item.shape for item in self.session.get_inputs() if item.name.startswith(PAST)}
-        buffers = {
-            name: self.tensor(np.zeros((shape[0], shape[1], capacity, shape[3]), np.float32))
+        return {
+            name: np.zeros((batch, shape[1], capacity, shape[3]), np.float32)
             for name, shape in shapes.items()
         }
-        return BoundGraph(self, buffers, self.session.io_binding())
+
+    def bound_to(self, buffers: Mapping[str, Floats]) -> BoundGraph:
+        """This graph with these KV buffers, by input name."""
+        tensors = {name: self.tensor(buffer) for name, buffer in buffers.items()}
+        return BoundGraph(self, tensors, self.session.io_binding())
 
     def failure(self, error: Exception) -> RunError:
         """The runtime's error in one sentence."""

@@ -6,6 +6,7 @@ that size instead of the pages where a kernel wants one.
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass, replace
 
 from vicrop_engine.config import DecoderGeometry
@@ -49,6 +50,18 @@ def ask_memory(manifest: Manifest) -> AskMemory:
     lower = replace(manifest.decoder, num_layers=manifest.decoder.num_lower_layers)
     tile = kv_bytes(lower, manifest.vision.image_tokens + ROOM, width)
     return AskMemory(weights, buffers, tile, working, default_cache_bytes(manifest))
+
+
+def requests_that_fit(manifest: Manifest, total: int | None = None) -> int:
+    """How many requests' prefixes and answers fit half of `total` bytes beside the weights, one at least.
+
+    None are the machine's bytes.
+    """
+    if total is None:
+        total = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    tokens = 5 * manifest.vision.image_tokens + 3 * ROOM  # a prefix with its crop, and both answers' own rows
+    one = kv_bytes(manifest.decoder, tokens, _width(manifest))
+    return max(1, (total // 2 - ask_memory(manifest).weights) // one)
 
 
 def kv_bytes(decoder: DecoderGeometry, num_tokens: int, width: int = FLOAT) -> int:

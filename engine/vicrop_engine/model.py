@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -115,6 +116,13 @@ class Model:
             else:
                 self.tally.add(prefix_prefills=1 if ids else 0)
                 yield key, self.decoder.begin(ids, next(embeds), capacity)
+
+    def alone_on(self, prefix: Prefix) -> AbstractContextManager[None]:
+        """With the prefix's buffers to oneself, which they are here anyway."""
+        return nullcontext()
+
+    def boundary(self) -> None:
+        """Between two pieces of work: whoever else uses the model may go first. Nobody does here."""
 
     def keep(self, key: PrefixKey, prefix: Prefix) -> None:
         """Hold the prefix for the next question, with the bytes it has now."""

@@ -14,11 +14,11 @@ import numpy as np
 import numpy.typing as npt
 
 from vicrop_engine.crop_tokens import most_distinct
-from vicrop_engine.generate import Pass
 from vicrop_engine.generation import Generation, Heard
 from vicrop_engine.geometry import Grid
 from vicrop_engine.image import Picture
 from vicrop_engine.model import Model
+from vicrop_engine.passes import Pass
 from vicrop_engine.prefix_cache import Prefix
 from vicrop_engine.preprocessing import ModelInput
 from vicrop_engine.prompts import Prompt
@@ -153,7 +153,8 @@ class Reading:
         """The answer on picture and crop, continued from the picture's prefix."""
         embeds = self._crop_embeds(crop)
         suffix = self.prompted.two_images.suffix
-        start = self.model.decoder.read(self.prefix, [suffix], [embeds])
+        with self.model.alone_on(self.prefix):
+            start = self.model.decoder.read(self.prefix, [suffix], [embeds])
         self.watch.enter("decode")
         return self.model.decoder.decode(start, max_new_tokens)
 
@@ -166,6 +167,9 @@ class Reading:
         """
         _, read = self._read()
         decoder = self.model.decoder
+        if decoder.answers_go_on:
+            final = self.answer_with(crop, max_new_tokens)
+            return self.first_answer(max_new_tokens, heard), final
         if not decoder.answers_side_by_side:
             return self.first_answer(max_new_tokens, heard), self.answer_with(crop, max_new_tokens)
         if not read.cache.buffers.holds(read.cache):  # a localizer has made passes of its own
@@ -189,6 +193,10 @@ class Reading:
 
     def _read(self) -> tuple[list[Prompt], Pass]:
         """The one pass over the picture, made when first needed, and the prompts that went through it."""
+        with self.model.alone_on(self.prefix):
+            return self._read_alone()
+
+    def _read_alone(self) -> tuple[list[Prompt], Pass]:
         if self._pass is None:
             self.watch.enter("prefill")
             prompts = self._prompts()

@@ -34,14 +34,14 @@ ALWAYS, AUTO, NEVER = WHEN = ("always", "auto", "never")
 class Settings:
     """The keywords of an ask as the user gave them; `ViCropEngine.ask` says what they mean."""
 
-    method: str | Localizer
-    high_res: str
-    layers: LayerChoice | None
-    max_new_tokens: int
-    first_answer: bool
-    compat: str | None
-    box: Sequence[int] | None
-    localize: str | None
+    method: str | Localizer = "rel-att"
+    high_res: str = "auto"
+    layers: LayerChoice | None = None
+    max_new_tokens: int = 20
+    first_answer: bool = True
+    compat: str | None = None
+    box: Sequence[int] | None = None
+    localize: str | None = None
     when: str = ALWAYS
     crop_tokens: str | int = ALL
 
@@ -61,6 +61,7 @@ class Request:
     box: Box | None
     capacity: int
     high_res: str
+    max_new_tokens: int
     method: str = NONE
     threshold: float | None = None
 
@@ -96,8 +97,15 @@ class Request:
         return published_tiles(size) if self.compat else plan_tiles(size)
 
 
-def plan_request(model: Model, question: str, settings: Settings) -> Request:
-    """Check a question and its settings. Raises the error of whatever cannot be used."""
+def plan_request(
+    model: Model, question: str, settings: Settings, *, side_by_side: bool | None = None
+) -> Request:
+    """Check a question and its settings; by default both answers lie `side_by_side` if the model can.
+
+    Raises the error of whatever cannot be used.
+    """
+    if side_by_side is None:
+        side_by_side = model.decoder.answers_side_by_side
     _check_settings(settings)
     box = None if settings.box is None else _box(settings.box)
     localizer = _localizer(model, settings, box)
@@ -124,13 +132,22 @@ def plan_request(model: Model, question: str, settings: Settings) -> Request:
         prompted,
         settings.max_new_tokens,
         crops=localizer is not None,
-        side_by_side=model.decoder.answers_side_by_side,
+        side_by_side=side_by_side,
     )
     compat = settings.compat is not None
     method = NONE if localizer is None or not isinstance(settings.method, str) else settings.method
     threshold = _threshold(model, method) if settings.when == AUTO and localizer is not None else None
     return Request(
-        prompted, localizer, first_answer, compat, box, capacity, settings.high_res, method, threshold
+        prompted,
+        localizer,
+        first_answer,
+        compat,
+        box,
+        capacity,
+        settings.high_res,
+        settings.max_new_tokens,
+        method,
+        threshold,
     )
 
 

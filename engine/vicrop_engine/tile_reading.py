@@ -52,6 +52,7 @@ def tile_readings(reading: Reading, plan: TilePlan, wanted: Wanted) -> Iterator[
 
 def prepare_tile(model: Model, tile: Picture, plan: TilePlan) -> ModelInput:
     """The tile as the tower takes it: on whole patches in its own shape, or as the published code does."""
+    model.boundary()
     settings, vision = model.preprocessing, model.manifest.vision
     if plan.published:
         return preprocess(tile.image, settings, "processor")

@@ -11,9 +11,10 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
-from vicrop_engine.generate import Decoder, Pass
+from vicrop_engine.generate import Decoder
 from vicrop_engine.generation import AnswerTokens, Generation, Heard
 from vicrop_engine.kv_cache import KVCache
+from vicrop_engine.passes import Pass
 from vicrop_engine.strands import Strand, StrandBlock
 
 Floats = npt.NDArray[np.float32]

@@ -2,31 +2,25 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import threading
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
+from vicrop_engine.asking import answered, reading_of
 from vicrop_engine.counters import Counters, Tally
 from vicrop_engine.errors import BatchError, SettingError, ViCropError
-from vicrop_engine.generation import Generation
-from vicrop_engine.geometry import placed_grid, whole_grid
-from vicrop_engine.image import ImageInput, Picture, open_picture
+from vicrop_engine.image import ImageInput, open_picture
 from vicrop_engine.layers import LayerChoice
 from vicrop_engine.loading import checked_manifest
 from vicrop_engine.localizers.localizer import Localization, Localizer
 from vicrop_engine.localizers.methods import NONE
-from vicrop_engine.looking import Look, look
 from vicrop_engine.manifest import Manifest
 from vicrop_engine.model import Model, Place, open_model
 from vicrop_engine.models import resolve
-from vicrop_engine.preprocessing import ModelInput, preprocess
-from vicrop_engine.reading import Reading, Wanted
-from vicrop_engine.request import ALL, ALWAYS, NEVER, Request, Settings, plan_request
-from vicrop_engine.result import Answer, EngineInfo, TokenCounts
-from vicrop_engine.tiling import TilePlan
+from vicrop_engine.request import ALL, ALWAYS, NEVER, Settings, plan_request
+from vicrop_engine.result import Answer
 from vicrop_engine.timing import Stopwatch
 from vicrop_engine.tools.toolbox import Toolbox
 
@@ -71,6 +65,11 @@ class ViCropEngine:
         tools = Toolbox({"clip": clip, "yolo": yolo, "sam": sam}, threads)
         place = Place(provider, device)
         return cls(open_model(directory, manifest, threads, cache_bytes, share_weights, tools, place))
+
+    @property
+    def model(self) -> Model:
+        """Its parts, for what works on an engine."""
+        return self._model
 
     @property
     def manifest(self) -> Manifest:
@@ -144,22 +143,8 @@ class ViCropEngine:
         request = plan_request(self._model, question, settings)
         picture = open_picture(image)
         request.check_picture(picture.size)
-        tiles = request.tiles(picture.size)
         with self._lock:
-            before = self.counters
-            with self._reading(picture, request, tiles, watch) as reading:
-                first: Generation | None = None
-                seen = look(request.localizer, reading, request.threshold)
-                if seen.box is None:
-                    first = final = reading.first_answer(max_new_tokens, heard)
-                else:
-                    watch.enter("crop_vision")
-                    crop = self._pixels(picture.crop(seen.box), request)
-                    if request.first_answer:
-                        first, final = reading.both_answers(crop, max_new_tokens, heard)
-                    else:
-                        final = reading.answer_with(crop, max_new_tokens)
-            return self._answer(reading, request, before, seen, first, final)
+            return answered(self._model, request, picture, watch, heard)
 
     def locate(
         self,
@@ -184,93 +169,21 @@ class ViCropEngine:
         request = plan_request(self._model, question, settings)
         assert request.localizer is not None, "every other method has one"
         picture = open_picture(image)
-        tiles = request.tiles(picture.size)
-        with self._lock, self._reading(picture, request, tiles, Stopwatch()) as reading:
+        with self._lock, reading_of(self._model, request, picture, Stopwatch()) as reading:
             return request.localizer.locate(reading)
 
     def ask_batch(
         self, items: Iterable[tuple[ImageInput, str]], *, return_errors: bool = False, **keywords: Any
     ) -> list[Any]:
-        """Answer every (image, question), with the same results as one by one.
+        """Answer every (image, question), with the same results as one by one but for last bits.
 
-        One bad item does not lose the others: all are asked, then BatchError is raised, its `results` holding
-        an Answer or a ViCropError for each; with `return_errors` that list is returned instead.
+        They go through the stages several at a time and share what they can: see serving. One bad item does
+        not lose the others: all are asked, then BatchError is raised, its `results` holding an Answer or a
+        ViCropError for each; with `return_errors` that list is returned instead.
         """
-        results: list[Answer | ViCropError] = []
-        for image, question in items:
-            try:
-                results.append(self.ask(image, question, **keywords))
-            except ViCropError as error:
-                results.append(error)
+        from vicrop_engine.serving.batch import answer_all
+
+        results = answer_all(self, items, keywords)
         if not return_errors and any(isinstance(result, ViCropError) for result in results):
             raise BatchError(results)
         return results
-
-    @contextlib.contextmanager
-    def _reading(
-        self, picture: Picture, request: Request, tiles: TilePlan | None, watch: Stopwatch
-    ) -> Iterator[Reading]:
-        """The reading of this ask; its prefix is held for the next one, whatever becomes of this one."""
-        model, vision, crop = self._model, self.manifest.vision, self.manifest.crop
-        seen = self._pixels(picture, request)
-        grid = (
-            whole_grid(vision.rows, vision.cols, picture.size)
-            if request.compat
-            else placed_grid(vision.rows, vision.cols, vision.patch_size, seen.placement, picture.size)
-        )
-        looker = request.localizer
-        in_tiles = tiles is not None and len(tiles.boxes) > 1
-        layers = () if looker is None or in_tiles else looker.layers_read(picture.size, crop.window)
-        wanted = Wanted(request.reads_answer, layers, request.gradients)
-        key, prefix = model.prefix(seen.pixels, request.prompted.question.prefix, request.capacity, watch)
-        try:
-            yield Reading(model, picture, grid, request.prompted, prefix, watch, wanted, seen, tiles)
-        finally:
-            model.keep(key, prefix)
-
-    def _pixels(self, picture: Picture, request: Request) -> ModelInput:
-        return preprocess(picture.image, self._model.preprocessing, "processor" if request.compat else None)
-
-    def _answer(
-        self,
-        reading: Reading,
-        request: Request,
-        before: Counters,
-        seen: Look,
-        first: Generation | None,
-        final: Generation,
-    ) -> Answer:
-        model, manifest, found = self._model, self._model.manifest, seen.found
-        answer = model.prompts.decode(final.ids)
-        first_text = None if first is None else model.prompts.decode(first.ids)
-        decoded = len(final.ids) + (len(first.ids) if first is not None and first is not final else 0)
-        return Answer(
-            answer=answer,
-            answer_without_crop=first_text,
-            method=request.method if found is None else found.method,
-            high_res=found is not None and bool(found.tiles),
-            crop_box=seen.box,
-            image_size=reading.picture.size,
-            heatmap=None if found is None else found.heatmap,
-            heatmap_box=None if found is None or found.heatmap is None else (found.grid or reading.grid).box,
-            tiles=() if found is None else found.tiles,
-            layers=() if found is None else found.layers,
-            confidence=final.confidence,
-            tokens=_token_counts(reading, decoded, before, self.counters, crops=seen.box is not None),
-            engine=EngineInfo(manifest.model.name, manifest.precision, model.provider),
-            token_ids=final.ids,
-            first_token_ids=() if first is None else first.ids,
-            notices=reading.picture.notices,
-            crop_skipped=request.threshold is not None and not seen.crops,
-            crop_worth=seen.worth,
-            timings=reading.watch.finish(),
-            spans=tuple(reading.watch.spans),
-        )
-
-
-def _token_counts(
-    reading: Reading, decoded: int, before: Counters, after: Counters, *, crops: bool
-) -> TokenCounts:
-    run = after.lower_tokens - before.lower_tokens - (after.decode_steps - before.decode_steps)
-    crop = len(reading.prompted.two_images.suffix) if crops else 0
-    return TokenCounts(prefill=run, reused=reading.prompt_tokens - run, decoded=decoded, crop=crop)

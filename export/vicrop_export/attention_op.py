@@ -2,7 +2,9 @@
 
 One operator per layer keeps tracing short, and a translation says exactly which ONNX operators a target gets:
 ONNX Runtime's fused ones, which write the KV buffers in place, or standard ones, which give the new tokens'
-keys and values back. Rotary positions, the KV cache and the attention rows are inside. Batch is 1.
+keys and values back. Rotary positions, the KV cache and the attention rows are inside. All tokens lie along
+one axis, whatever they belong to: products of weights take them together. In place they may be the next
+tokens of several sequences, one of each, whose buffers lie side by side.
 """
 
 from __future__ import annotations
@@ -49,7 +51,9 @@ def attention(
     [1, 1, seq, total], 0 where a new token may look and -inf elsewhere, causality included. past_key and
     past_value are buffers [1, kv_heads, capacity, dim] of which total − seq rows are in use, or, without
     `in_place`, just those rows, token by token: [1, past, kv_heads, dim], float32 or float16, in which then
-    all products are. Gives mixed values [1, seq, heads·dim], attention after softmax [rows, heads, total],
+    all products are. Buffers [batch, …] in place are those of as many sequences with seq / batch new tokens
+    each and a bias [batch, 1, seq / batch, total], each with as many rows as its last token sees; then
+    nothing is tapped. Gives mixed values [1, seq, heads·dim], attention after softmax [rows, heads, total],
     and keys and values: the buffers with the new rows written, or the new tokens' [1, seq, kv_heads, dim].
     """
     if not in_place:
@@ -60,6 +64,8 @@ def attention(
         num_new = query.shape[1]
         new_key, new_value = (x[:, :, -num_new:].transpose(1, 2).to(past_key.dtype) for x in grown)
         return mixed, rows, new_key.contiguous(), new_value.contiguous()
+    if past_key.shape[0] > 1:
+        return _side_by_side(query, key, value, past_key, past_value, cos, sin, bias, tap_positions)
     kv_heads, dim = past_key.shape[1], past_key.shape[3]
     total = bias.shape[3]
     query, key, value = (x.reshape(1, x.shape[1], -1, dim).transpose(1, 2) for x in (query, key, value))
@@ -75,6 +81,37 @@ def attention(
     key = torch.cat((key, past_key[:, :, total:]), dim=2)
     value = torch.cat((value, past_value[:, :, total:]), dim=2)
     return mixed, rows, key, value
+
+
+def _side_by_side(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    past_key: Tensor,
+    past_value: Tensor,
+    cos: Tensor,
+    sin: Tensor,
+    bias: Tensor,
+    tap_positions: Tensor,
+) -> Outputs:
+    """`attention` of several sequences: each by itself, on as many rows as its last token sees."""
+    batch = past_key.shape[0]
+    tokens = [x.chunk(batch, dim=1) for x in (query, key, value)]
+    rotation = [x.chunk(batch, dim=2) for x in (cos, sin)]
+    parts = []
+    for index in range(batch):
+        total = int(bias[index, 0, -1].eq(0).nonzero().max()) + 1
+        own = slice(index, index + 1)
+        operands = [part[index] for part in (*tokens, *rotation)]
+        past = past_key[own], past_value[own]
+        parts.append(
+            attention(
+                *operands[:3], *past, *operands[3:], bias[own, ..., :total], tap_positions, in_place=True
+            )
+        )
+    mixed, _, keys, values = zip(*parts, strict=True)
+    rows = query.new_zeros(0, query.shape[2] // past_key.shape[3], bias.shape[3])
+    return torch.cat(mixed, dim=1), rows, torch.cat(keys), torch.cat(values)
 
 
 @attention.register_fake
@@ -121,6 +158,7 @@ def in_place_attention(
 
     Rotation stands on its own because GroupQueryAttention ignores `position_ids` while the past is empty. The
     rows multiply the whole buffer, of which they keep the part in use, so that this needs no copy either.
+    Sequences side by side are told apart for GroupQueryAttention alone.
     """
     query, key, value = projected
     kv_heads, dim = sizes(past[0])[1], sizes(past[0])[3]
@@ -128,19 +166,33 @@ def in_place_attention(
     table = [op.Squeeze(half, ints(0, 1)) for half in rotation]
     query = contrib_ops.rotary_embedding(query, ints(0), *table, num_heads=heads)
     key = contrib_ops.rotary_embedding(key, ints(0), *table, num_heads=kv_heads)
+    projected, counts = (query, key, value), (heads, kv_heads, kv_heads)
     total = op.Shape(bias, start=3, end=4)
     mixed, present_key, present_value = contrib_ops.group_query_attention(
-        *(query, key, value, *past, op.Cast(op.Sub(total, ints(1)), to=INT32), op.Cast(total, to=INT32)),
-        *(None, None, None, bias),
+        *(_by_sequence(x, past[0], count * dim) for x, count in zip(projected, counts, strict=True)),
+        *(*past, _last_rows(bias), op.Cast(total, to=INT32), None, None, None, bias),
         num_heads=heads,
         kv_num_heads=kv_heads,
     )
+    mixed = op.Reshape(mixed, ints(1, -1, heads * dim))
     tapped = op.Reshape(op.Gather(query, tap_positions, axis=1), ints(0, 0, heads, dim))
     tapped = fold(op.Transpose(tapped, perm=[0, 2, 1, 3]), heads, kv_heads)
     scores = contrib_ops.fused_matmul(tapped, present_key, transB=1, alpha=dim**-0.5)
     scores = fold(op.Slice(scores, ints(0), total, ints(3)), kv_heads, heads)
     rows = op.Softmax(op.Add(scores, op.Gather(bias, tap_positions, axis=2)), axis=-1)
     return mixed, _by_row(rows), present_key, present_value
+
+
+def _by_sequence(x: Any, buffer: Any, width: int) -> Any:
+    """[1, seq, width] to [batch, seq / batch, width], of as many sequences as the buffer has."""
+    return op.Reshape(x, op.Concat(op.Shape(buffer, start=0, end=1), ints(-1, width), axis=0))
+
+
+def _last_rows(bias: Any) -> Any:
+    """The row of the last new token of each sequence, int32 [batch]: the last one that it sees, itself."""
+    last = op.Gather(bias, ints(-1), axis=2)
+    seen: Any = op.Cast(op.Equal(last, number(0.0)), to=INT32)
+    return op.Cast(op.Squeeze(op.ArgMax(seen, axis=3, keepdims=0, select_last_index=1), ints(1, 2)), to=INT32)
 
 
 def standard_attention(

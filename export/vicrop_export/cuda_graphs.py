@@ -32,7 +32,9 @@ def cuda_modules(
 
     `attention_bias` [1, 1, rows, total] holds the lines of the tapped tokens alone. Raises CheckpointError.
     """
-    graphs = graph_modules(tensors, facts, num_lower_layers, first_heatmap_layer=first_heatmap_layer)
+    graphs = graph_modules(
+        tensors, facts, num_lower_layers, first_heatmap_layer=first_heatmap_layer, batched=False
+    )
     for _ in range(3):
         name, module, interface = next(graphs)
         for part in module.modules():

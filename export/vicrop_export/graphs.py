@@ -7,6 +7,7 @@ of ONNX files or of checking the numbers.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -24,11 +25,20 @@ from vicrop_export.tensors import CheckpointTensors
 from vicrop_export.vision_graph import VisionTower
 
 # Example sizes for tracing: none 0 or 1 and no two alike, so that no axis is taken for fixed or for another.
-SEQ, PAST, CAPACITY, TAPS = 7, 5, 19, (2, 4, 6)
+SEQ, PAST, CAPACITY, BATCH, TAPS = 7, 5, 19, 3, (2, 4, 6)
 TAPPED = "tapped_states"
 SEQ_AXIS, PAST_AXIS, TOTAL_AXIS, ROWS_AXIS, CAPACITY_AXIS = "seq", "past", "total", "rows", "capacity"
-LOSSES_AXIS, ANSWERS_AXIS = "losses", "answers"
+LOSSES_AXIS, ANSWERS_AXIS, BATCH_AXIS, QUERIES_AXIS = "losses", "answers", "batch", "queries"
 IN_PLACE_TARGETS = ("cpu", "cuda")
+
+
+@dataclass(frozen=True)
+class KVKind:
+    """How keys and values come and go: in place, of a batch of sequences, of which type."""
+
+    in_place: bool
+    batched: bool
+    cache: torch.dtype = torch.float32
 
 
 def graph_modules(
@@ -39,20 +49,21 @@ def graph_modules(
     in_place: bool = True,
     half: bool = False,
     first_heatmap_layer: int | None = None,
+    batched: bool = True,
 ) -> Iterator[tuple[str, nn.Module, GraphInterface]]:
     """Name, module and interface of each graph, in the order they are written, each made when wanted.
 
     These are `vision`, `decoder_lower`, `decoder_upper` and `grad_att`; the last has no weights of its own
     and begins at `first_heatmap_layer`, by default the last of the lower ones. Those that do not work
     `in_place` are of standard operators only: one picture at a time, no gradients, and with `half` attention
-    and its KV cache in float16.
+    and its KV cache in float16. Those that do also take the next tokens of several sequences, if `batched`.
     """
-    cache = torch.float16 if half else torch.float32
+    kv = KVKind(in_place, in_place and batched, torch.float16 if half else torch.float32)
     yield "vision", VisionTower(tensors, facts.vision, half), vision_interface(facts, one=not in_place)
     first = num_lower_layers - 1 if first_heatmap_layer is None else first_heatmap_layer
     lower = LowerDecoder(tensors, facts.text, num_lower_layers, first, in_place=in_place)
-    yield "decoder_lower", lower, lower_interface(facts.text, num_lower_layers, in_place, cache)
-    yield "decoder_upper", *_upper(tensors, facts.text, num_lower_layers, in_place, cache)
+    yield "decoder_lower", lower, lower_interface(facts.text, num_lower_layers, kv)
+    yield "decoder_upper", *_upper(tensors, facts.text, num_lower_layers, kv)
     if in_place:
         yield GRADIENT, TokenGradient(tensors, facts.text, first), gradient_interface(facts.text, first)
 
@@ -70,12 +81,12 @@ def writes_in_place(target: str, facts: TextFacts) -> bool:
 
 
 def _upper(
-    tensors: CheckpointTensors, facts: TextFacts, num_lower_layers: int, in_place: bool, cache: torch.dtype
+    tensors: CheckpointTensors, facts: TextFacts, num_lower_layers: int, kv: KVKind
 ) -> tuple[UpperDecoder | LanguageHead, GraphInterface]:
     if num_lower_layers == facts.num_layers:
-        return LanguageHead(tensors, facts), head_interface(facts, in_place)
-    upper = UpperDecoder(tensors, facts, num_lower_layers, in_place=in_place)
-    return upper, upper_interface(facts, num_lower_layers, in_place, cache)
+        return LanguageHead(tensors, facts), head_interface(facts, kv.in_place)
+    upper = UpperDecoder(tensors, facts, num_lower_layers, in_place=kv.in_place)
+    return upper, upper_interface(facts, num_lower_layers, kv)
 
 
 def pixel_gradients(tensors: CheckpointTensors, facts: LlavaFacts) -> tuple[str, nn.Module, GraphInterface]:
@@ -121,22 +132,18 @@ def vision_interface(facts: LlavaFacts, *, one: bool = False) -> GraphInterface:
     )
 
 
-def lower_interface(
-    facts: TextFacts, num_layers: int, in_place: bool, cache: torch.dtype = torch.float32
-) -> GraphInterface:
+def lower_interface(facts: TextFacts, num_layers: int, kv: KVKind) -> GraphInterface:
     """The first layers: `inputs_embeds` [1, seq, hidden] in; `hidden_states`, attention rows and KV out."""
-    return _decoder_interface(facts, range(num_layers), in_place, cache, "inputs_embeds", "hidden_states")
+    return _decoder_interface(facts, range(num_layers), kv, "inputs_embeds", "hidden_states")
 
 
-def upper_interface(
-    facts: TextFacts, first: int, in_place: bool, cache: torch.dtype = torch.float32
-) -> GraphInterface:
+def upper_interface(facts: TextFacts, first: int, kv: KVKind) -> GraphInterface:
     """Layers from `first` on: `hidden_states` [1, seq, hidden] in; `logits`, attention rows and KV out.
 
     In place, logits are of as many tokens as asked for; else of one.
     """
     layers = range(first, facts.num_layers)
-    return _decoder_interface(facts, layers, in_place, cache, "hidden_states", "logits", answers=True)
+    return _decoder_interface(facts, layers, kv, "hidden_states", "logits", answers=True)
 
 
 def gradient_interface(facts: TextFacts, first: int) -> GraphInterface:
@@ -168,20 +175,21 @@ def gradient_interface(facts: TextFacts, first: int) -> GraphInterface:
 def _decoder_interface(
     facts: TextFacts,
     layers: Sequence[int],
-    in_place: bool,
-    cache: torch.dtype,
+    kv: KVKind,
     states: str,
     result: str,
     *,
     answers: bool = False,
 ) -> GraphInterface:
-    """Buffers [1, kv_heads, capacity, dim] in and out; else [1, past, kv_heads, dim] in, [1, seq, …] out."""
+    """Buffers [batch, kv_heads, capacity, dim], or by token [1, past, kv_heads, dim] and [1, seq, …] out."""
+    in_place, batch = kv.in_place, BATCH if kv.batched else 1
     rows, axis = (CAPACITY, {2: CAPACITY_AXIS}) if in_place else (PAST, {1: PAST_AXIS})
+    axis |= {0: BATCH_AXIS} if kv.batched else {}
     kv_heads, dim = facts.num_kv_heads, facts.head_dim
-    past_shape = (1, kv_heads, rows, dim) if in_place else (1, rows, kv_heads, dim)
-    past = [(_noise(*past_shape).to(cache), _noise(*past_shape).to(cache)) for _ in layers]
+    past_shape = (batch, kv_heads, rows, dim) if in_place else (1, rows, kv_heads, dim)
+    past = [(_noise(*past_shape).to(kv.cache), _noise(*past_shape).to(kv.cache)) for _ in layers]
     positions = torch.arange(PAST, PAST + SEQ)[None]
-    bias = causal_bias(SEQ, PAST)
+    bias = causal_bias(SEQ, PAST).repeat(batch, 1, 1, 1)
     tapped = [] if answers else [TAPPED]
     many = in_place and answers
     answer = {"answer_position": torch.tensor([SEQ - 3, SEQ - 1] if many else [SEQ - 1])} if answers else {}
@@ -190,7 +198,8 @@ def _decoder_interface(
         states: {1: SEQ_AXIS},
         "position_ids": {1: SEQ_AXIS},
         "tap_positions": {0: ROWS_AXIS},
-        "attention_bias": {2: SEQ_AXIS, 3: TOTAL_AXIS},
+        "attention_bias": {2: QUERIES_AXIS if kv.batched else SEQ_AXIS, 3: TOTAL_AXIS}
+        | ({0: BATCH_AXIS} if kv.batched else {}),
         **{name: {0: ANSWERS_AXIS} if many else {} for name in answer},
         "past": [(axis, axis)] * len(layers),
     }

@@ -26,7 +26,8 @@ from tests.cli.conftest import Run, refused
         (("ask", "llava-signs", "p.png", "q", "--overlay", "no/such/seen.png"), ("no/such",)),
         (("ask", "llava-signs", "p.png", "q", "--threads", "two"), ("--threads", "integer")),
         (("info", "--verify"), ("ENGINE",)),
-        (("bench", "llava-signs"), ("bench",)),
+        (("bench",), ("ENGINE_OR_URL", "vicrop-engine bench --help")),
+        (("eval", "llava-signs"), ("eval",)),
     ],
 )
 def test_wrong_usage_is_one_sentence(run: Run, arguments: tuple[str, ...], words: tuple[str, ...]) -> None:

@@ -15,8 +15,9 @@ from PIL import Image
 from vicrop_engine import ViCropEngine
 from vicrop_engine.counters import Counters
 from vicrop_engine.errors import QuestionError, RunError
-from vicrop_engine.generate import Decoder, Pass
+from vicrop_engine.generate import Decoder
 from vicrop_engine.kv_cache import KVBuffers
+from vicrop_engine.passes import Pass
 from vicrop_engine.prefix_cache import Prefix
 from vicrop_engine.result import Answer
 
@@ -69,7 +70,7 @@ def test_no_graph_outputs_attention_of_all_tokens(engine: ViCropEngine) -> None:
     assert shapes["decoder_upper.logits"] == ["answers", 454]
     present = {name: shape for name, shape in shapes.items() if ".present." in name}
     assert len(present) == 8
-    assert all(shape == [1, 2, "capacity", 16] for shape in present.values())
+    assert all(shape == ["batch", 2, "capacity", 16] for shape in present.values())
     for name, shape in shapes.items():
         assert sum(axis in ("seq", "total", "capacity") for axis in shape) <= 1, name
 
@@ -205,7 +206,7 @@ def test_a_failing_run_leaves_a_prefix_that_can_be_used(
     engine: ViCropEngine, engine_directory: Path, picture: Image.Image, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with monkeypatch.context() as patch:
-        patch.setattr("vicrop_engine.generate.NO_TAPS", np.zeros(3, np.float64))
+        patch.setattr("vicrop_engine.passes.NO_TAPS", np.zeros(3, np.float64))
         with pytest.raises(RunError, match="decoder_lower failed while running"):
             engine.ask(picture, QUESTION, method="none", **FEW)
     engine.check_integrity()

@@ -118,10 +118,12 @@ def test_names_and_axes_of_the_decoders(name: str, flavour: str) -> None:
     layers = range(*CUTS[name])
     lower = name == "decoder_lower"
     heads, dim = decoder.num_kv_heads, decoder.head_dim
+    bias: list[int | str] = [1, 1, "seq", "total"]
     cached: list[int | str] = [1, "past", heads, dim]
     grown: list[int | str] = [1, "seq", heads, dim]
     if flavour == "in place":
-        cached = grown = [1, heads, "capacity", dim]
+        cached = grown = ["batch", heads, "capacity", dim]
+        bias = ["batch", 1, "queries", "total"]
     hidden: list[int | str] = [1, "seq", decoder.hidden_size]
     answers = "answers" if flavour == "in place" else 1
     graph = session(name, flavour)
@@ -129,7 +131,7 @@ def test_names_and_axes_of_the_decoders(name: str, flavour: str) -> None:
         "inputs_embeds" if lower else "hidden_states": hidden,
         "position_ids": [1, "seq"],
         "tap_positions": ["rows"],
-        "attention_bias": [1, 1, "seq", "total"],
+        "attention_bias": bias,
         **({} if lower else {"answer_position": [answers]}),
         **dict.fromkeys(key_values("past_key_values", layers), cached),
     }

@@ -13,7 +13,17 @@ from vicrop_export.parity import open_whole
 from vicrop_export.pieces import PiecewiseGraph, cut, num_bytes, open_in_pieces
 
 GRAPHS = ("vision", "decoder_lower", "decoder_upper")
-AXES = {"answers": 2, "images": 2, "seq": 3, "rows": 2, "total": 3, "capacity": 9, "past": 2}
+AXES = {
+    "answers": 2,
+    "batch": 1,
+    "images": 2,
+    "queries": 3,
+    "seq": 3,
+    "rows": 2,
+    "total": 3,
+    "capacity": 9,
+    "past": 2,
+}
 
 
 @pytest.fixture(params=GRAPHS)

@@ -1,0 +1,146 @@
+"""Many questions answered with Ray Data: pictures are kept together, and no row loses another."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections import deque
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import ray
+import ray.data
+
+from vicrop_engine.errors import SettingError, ViCropError
+from vicrop_engine.manifest import MANIFEST, hash_file
+from vicrop_engine.models import resolve
+from vicrop_engine.ray_data.answers import answer_line, answered_rows, append, appending
+from vicrop_engine.ray_data.questions import Question, shard_size, shards
+from vicrop_engine.serving.batch import NO_DEADLINE
+from vicrop_engine.serving.scheduler import Scheduler
+from vicrop_engine.serving.settings import SchedulerSettings
+from vicrop_engine.serving.ticket import Ticket
+from vicrop_engine.vicrop import ViCropEngine
+
+Columns = dict[str, npt.NDArray[Any]]
+LEFT_OUT = ("heatmap", "timings")  # of an answer's JSON: large, and never twice the same
+
+
+@dataclass(frozen=True)
+class JobSettings:
+    """`actors` engines with `cpus` cores and `gpus` each; `keywords` are those of `ask`."""
+
+    engine: str
+    actors: int = 1
+    cpus: int = 1
+    gpus: float = 0.0
+    keywords: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        for name in ("actors", "cpus"):
+            if getattr(self, name) < 1:
+                raise SettingError(f"got {name} {getattr(self, name)!r}, wanted a whole number from 1 up")
+        if self.gpus < 0:
+            raise SettingError(f"got gpus {self.gpus!r}, wanted 0 or more")
+
+    @property
+    def run(self) -> str:
+        """What the answers depend on: the engine's digest and the keywords, in a few letters."""
+        manifest = hash_file(Path(resolve(self.engine)) / MANIFEST).sha256
+        return hashlib.sha256(f"{manifest} {json.dumps(dict(self.keywords))}".encode()).hexdigest()[:16]
+
+
+class Asker:
+    """An engine for `map_batches`: takes columns "image" (paths or encoded bytes) and "question".
+
+    Adds "answer", the answer's JSON as text, or "" with a sentence in "error". A bad row loses no other.
+    """
+
+    def __init__(self, engine: str, cpus: int = 1, keywords: Mapping[str, Any] | None = None) -> None:
+        """Open an engine on so many cores; `keywords` are those of `ask`."""
+        usual = SchedulerSettings()
+        bounds = replace(usual, workers=min(usual.workers, cpus), deadline=NO_DEADLINE)
+        self._keywords = dict(keywords or {})
+        self._scheduler = Scheduler(ViCropEngine.load(engine, threads=cpus // bounds.workers), bounds)
+        self._ahead = 2 * self._scheduler.settings.num_running
+
+    def __call__(self, batch: Columns) -> Columns:
+        """Answer the rows, several at a time, with the same results as one by one."""
+        rows, tickets = zip(batch["image"].tolist(), batch["question"].tolist(), strict=True), deque[Ticket]()
+        results: list[tuple[str, str]] = []
+        for image, question in rows:
+            if len(tickets) == self._ahead:
+                results.append(_texts(tickets.popleft()))
+            tickets.append(self._scheduler.submit(image, question, **self._keywords))
+        results += map(_texts, tickets)
+        columns = (np.array(column, dtype=object) for column in zip(*results, strict=True))
+        return {**batch, **dict(zip(("answer", "error"), columns, strict=True))}
+
+
+def open_ray(address: str | None) -> None:
+    """Connect to the cluster at `address`, or start one of this machine alone, unless it is done."""
+    if ray.is_initialized():
+        return
+    if address is None:
+        ray.init(address="local", include_dashboard=False)
+    else:
+        ray.init(address=address)
+
+
+def answer_file(questions: Sequence[Question], output: Path, settings: JobSettings) -> tuple[int, int]:
+    """Answer the questions that `output` has no answer to yet, each written as soon as its piece is done.
+
+    Returns how many were asked, and how many of these ended with an error. Needs an open Ray. Raises
+    SettingError where `output` holds something else.
+    """
+    run = settings.run
+    done = answered_rows(output, questions, run)
+    left = {question.row: question for question in questions if question.row not in done}
+    failed = 0
+    if left:
+        with appending(output) as file:
+            for batch in answers(list(left.values()), settings):
+                columns = zip(batch["row"].tolist(), batch["answer"], batch["error"], strict=True)
+                lines = [answer_line(left[row], run, answer, error) for row, answer, error in columns]
+                failed += sum(line["error"] is not None for line in lines)
+                append(file, lines)
+    return len(left), failed
+
+
+def answers(questions: Sequence[Question], settings: JobSettings) -> Iterator[Columns]:
+    """The columns row, image, question, answer and error, piece by piece as they get done."""
+    tables = [_table(piece) for piece in shards(questions, settings.actors)]
+    asked = ray.data.from_arrow(tables).map_batches(
+        Asker,
+        fn_constructor_args=(settings.engine, settings.cpus, dict(settings.keywords)),
+        batch_size=shard_size(len(questions), settings.actors),
+        batch_format="numpy",
+        num_cpus=settings.cpus,
+        num_gpus=settings.gpus or None,
+        compute=ray.data.ActorPoolStrategy(size=min(settings.actors, len(tables))),
+    )
+    yield from asked.iter_batches(batch_size=None, batch_format="numpy")
+
+
+def _table(piece: Sequence[Question]) -> pa.Table:
+    return pa.table(
+        {
+            "row": [question.row for question in piece],
+            "image": [str(question.image) for question in piece],
+            "question": [question.question for question in piece],
+        }
+    )
+
+
+def _texts(ticket: Ticket) -> tuple[str, str]:
+    """The answer's JSON and no error, or the other way round."""
+    try:
+        document = ticket.future.result().to_json()
+    except ViCropError as error:
+        return "", str(error)
+    return json.dumps({key: value for key, value in document.items() if key not in LEFT_OUT}), ""

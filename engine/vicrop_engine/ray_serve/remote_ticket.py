@@ -1,0 +1,61 @@
+"""A request that a replica works on: its ticket here, and its texts, heard once however often it is sent."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+
+from vicrop_engine.counters import Tally
+from vicrop_engine.ray_serve.messages import Answered
+from vicrop_engine.serving.ticket import Ticket
+
+
+class RemoteTicket(Ticket):
+    """A request at a replica; `sent` counts how often it was sent to one, and `replica` had it last."""
+
+    def __init__(self, number: int, deadline: float) -> None:
+        super().__init__(number, deadline, Tally())
+        self.sent = 0
+        self.replica: str | None = None
+        self._give_up: Callable[[], object] | None = None
+
+    def cancel(self) -> None:
+        """Nobody wants the answer any more: its replica is told at once."""
+        super().cancel()
+        if self._give_up is not None:
+            self._give_up()
+
+    def given_up_by(self, give_up: Callable[[], object]) -> None:
+        """From now on `cancel` calls this too."""
+        self._give_up = give_up
+        if self._cancelled.is_set():
+            give_up()
+
+    def finish(self, answered: Answered, sent: float) -> None:
+        """The answer is there, from a replica that has had the request since `sent`, by this clock."""
+        course = answered.course
+        self.replica, self.shared = course.replica, course.shared
+        self.tally.add(**dataclasses.asdict(course.counters))
+        self.began = None if course.began is None else sent + course.began
+        if self.first_token is None and course.first_token is not None:
+            self.first_token = sent + course.first_token
+        self.future.set_result(answered.answer)
+
+
+class Hearer:
+    """Passes on a text as it grows; what a repeated request tells again from the start was heard already."""
+
+    def __init__(self, hear: Callable[[str], None] | None, ticket: Ticket) -> None:
+        self._hear, self._ticket, self._last = hear, ticket, ""
+
+    @property
+    def wanted(self) -> bool:
+        """Whether anyone listens."""
+        return self._hear is not None
+
+    def tell(self, text: str) -> None:
+        """The text as it is now."""
+        if self._hear is not None and len(text) >= len(self._last) and text != self._last:
+            self._last = text
+            self._ticket.mark_token()
+            self._hear(text)

@@ -1,0 +1,123 @@
+"""One replica: an open engine and its scheduler, which answer what ingresses send."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import AsyncIterator, Callable
+
+import ray
+from ray import serve
+
+from vicrop_engine.errors import RequestError, ViCropError, WorkFailedError
+from vicrop_engine.ray_serve.messages import Answered, Asked, Course, Heard, Refused, ReplicaFacts
+from vicrop_engine.ray_serve.settings import Plan
+from vicrop_engine.server.readiness import QUESTION, made_up_picture
+from vicrop_engine.serving.scheduler import Scheduler
+from vicrop_engine.serving.ticket import Ticket
+from vicrop_engine.vicrop import ViCropEngine
+
+FAILURES = 3  # in a row, of the work and not of what was asked: as after a GPU's error that stays
+
+
+class Replica:
+    """An open engine behind its scheduler. Ray Serve makes it, watches it and lets it finish."""
+
+    def __init__(self, plan: Plan) -> None:
+        """Open the engine and answer once, so that a replica that takes requests is warm."""
+        wanted = plan.scale
+        self._engine = ViCropEngine.load(
+            wanted.engine, threads=plan.threads, share_weights=wanted.share_weights
+        )
+        self._plan = plan
+        self._scheduler = Scheduler(self._engine, plan.bounds)
+        picture = made_up_picture(3 * self._engine.manifest.crop.window)
+        self._scheduler.submit(picture, QUESTION).future.result()
+        self._scheduler.forget()
+        self._open: set[Ticket] = set()
+        self._failures = 0
+
+    async def ask(self, asked: Asked) -> AsyncIterator[Heard | Answered | Refused]:
+        """The wanted texts as they grow, and at last the answer or the error. Given up when cancelled."""
+        events: asyncio.Queue[Heard | None] = asyncio.Queue()
+        loop = asyncio.get_running_loop()
+
+        def tell(event: Heard | None) -> None:
+            loop.call_soon_threadsafe(events.put_nowait, event)
+
+        try:
+            ticket = await asyncio.to_thread(self._submit, asked, tell)
+        except ViCropError as error:
+            yield Refused.with_error(error)
+            return
+        self._open.add(ticket)
+        ticket.future.add_done_callback(lambda _: tell(None))
+        try:
+            while (event := await events.get()) is not None:
+                yield event
+        finally:
+            self._open.discard(ticket)
+            if not ticket.future.done():
+                ticket.cancel()
+        yield self._end(ticket)
+
+    async def facts(self) -> ReplicaFacts:
+        """What the replica is and has done."""
+        context, scheduler = serve.get_replica_context(), self._scheduler
+        return ReplicaFacts(
+            replica=context.replica_tag,
+            process=os.getpid(),
+            node=ray.get_runtime_context().get_node_id(),
+            counters=self._engine.counters,
+            running=scheduler.running,
+            waiting=scheduler.waiting,
+            kv_usage=scheduler.kv_usage,
+        )
+
+    async def check_health(self) -> None:
+        """Raises WorkFailedError where only a new replica helps; Ray Serve asks every few seconds."""
+        if self._failures >= FAILURES:
+            raise WorkFailedError(f"the last {self._failures} requests failed while their graphs ran")
+        for ticket in list(self._open):
+            late = ticket.clock() - ticket.deadline
+            if late > self._plan.scale.stuck_seconds and not ticket.future.done():
+                raise WorkFailedError(f"a request has not ended {late:.0f} seconds after its deadline")
+
+    def __del__(self) -> None:
+        """Ray Serve is done with this replica, which has no request left."""
+        if hasattr(self, "_scheduler"):
+            self._scheduler.close(drain=False)
+
+    def _submit(self, asked: Asked, tell: Callable[[Heard], None]) -> Ticket:
+        return self._scheduler.submit(
+            asked.image,
+            asked.question,
+            deadline=asked.deadline,
+            on_first_answer=(lambda text: tell(Heard(text, True))) if asked.hears_first_answer else None,
+            on_answer=(lambda text: tell(Heard(text, False))) if asked.hears_answer else None,
+            **asked.keywords,
+        )
+
+    def _end(self, ticket: Ticket) -> Answered | Refused:
+        error = ticket.future.exception()
+        if isinstance(error, ViCropError):
+            failed = isinstance(error, WorkFailedError) and not isinstance(error, RequestError)
+            self._failures = self._failures + 1 if failed else self._failures
+            return Refused.with_error(error)
+        self._failures = 0
+        return Answered(ticket.future.result(), _course(ticket))
+
+
+def _course(ticket: Ticket) -> Course:
+    """What a ticket tells of its way, in seconds that do not depend on this machine's clock."""
+
+    def since(moment: float | None) -> float | None:
+        return None if moment is None else moment - ticket.arrived
+
+    return Course(
+        serve.get_replica_context().replica_tag,
+        ticket.counters,
+        ticket.shared,
+        since(ticket.began),
+        since(ticket.first_token),
+    )

@@ -1,0 +1,1 @@
+"""The engine behind HTTP: OpenAI's vision requests, metrics and a page to try it on."""

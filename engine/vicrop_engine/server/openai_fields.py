@@ -1,0 +1,133 @@
+"""OpenAI's keys of a chat request beside its messages: which mean something here, and which are refused.
+
+An answer is the model's most likely one, the same every time: keys that ask for another kind are accepted
+with the value that asks for nothing, and refused with any other. Null is the same as leaving a key out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from vicrop_engine.errors import nearest
+from vicrop_engine.server.problem import bad_request
+
+GREEDY = "an answer is always the model's most likely one"
+ONLY_TEXT = "an answer is text alone"
+
+READ = ("model", "messages", "stream", "stream_options", "max_tokens", "max_completion_tokens", "vicrop")
+IGNORED = (
+    *("user", "seed", "metadata", "safety_identifier", "prompt_cache_key", "prompt_cache_retention"),
+    *("service_tier", "parallel_tool_calls"),
+)
+NEUTRAL: dict[str, tuple[tuple[Any, ...], str]] = {
+    "temperature": ((0,), GREEDY),
+    "top_p": ((1,), GREEDY),
+    "top_k": ((-1, 0, 1), GREEDY),
+    "frequency_penalty": ((0,), GREEDY),
+    "presence_penalty": ((0,), GREEDY),
+    "repetition_penalty": ((1,), GREEDY),
+    "logit_bias": (({},), GREEDY),
+    "n": ((1,), "there is one answer to a request"),
+    "logprobs": ((False,), "token probabilities are not given; vicrop.confidence is the answer's"),
+    "top_logprobs": ((0,), "token probabilities are not given; vicrop.confidence is the answer's"),
+    "stop": (([], ""), "an answer ends where the model ends it, or at max_tokens"),
+    "ignore_eos": ((False,), "an answer ends where the model ends it, or at max_tokens"),
+    "tools": (([],), "the model calls no tools"),
+    "tool_choice": (("none", "auto"), "the model calls no tools"),
+    "functions": (([],), "the model calls no functions"),
+    "function_call": (("none", "auto"), "the model calls no functions"),
+    "response_format": (({"type": "text"},), "an answer is plain text"),
+    "modalities": ((["text"],), ONLY_TEXT),
+    "audio": ((), ONLY_TEXT),
+    "prediction": ((), "nothing is predicted"),
+    "reasoning_effort": (("none",), "the model does not reason aloud"),
+    "verbosity": (("medium",), "answers are as long as the model makes them, up to max_tokens"),
+    "web_search_options": ((), "nothing is looked up"),
+    "store": ((False,), "nothing is stored"),
+}
+KNOWN = (*READ, *IGNORED, *NEUTRAL)
+
+_KINDS: dict[type, str] = {
+    bool: "true or false",
+    int: "a whole number",
+    str: "text",
+    dict: "an object",
+    list: "a list",
+}
+
+
+def given(document: Mapping[str, Any]) -> dict[str, Any]:
+    """The keys that are not null."""
+    return {key: value for key, value in document.items() if value is not None}
+
+
+def check_keys(document: Mapping[str, Any], known: tuple[str, ...], where: str = "") -> None:
+    """Raises Problem for a key there is not, naming the nearest that there is."""
+    for key in document:
+        if key not in known:
+            place = f" in {where}" if where else ""
+            hint = nearest(key[:100], known)
+            raise bad_request(
+                f"unknown key {key[:100]!r}{place}{hint or '; leave it out'}", _path(where, key[:100])
+            )
+
+
+def typed(document: Mapping[str, Any], key: str, kind: type, where: str = "") -> Any:
+    """The key's value, None where it is not given. Raises Problem unless it is of `kind`."""
+    value = document.get(key)
+    if value is not None and (not isinstance(value, kind) or (kind is int and isinstance(value, bool))):
+        path = _path(where, key)
+        raise bad_request(f"got {path} {shown(value)}, wanted {_KINDS[kind]}", path)
+    return value
+
+
+def check_neutral(document: Mapping[str, Any]) -> None:
+    """Raises Problem for a key that asks for what is not done."""
+    for key, (neutral, why) in NEUTRAL.items():
+        value = document.get(key)
+        if value is None or any(_same(value, each) for each in neutral):
+            continue
+        wanted = f"leave it out{f', or give {shown(neutral[0])}' if neutral else ''}"
+        raise bad_request(f"got {key} {shown(value)} and {why}; {wanted}", key, "unsupported_value")
+
+
+def token_limit(document: Mapping[str, Any], default: int) -> int:
+    """The most tokens of the answer, by either of its names. Raises Problem."""
+    old, new = (typed(document, key, int) for key in ("max_tokens", "max_completion_tokens"))
+    if old is not None and new is not None and old != new:
+        raise bad_request(
+            f"got max_tokens {old} and max_completion_tokens {new}; give one of them", "max_tokens"
+        )
+    limit = old if new is None else new
+    if limit is None:
+        return default
+    if limit < 1:
+        key = "max_tokens" if new is None else "max_completion_tokens"
+        raise bad_request(f"got {key} {limit}, wanted a whole number from 1 up", key)
+    return int(limit)
+
+
+def wants_usage(document: Mapping[str, Any], *, stream: bool) -> bool:
+    """Whether the last chunk is to have the tokens. Raises Problem."""
+    options = typed(document, "stream_options", dict)
+    if options is None:
+        return False
+    if not stream:
+        raise bad_request("got stream_options without stream; give both or neither", "stream_options")
+    check_keys(options, ("include_usage", "continuous_usage_stats", "include_obfuscation"), "stream_options")
+    return bool(typed(options, "include_usage", bool, "stream_options"))
+
+
+def shown(value: Any) -> str:
+    """A value of the client's, short enough for a sentence."""
+    text = repr(value)
+    return text if len(text) <= 80 else f"{text[:80]}…"
+
+
+def _same(value: Any, neutral: Any) -> bool:
+    return bool(value == neutral) and isinstance(value, bool) == isinstance(neutral, bool)
+
+
+def _path(where: str, key: str) -> str:
+    return f"{where}.{key}" if where else key

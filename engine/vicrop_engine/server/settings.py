@@ -1,0 +1,77 @@
+"""What a server listens on, what it takes in and from whom. Knows nothing of how it is served."""
+
+from __future__ import annotations
+
+import ipaddress
+from dataclasses import dataclass
+
+from vicrop_engine.errors import SettingError, one_of
+from vicrop_engine.request import WHEN
+
+MIB = 1 << 20
+WHOLE = (
+    *("max_image_bytes", "max_pixels", "max_body_bytes", "max_tokens", "max_connections"),
+    "max_buffered_bytes",
+)
+SECONDS = ("body_seconds", "deadline", "header_seconds", "send_seconds", "remote_seconds")
+
+
+@dataclass(frozen=True)
+class ServerSettings:
+    """Bounds and defaults of a server.
+
+    Without `api_keys` everyone who reaches it may ask. A picture is at most `max_image_bytes` encoded and
+    `max_pixels` decoded; a body is at most `max_body_bytes`, and is all there within `body_seconds`. An
+    answer is given up after `deadline` seconds. `when` and `max_tokens` hold where a request does not say;
+    `model` is the name it goes by, the engine's own when None.
+
+    A server on loopback answers to loopback's names and `allowed_hosts`; on other addresses to
+    `allowed_hosts`, or to every name when there are none. At most `max_connections` are open, and requests
+    under way hold at most `max_buffered_bytes` of bodies together. A connection has `header_seconds` to make
+    a request and `send_seconds` to go on reading its answer; fetching a remote picture takes at most
+    `remote_seconds`. Raises SettingError.
+    """
+
+    host: str = "127.0.0.1"
+    port: int = 8000
+    api_keys: tuple[str, ...] = ()
+    allow_remote_images: bool = False
+    max_image_bytes: int = 20 * MIB
+    max_pixels: int = 50_000_000
+    max_body_bytes: int = 32 * MIB
+    body_seconds: float = 20.0
+    deadline: float = 120.0
+    when: str = "always"
+    max_tokens: int = 20
+    model: str | None = None
+    allowed_hosts: tuple[str, ...] = ()
+    max_connections: int = 512
+    max_buffered_bytes: int = 256 * MIB
+    header_seconds: float = 10.0
+    send_seconds: float = 30.0
+    remote_seconds: float = 10.0
+
+    def __post_init__(self) -> None:
+        for name in WHOLE:
+            if getattr(self, name) < 1:
+                raise SettingError(f"got {name} {getattr(self, name)}, wanted a whole number from 1 up")
+        for name in SECONDS:
+            if not getattr(self, name) > 0:
+                raise SettingError(f"got {name} {getattr(self, name)}, wanted seconds above 0")
+        if not 0 <= self.port < 1 << 16:
+            raise SettingError(f"got port {self.port}, wanted one from 0 (any free one) to 65535")
+        if self.when not in WHEN:
+            raise SettingError(one_of("when", self.when, WHEN))
+
+    @property
+    def is_open_to_all(self) -> bool:
+        """Whether other machines may ask without a key."""
+        return not self.api_keys and not is_loopback(self.host)
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only this machine reaches a server that listens there."""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"

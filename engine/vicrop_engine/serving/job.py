@@ -1,0 +1,140 @@
+"""The work on one question about one picture, for all who ask just that at the same time."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+from collections.abc import Callable, Hashable
+from concurrent.futures import InvalidStateError
+from dataclasses import dataclass, field
+
+from vicrop_engine.errors import RequestError
+from vicrop_engine.request import Request, Settings
+from vicrop_engine.result import Answer
+from vicrop_engine.serving.source import Source
+from vicrop_engine.serving.ticket import Ticket
+
+Heard = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Asker:
+    """A ticket and who hears its first and its final answer as they grow."""
+
+    ticket: Ticket
+    on_first_answer: Heard | None
+    on_answer: Heard | None
+
+    def hear(self, listener: Heard | None, text: str) -> None:
+        """Tell one of the two. A listener that fails ends its own request, and no other."""
+        self.ticket.mark_token()
+        if listener is None:
+            return
+        try:
+            listener(text)
+        except Exception as error:
+            _fail(self.ticket, error)
+            self.ticket.cancel()
+
+
+@dataclass(eq=False)
+class Job:
+    """A question about a picture, `tiles` of it to be looked at; `slack` seconds others may go first.
+
+    It goes on while one of its askers wants it.
+    """
+
+    source: Source
+    question: str
+    settings: Settings
+    request: Request
+    key: Hashable
+    tiles: int
+    slack: float
+    askers: list[Asker]
+    first_text: str = ""
+    final_text: str = ""
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+    _is_done: bool = False
+
+    @property
+    def first(self) -> Ticket:
+        """The ticket that came first, whose counters are the work's."""
+        return self.askers[0].ticket
+
+    @property
+    def place(self) -> tuple[float, int]:
+        """Whose is lower goes first."""
+        return self.first.arrived + self.slack, self.first.number
+
+    @property
+    def is_heavy(self) -> bool:
+        """Whether its picture is looked at in tiles."""
+        return self.tiles > 1
+
+    def join(self, asker: Asker) -> bool:
+        """Let one more ask the same; False when it is too late for that."""
+        with self._lock:
+            if self._is_done:
+                return False
+            asker.ticket.shared = True
+            asker.ticket.began = self.first.began
+            self.askers.append(asker)
+        for heard, text in ((asker.on_first_answer, self.first_text), (asker.on_answer, self.final_text)):
+            if text:
+                asker.hear(heard, text)
+        return True
+
+    def begin(self) -> None:
+        """Work on it begins."""
+        for asker in self.askers:
+            asker.ticket.began = asker.ticket.clock()
+
+    @property
+    def ended(self) -> RequestError | None:
+        """Why going on makes no sense, if nobody wants it any more; askers who do not are told."""
+        with self._lock:
+            reasons = [(asker.ticket, asker.ticket.ended) for asker in self.askers]
+            for ticket, reason in reasons:
+                if reason is not None:
+                    _fail(ticket, reason)
+            self._is_done = self._is_done or all(reason is not None for _, reason in reasons)
+            return reasons[0][1] if self._is_done else None
+
+    def check(self) -> None:
+        """Raises RequestCancelledError or DeadlineError when nobody wants it any more."""
+        ended = self.ended
+        if ended is not None:
+            raise ended
+
+    def hear_first(self, text: str) -> None:
+        """The first answer has grown."""
+        if text != self.first_text:
+            self.first_text = text
+            for asker in list(self.askers):
+                asker.hear(asker.on_first_answer, text)
+
+    def hear_final(self, text: str) -> None:
+        """The final answer has grown."""
+        if text != self.final_text:
+            self.final_text = text
+            for asker in list(self.askers):
+                asker.hear(asker.on_answer, text)
+
+    def finish(self, answer: Answer | None, error: Exception | None = None) -> None:
+        """Give all askers the answer, or the error."""
+        if answer is not None:
+            self.hear_final(answer.answer)
+        with self._lock:
+            self._is_done = True
+        for asker in self.askers:
+            if error is not None:
+                _fail(asker.ticket, error)
+            elif answer is not None:
+                with contextlib.suppress(InvalidStateError):
+                    asker.ticket.future.set_result(answer)
+
+
+def _fail(ticket: Ticket, error: Exception) -> None:
+    with contextlib.suppress(InvalidStateError):
+        ticket.future.set_exception(error)

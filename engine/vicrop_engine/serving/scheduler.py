@@ -1,0 +1,178 @@
+"""Takes requests, bounds how many wait and run, and has them answered, several at a time, small ones first.
+
+What a request's answer is does not depend on the others.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+import threading
+from collections.abc import Hashable
+from typing import Any
+
+from vicrop_engine.errors import ClosedError, QueueFullError, RunError, ViCropError
+from vicrop_engine.image import ImageInput
+from vicrop_engine.request import Settings, plan_request
+from vicrop_engine.serving.job import Asker, Heard, Job
+from vicrop_engine.serving.plain_work import Engine, PlainWork
+from vicrop_engine.serving.settings import SchedulerSettings
+from vicrop_engine.serving.source import source_of
+from vicrop_engine.serving.staged_work import StagedWork, request_tally
+from vicrop_engine.serving.ticket import Ticket
+
+SMOOTH = 0.1  # share of the newest request in what is usual
+
+
+class Scheduler:
+    """Requests to one engine, several at a time. `close` it, or use it in a `with`."""
+
+    def __init__(self, engine: Engine, settings: SchedulerSettings | None = None) -> None:
+        self.engine = engine
+        self.settings = (settings or SchedulerSettings()).fitted(engine.model.manifest)
+        batched = engine.model.decoder.takes_batches
+        self._work = StagedWork(engine.model, self.settings) if batched else PlainWork(engine)
+        self._numbers = itertools.count(1)
+        self._changed = threading.Condition()
+        self._waiting: list[Job] = []
+        self._running: list[Job] = []
+        self._in_flight: dict[Hashable, Job] = {}
+        self._usual = 0.0
+        self._closed = False
+        self._threads = [
+            threading.Thread(target=self._serve, name=f"request-{number}", daemon=True)
+            for number in range(self.settings.num_running)
+        ]
+        for thread in self._threads:
+            thread.start()
+
+    def __enter__(self) -> Scheduler:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    @property
+    def running(self) -> int:
+        """Requests under way."""
+        return len(self._running)
+
+    @property
+    def waiting(self) -> int:
+        """Requests accepted and not begun."""
+        return len(self._waiting)
+
+    @property
+    def kv_usage(self) -> float:
+        """Share of the KV arena that answers being decoded use, 0 to 1."""
+        return self._work.kv_usage
+
+    @property
+    def retry_after(self) -> float:
+        """Whole seconds after which there is likely room again."""
+        return max(1.0, math.ceil(self.waiting * self._usual / self.settings.workers))
+
+    def submit(
+        self,
+        image: ImageInput,
+        question: str,
+        *,
+        deadline: float | None = None,
+        on_first_answer: Heard | None = None,
+        on_answer: Heard | None = None,
+        **keywords: Any,
+    ) -> Ticket:
+        """Accept a request; `keywords` are those of `ViCropEngine.ask`, `deadline` seconds from now.
+
+        `on_first_answer` and `on_answer` hear the texts as they grow, on threads of the scheduler. Whatever
+        is wrong with the request itself ends the ticket's future. Raises QueueFullError when too many wait,
+        and ClosedError.
+        """
+        tally = request_tally(self.engine.model)
+        ticket = Ticket(next(self._numbers), deadline or self.settings.deadline, tally)
+        asker = Asker(ticket, on_first_answer, on_answer)
+        try:
+            job = self._plan(asker, image, question, Settings(**keywords))
+        except ViCropError as error:
+            ticket.future.set_exception(error)
+            return ticket
+        with self._changed:
+            if self._closed:
+                raise ClosedError("the scheduler is closing and takes no more requests; ask another one")
+            same = self._in_flight.get(job.key)
+            if same is not None and same.join(asker):
+                return ticket
+            if len(self._waiting) >= self.settings.waiting:
+                raise QueueFullError(len(self._waiting), self.retry_after)
+            self._waiting.append(job)
+            self._in_flight[job.key] = job
+            self._changed.notify_all()
+        return ticket
+
+    def forget(self) -> None:
+        """Let go of what is kept of pictures, as if none had been asked about."""
+        self._work.forget()
+
+    def close(self, *, drain: bool = True) -> None:
+        """Take no more requests; with `drain` finish those accepted, else cancel them."""
+        with self._changed:
+            self._closed = True
+            for job in () if drain else (*self._waiting, *self._running):
+                for asker in job.askers:
+                    asker.ticket.cancel()
+            self._changed.notify_all()
+        for thread in self._threads:
+            thread.join()
+        self._work.close()
+
+    def _plan(self, asker: Asker, image: ImageInput, question: str, settings: Settings) -> Job:
+        request = plan_request(self.engine.model, question, settings, side_by_side=False)
+        source = source_of(image)
+        tiles = request.tiles(source.size)
+        count = 1 if tiles is None else len(tiles.boxes)
+        key: Hashable = (source.digest, question, repr(settings), id(settings.method))
+        slack = 2 * (count - 1) * self._usual
+        return Job(source, question, settings, request, key, count, slack, [asker])
+
+    def _serve(self) -> None:
+        while True:
+            with self._changed:
+                self._changed.wait_for(lambda: self._next() or (self._closed and not self._waiting))
+                job = self._next()
+                if job is None:
+                    return
+                self._waiting.remove(job)
+                self._running.append(job)
+            self._answer(job)
+            with self._changed:
+                self._running.remove(job)
+                if self._in_flight.get(job.key) is job:
+                    del self._in_flight[job.key]
+                self._changed.notify_all()
+
+    def _next(self) -> Job | None:
+        """The most urgent job that may begin: no more than half of those running are heavy."""
+        heavy = sum(job.is_heavy for job in self._running)
+        room = heavy < max(1, self.settings.num_running // 2)
+        return min((job for job in self._waiting if room or not job.is_heavy), key=_place, default=None)
+
+    def _answer(self, job: Job) -> None:
+        job.begin()
+        began = job.first.clock()
+        try:
+            job.check()
+            answer = self._work.answer(job)
+        except ViCropError as error:
+            job.finish(None, error)
+        except Exception as error:  # a fault of ours ends this request alone
+            wrapped = RunError(f"the request could not be answered ({type(error).__name__}); report this")
+            wrapped.__cause__ = error
+            job.finish(None, wrapped)
+        else:
+            seconds = (job.first.clock() - began) / job.tiles
+            self._usual += SMOOTH * (seconds - self._usual) if self._usual else seconds
+            job.finish(answer)
+
+
+def _place(job: Job) -> tuple[float, int]:
+    return job.place

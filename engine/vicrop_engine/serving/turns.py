@@ -1,0 +1,133 @@
+"""Who computes now: as many requests as there are workers, the most urgent first, each for a stage at a time.
+
+Knows nothing of what is computed.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future
+from concurrent.futures import TimeoutError as FutureTimeoutError
+from typing import TypeVar
+
+T = TypeVar("T")
+LOOK_UP = 0.05  # seconds after which whoever waits looks whether going on still makes sense
+
+
+class Turns:
+    """Up to `count` turns at a time. One of them is never a heavy request's, if there are several."""
+
+    def __init__(self, count: int) -> None:
+        self._lock = threading.Lock()
+        self._free = count
+        self._free_heavy = max(1, count - 1)
+        self._line: list[Turn] = []
+
+    def queue(self, turn: Turn) -> None:
+        """Put a turn in line; it may be had at once."""
+        with self._lock:
+            turn.granted.clear()
+            self._line.append(turn)
+            self._grant()
+
+    def give_back(self, turn: Turn) -> None:
+        """End a turn, or take it out of the line."""
+        with self._lock:
+            if turn in self._line:
+                self._line.remove(turn)
+            elif turn.granted.is_set():
+                turn.granted.clear()
+                self._free += 1
+                self._free_heavy += turn.heavy
+            self._grant()
+
+    def is_wanted(self, turn: Turn) -> bool:
+        """Whether somebody more urgent waits for this turn."""
+        with self._lock:
+            room = self._free_heavy + turn.heavy > 0
+            return any(other.urgency < turn.urgency and (room or not other.heavy) for other in self._line)
+
+    def _grant(self) -> None:
+        for turn in sorted(self._line, key=lambda turn: turn.urgency):
+            if not self._free:
+                return
+            if turn.heavy and not self._free_heavy:
+                continue
+            self._line.remove(turn)
+            self._free -= 1
+            self._free_heavy -= turn.heavy
+            turn.granted.set()
+
+
+class Turn:
+    """One request's turn, taken and given back as it goes. The lowest `place` goes first.
+
+    While it `is_early` it goes before all that are not: what it does is short and lets others work together.
+    `check` raises when going on makes no sense; it is called at every boundary of a stage.
+    """
+
+    def __init__(
+        self, turns: Turns, place: tuple[float, int], check: Callable[[], None], *, heavy: bool = False
+    ) -> None:
+        self._turns, self._check = turns, check
+        self._place, self.heavy = place, heavy
+        self.is_early = False
+        self.granted = threading.Event()
+
+    @property
+    def urgency(self) -> tuple[bool, float, int]:
+        """Whose is lowest goes first."""
+        return not self.is_early, *self._place
+
+    def __enter__(self) -> Turn:
+        self._turns.queue(self)
+        try:
+            while not self.granted.wait(LOOK_UP):
+                self._check()
+        except BaseException:
+            self._turns.give_back(self)
+            raise
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._turns.give_back(self)
+
+    def boundary(self) -> None:
+        """Between two stages: let somebody more urgent go first. Raises what `check` raises."""
+        self._check()
+        if self._turns.is_wanted(self):
+            with self.paused():
+                pass
+
+    @contextlib.contextmanager
+    def paused(self) -> Iterator[None]:
+        """Without the turn inside, for waiting; it is taken again afterwards, but not after an error."""
+        self._turns.give_back(self)
+        yield
+        self.__enter__()
+
+    def result(self, future: Future[T]) -> T:
+        """What the future comes to; the turn is another's meanwhile."""
+        if future.done():
+            return future.result()
+        with self.paused():
+            while True:
+                with contextlib.suppress(FutureTimeoutError):
+                    return future.result(LOOK_UP)
+                self._check()
+
+    @contextlib.contextmanager
+    def holding(self, lock: threading.Lock) -> Iterator[None]:
+        """With the lock inside; while it is another's so is the turn."""
+        acquired = lock.acquire(blocking=False)
+        try:
+            if not acquired:
+                with self.paused():
+                    while not (acquired := lock.acquire(timeout=LOOK_UP)):
+                        self._check()
+            yield
+        finally:
+            if acquired:
+                lock.release()

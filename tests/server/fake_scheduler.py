@@ -1,0 +1,97 @@
+"""A scheduler whose tickets end when the test says so."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from types import SimpleNamespace
+from typing import Any
+
+from tests.server.running import MODEL, wait_until
+from vicrop_engine.counters import Tally
+from vicrop_engine.errors import ViCropError
+from vicrop_engine.manifest import read_manifest
+from vicrop_engine.models import find_engine
+from vicrop_engine.result import Answer, EngineInfo, TokenCounts
+from vicrop_engine.server.readiness import QUESTION
+from vicrop_engine.serving.ticket import Ticket
+
+
+def an_answer(text: str = "K7", **more: Any) -> Answer:
+    """An answer as an engine would give it, without a crop, ended by the model's end sign."""
+    end = read_manifest(find_engine(MODEL)).tokens.eos[0]
+    facts: dict[str, Any] = {
+        "answer": text,
+        "answer_without_crop": text,
+        "method": "rel-att",
+        "high_res": False,
+        "crop_box": None,
+        "image_size": (20, 20),
+        "heatmap": None,
+        "heatmap_box": None,
+        "layers": (3,),
+        "confidence": 0.5,
+        "timings": {"prefill": 0.25, "decode": 0.5, "total": 0.75},
+        "tokens": TokenCounts(prefill=100, reused=40, decoded=5),
+        "engine": EngineInfo(MODEL, "fp32", "CPUExecutionProvider"),
+        "token_ids": (7, 8, end),
+    }
+    return Answer(**(facts | more))
+
+
+@dataclass
+class Submitted:
+    """What was submitted and its ticket."""
+
+    ticket: Ticket
+    image: Any
+    question: str
+    keywords: dict[str, Any]
+
+
+class FakeScheduler:
+    """Takes everything, or raises `refuse`; the warm-up's question is answered unless `cold`.
+
+    With an `answer` every other one ends with it at once, after 0.03 seconds in the queue and 2 to a token.
+    """
+
+    def __init__(self, *, refuse: ViCropError | None = None, cold: bool = False) -> None:
+        self.engine = SimpleNamespace(model=SimpleNamespace(manifest=read_manifest(find_engine(MODEL))))
+        self.running, self.waiting, self.kv_usage = 3, 2, 0.25
+        self.refuse, self.cold = refuse, cold
+        self.answer: Answer | None = None
+        self.tally: dict[str, int] = {}
+        self.shared = False
+        self.warm_up: Ticket | None = None
+        self.submitted: list[Submitted] = []
+
+    def submit(self, image: Any, question: str, *, deadline: float | None = None, **keywords: Any) -> Ticket:
+        ticket = Ticket(len(self.submitted), deadline or 60.0, Tally())
+        if question == QUESTION:
+            self.warm_up = ticket
+            if not self.cold:
+                ticket.future.set_result(an_answer())
+            return ticket
+        if self.refuse is not None:
+            raise self.refuse
+        self.submitted.append(Submitted(ticket, image, question, keywords))
+        if self.answer is not None:
+            ticket.tally.add(**self.tally)
+            ticket.shared, ticket.began = self.shared, ticket.arrived + 0.03
+            ticket.first_token = ticket.arrived + 2.0
+            ticket.future.set_result(self.answer)
+        return ticket
+
+    def next(self) -> Submitted:
+        """The one request that was or will be submitted."""
+        wait_until(lambda: self.submitted, "a request")
+        (submitted,) = self.submitted
+        return submitted
+
+
+def is_cancelled(ticket: Ticket) -> bool:
+    """Whether somebody gave the ticket up."""
+    try:
+        ticket.check()
+    except ViCropError as error:
+        return type(error).__name__ == "RequestCancelledError"
+    return False

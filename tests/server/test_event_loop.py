@@ -1,0 +1,41 @@
+"""The event loop only passes things on: whatever takes the processor's time runs on other threads."""
+
+from __future__ import annotations
+
+import threading
+from typing import Any
+
+import pytest
+
+from tests.server.fake_scheduler import FakeScheduler, an_answer
+from tests.server.running import chat, serving, small_picture
+from vicrop_engine.server import desk, streaming
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_work_is_done_elsewhere(stream: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    threads: dict[str, threading.Thread] = {}
+
+    def watched(name: str, function: Any) -> Any:
+        def call(*arguments: Any, **keywords: Any) -> Any:
+            threads[name] = threading.current_thread()
+            return function(*arguments, **keywords)
+
+        return call
+
+    scheduler = FakeScheduler()
+    scheduler.answer = an_answer()
+    monkeypatch.setattr(desk, "decode", watched("decode", desk.decode))
+    monkeypatch.setattr(desk, "read_chat", watched("read", desk.read_chat))
+    monkeypatch.setattr(desk, "vicrop_field", watched("document", desk.vicrop_field))
+    module = streaming if stream else desk
+    monkeypatch.setattr(module, "encode", watched("encode", module.encode))
+    scheduler.submit = watched("submit", scheduler.submit)  # type: ignore[method-assign]
+    with serving(scheduler) as server:
+        monkeypatch.setattr(desk, "_json", watched("small", desk._json))
+        assert server.post(chat("What?", small_picture(), stream=stream)).status_code == 200
+        used = dict(threads)
+        with server.http() as http:
+            assert http.get("/health").status_code == 200
+    assert set(used) == {"decode", "read", "document", "encode", "submit"}
+    assert threads["small"] not in used.values(), "a fixed answer is made where it is sent"

@@ -1,0 +1,51 @@
+"""The embedded engine, which all of these tests only read, and schedulers on it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from functools import cache
+from typing import Any
+
+import pytest
+
+from tests.engines import GROUPED_224, built
+from vicrop_engine import ViCropEngine
+from vicrop_engine.serving.scheduler import Scheduler
+from vicrop_engine.serving.settings import SchedulerSettings
+from vicrop_export.build import build_engine
+
+Start = Callable[..., Scheduler]
+Small = Callable[[str], ViCropEngine]
+
+
+@pytest.fixture(scope="session")
+def engine() -> ViCropEngine:
+    """The embedded engine on one core, as each worker of a server has it."""
+    return ViCropEngine.load("llava-signs", threads=1)
+
+
+@pytest.fixture(scope="session")
+def small(tmp_path_factory: pytest.TempPathFactory) -> Small:
+    """Opens a small engine with random weights of this precision, with layers in the upper graph."""
+
+    @cache
+    def opened(precision: str) -> ViCropEngine:
+        directory = tmp_path_factory.mktemp(precision) / "engine"
+        build_engine(built(GROUPED_224).checkpoint, directory, name="llava-signs", precision=precision)
+        return ViCropEngine.load(directory, threads=1)
+
+    return opened
+
+
+@pytest.fixture
+def start(engine: ViCropEngine) -> Iterator[Start]:
+    """Starts a scheduler with these settings, closed when the test ends."""
+    started: list[Scheduler] = []
+
+    def start(engine: ViCropEngine = engine, **settings: Any) -> Scheduler:
+        started.append(Scheduler(engine, SchedulerSettings(**settings)))
+        return started[-1]
+
+    yield start
+    for scheduler in started:
+        scheduler.close(drain=False)
