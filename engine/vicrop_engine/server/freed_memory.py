@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable
 
 SECONDS = 2.0  # between two looks
-WORKED = 0.05  # seconds of processor time after which it is worth it
+WORKED = 0.005  # seconds of processor time after which it is worth it; an idle server stays below
 
 
 def find_trim() -> Callable[[int], int] | None:
