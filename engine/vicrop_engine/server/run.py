@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 from vicrop_engine.errors import RunError
 from vicrop_engine.server.app import create_app
+from vicrop_engine.server.freed_memory import bound_heaps
 from vicrop_engine.server.listening import Server, listen, url_of
 from vicrop_engine.server.logs import FACTS
 from vicrop_engine.server.settings import ServerSettings
@@ -24,6 +25,7 @@ def run(open_engine: Callable[[], ViCropEngine], bounds: SchedulerSettings, sett
     The address is taken before the engine is opened. Raises SettingError where it cannot be, what
     `open_engine` raises, and RunError when the first question fails.
     """
+    bound_heaps()
     with listen(settings.host, settings.port) as listener:
         if settings.is_open_to_all:
             logger.warning(

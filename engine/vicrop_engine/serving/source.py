@@ -33,7 +33,7 @@ class OpenedPicture:
     def nbytes(self) -> int:
         """Bytes of both."""
         width, height = self.picture.size
-        return 3 * width * height + self.seen.pixels.nbytes
+        return 4 * width * height + self.seen.pixels.nbytes  # Pillow gives RGB four bytes a pixel
 
 
 def source_of(image: ImageInput) -> Source:
