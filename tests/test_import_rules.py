@@ -80,7 +80,7 @@ LAYERS = (
         "curve_plot",
         "arithmetic",
     },
-    {"tiling"},
+    {"tiling", "pictures"},
     {"models", "builder", "loading", "result", "shared_weights"},
     {"onnx_runtime", "repeated_run"},
     {"appending"},

@@ -8,9 +8,10 @@ from collections.abc import Iterator
 from vicrop_engine.counters import Counters
 from vicrop_engine.generation import Generation, Heard
 from vicrop_engine.geometry import placed_grid, whole_grid
-from vicrop_engine.image import Picture
+from vicrop_engine.image import ImageInput, Picture
 from vicrop_engine.looking import Look, look
 from vicrop_engine.model import Model
+from vicrop_engine.pictures import OpenedPicture
 from vicrop_engine.preprocessing import ModelInput, preprocess
 from vicrop_engine.reading import Reading, Wanted
 from vicrop_engine.request import Request
@@ -73,6 +74,23 @@ def reading_of(
         yield Reading(model, picture, grid, request.prompted, prefix, watch, wanted, seen, tiles)
     finally:
         model.keep(key, prefix)
+
+
+def opened_picture(model: Model, request: Request, image: ImageInput, watch: Stopwatch) -> OpenedPicture:
+    """The picture decoded and as the vision tower takes it, from what is kept where its bytes are the same.
+
+    The watch has a span for each of the two. Raises ImageError, and BoxError for a box outside of it.
+    """
+
+    def check(picture: Picture) -> None:
+        watch.enter("preprocess")
+        request.check_picture(picture.size)
+        request.tiles(picture.size)
+
+    def prepare(picture: Picture) -> ModelInput:
+        return seen_picture(model, picture, request)
+
+    return model.pictures.open(image, check, prepare, request.compat)
 
 
 def seen_picture(model: Model, picture: Picture, request: Request) -> ModelInput:

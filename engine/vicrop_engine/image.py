@@ -67,8 +67,12 @@ OWN_FILES = ImageLimits()
 FROM_STRANGERS = ImageLimits(tuple(MEDIA_TYPES), 50_000_000, 20 * 2**20, trusted=False)
 
 
-def open_picture(source: ImageInput, limits: ImageLimits = OWN_FILES) -> Picture:
+def open_picture(
+    source: ImageInput, limits: ImageLimits = OWN_FILES, *, name: str = "the picture"
+) -> Picture:
     """Read a path, encoded bytes, a Pillow image or a uint8 array [height, width, 3].
+
+    `name` is what errors call it where it has no path.
 
     Data from people who are not known is read with `limits` FROM_STRANGERS. Raises ImageError for anything
     missing, unreadable, damaged, beyond the limits or under MIN_SIDE a side.
@@ -76,9 +80,9 @@ def open_picture(source: ImageInput, limits: ImageLimits = OWN_FILES) -> Picture
     if isinstance(source, np.ndarray):
         return _checked(_from_array(source), "the array", limits)
     if isinstance(source, Image.Image):
-        return _converted(source, "the picture", limits)
+        return _converted(source, name, limits)
     if isinstance(source, (bytes, bytearray, memoryview)):
-        return _decoded(bytes(source), "the picture", limits)
+        return _decoded(bytes(source), name, limits)
     if isinstance(source, (str, os.PathLike)):
         return _decoded(read_picture(Path(source)), str(source), limits)
     raise ImageError(

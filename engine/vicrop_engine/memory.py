@@ -17,7 +17,7 @@ ROOM = 128  # tokens of a question and an answer beside two pictures
 PACKED = 1.1  # of a file's size (measured with int4 at the size of LLaVA-1.5-7B: 1.08)
 RUNTIME = 150 << 20  # Python, NumPy and ONNX Runtime before any engine
 LEAST_CACHE = 1 << 30
-VISION_SHARE = 8  # image embeds get one part in this many of the cache, prefixes the rest
+SMALL_SHARE = 8  # image embeds and decoded pictures get one part each in so many, prefixes the rest
 
 
 @dataclass(frozen=True)
@@ -72,7 +72,7 @@ def kv_bytes(decoder: DecoderGeometry, num_tokens: int, width: int = FLOAT) -> i
 def default_cache_bytes(manifest: Manifest) -> int:
     """Room for one picture at least, and a gigabyte if that is more."""
     one = kv_bytes(manifest.decoder, 2 * manifest.vision.image_tokens + 2 * ROOM, _width(manifest))
-    return max(LEAST_CACHE, -(-one * VISION_SHARE // (VISION_SHARE - 1)))
+    return max(LEAST_CACHE, -(-one * SMALL_SHARE // (SMALL_SHARE - 2)))
 
 
 def _width(manifest: Manifest) -> int:

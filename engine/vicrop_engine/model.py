@@ -35,7 +35,8 @@ from vicrop_engine.manifest import (
     hash_file,
     mend_command,
 )
-from vicrop_engine.memory import VISION_SHARE, default_cache_bytes
+from vicrop_engine.memory import SMALL_SHARE, default_cache_bytes
+from vicrop_engine.pictures import KeptPictures
 from vicrop_engine.pixel_gradients import PixelGradients
 from vicrop_engine.prefix_cache import ByteCache, Prefix, PrefixKey, pixel_digest
 from vicrop_engine.prompts import Ids, PromptBuilder
@@ -80,6 +81,7 @@ class Model:
     vision: VisionTower  # or what `Parts` says
     decoder: Decoder
     gradients: PixelGradients
+    pictures: KeptPictures
     prefixes: ByteCache[Prefix]
     tally: Tally
     tools: Toolbox
@@ -140,15 +142,15 @@ def open_model(
 ) -> Model:
     """Open the engine in `directory`, whose files have been checked.
 
-    `cache_bytes` bounds prefixes and image embeds together; None has room for one picture at least. Raises
-    EngineDamagedError, SettingError, ProviderError, and with `share_weights` RunError.
+    `cache_bytes` bounds prefixes, image embeds and pictures together; None has room for one picture at least.
+    Raises EngineDamagedError, SettingError, ProviderError, and with `share_weights` RunError.
     """
     cache_bytes = default_cache_bytes(manifest) if cache_bytes is None else cache_bytes
     digest = hash_file(directory / MANIFEST).sha256
     tally = Tally()
     opened = _parts_on_device if manifest.target == "cuda" else _parts_on_host
     settings = _Settings(
-        threads, cache_bytes // VISION_SHARE, digest if share_weights else None, place or Place()
+        threads, cache_bytes // SMALL_SHARE, digest if share_weights else None, place or Place()
     )
     settings.check(manifest)
     parts = opened(directory, manifest, tally, settings)
@@ -165,7 +167,8 @@ def open_model(
         vision=parts.vision,
         decoder=parts.decoder,
         gradients=PixelGradients(parts.pixel_gradients, parts.decoder.embed, manifest.tokens.image, tally),
-        prefixes=ByteCache(cache_bytes - cache_bytes // VISION_SHARE),
+        pictures=KeptPictures(cache_bytes // SMALL_SHARE),
+        prefixes=ByteCache(cache_bytes - 2 * (cache_bytes // SMALL_SHARE)),
         tally=tally,
         tools=tools or Toolbox(threads=threads),
         device=parts.device,

@@ -8,10 +8,10 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from vicrop_engine.asking import answered, reading_of
+from vicrop_engine.asking import answered, opened_picture, reading_of
 from vicrop_engine.counters import Counters, Tally
 from vicrop_engine.errors import BatchError, SettingError, ViCropError
-from vicrop_engine.image import ImageInput, open_picture
+from vicrop_engine.image import ImageInput
 from vicrop_engine.layers import LayerChoice
 from vicrop_engine.loading import checked_manifest
 from vicrop_engine.localizers.localizer import Localization, Localizer
@@ -97,6 +97,7 @@ class ViCropEngine:
             self._model.vision.cache.clear()
             if prefixes:
                 self._model.prefixes.clear()
+                self._model.pictures.clear()
 
     def check_integrity(self) -> None:
         """Raises AssertionError when a cache does not hold what it says it holds."""
@@ -141,10 +142,9 @@ class ViCropEngine:
             method, high_res, layers, max_new_tokens, first_answer, compat, box, localize, when, crop_tokens
         )
         request = plan_request(self._model, question, settings)
-        picture = open_picture(image)
-        request.check_picture(picture.size)
+        opened = opened_picture(self._model, request, image, watch)
         with self._lock:
-            return answered(self._model, request, picture, watch, heard)
+            return answered(self._model, request, opened.picture, watch, heard, opened.seen)
 
     def locate(
         self,
@@ -168,8 +168,9 @@ class ViCropEngine:
         settings = Settings(method, high_res, layers, 1, False, compat, None, localize)
         request = plan_request(self._model, question, settings)
         assert request.localizer is not None, "every other method has one"
-        picture = open_picture(image)
-        with self._lock, reading_of(self._model, request, picture, Stopwatch()) as reading:
+        watch = Stopwatch()
+        opened = opened_picture(self._model, request, image, watch)
+        with self._lock, reading_of(self._model, request, opened.picture, watch, opened.seen) as reading:
             return request.localizer.locate(reading)
 
     def ask_batch(

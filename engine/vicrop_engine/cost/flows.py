@@ -12,7 +12,7 @@ from typing import Any
 
 from vicrop_engine.counters import GraphRun
 from vicrop_engine.errors import RunError
-from vicrop_engine.image import ImageInput, open_picture
+from vicrop_engine.image import ImageInput
 from vicrop_engine.localizers.methods import NONE
 from vicrop_engine.result import Answer
 from vicrop_engine.timing import Span
@@ -74,13 +74,10 @@ def measure(
 
 
 def _sample(engine: ViCropEngine, case: Case, **keywords: Any) -> Sample:
-    tally = engine.tally
-    start = tally.clock()
-    picture = open_picture(case.image)
-    opened = Span(DECODE_IMAGE, start, tally.clock())
-    with tally.watching() as runs:
-        answer = engine.ask(picture.image, case.question, max_new_tokens=case.max_new_tokens, **keywords)
-    return Sample(answer, (opened, *answer.spans), tuple(runs))
+    with engine.tally.watching() as runs:
+        answer = engine.ask(case.image, case.question, max_new_tokens=case.max_new_tokens, **keywords)
+    decoding, *others = answer.spans
+    return Sample(answer, (decoding._replace(stage=DECODE_IMAGE), *others), tuple(runs))
 
 
 def _demand_alike(flow: str, answers: Sequence[Answer]) -> None:

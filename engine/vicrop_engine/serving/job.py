@@ -9,9 +9,9 @@ from concurrent.futures import InvalidStateError
 from dataclasses import dataclass, field
 
 from vicrop_engine.errors import RequestError
+from vicrop_engine.pictures import Source
 from vicrop_engine.request import Request, Settings
 from vicrop_engine.result import Answer
-from vicrop_engine.serving.source import Source
 from vicrop_engine.serving.ticket import Ticket
 
 Heard = Callable[[str], None]

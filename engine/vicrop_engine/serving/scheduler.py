@@ -13,11 +13,11 @@ from typing import Any
 
 from vicrop_engine.errors import ClosedError, QueueFullError, RunError, ViCropError
 from vicrop_engine.image import ImageInput
+from vicrop_engine.pictures import source_of
 from vicrop_engine.request import Settings, plan_request
 from vicrop_engine.serving.job import Asker, Heard, Job
 from vicrop_engine.serving.plain_work import Engine, PlainWork
 from vicrop_engine.serving.settings import SchedulerSettings
-from vicrop_engine.serving.source import source_of
 from vicrop_engine.serving.staged_work import StagedWork, request_tally
 from vicrop_engine.serving.ticket import Ticket
 

@@ -12,6 +12,7 @@ from vicrop_engine.image import open_picture
 from vicrop_engine.kv_cache import roomy
 from vicrop_engine.memory import ROOM
 from vicrop_engine.model import Model
+from vicrop_engine.pictures import OpenedPicture
 from vicrop_engine.prompts import Ids
 from vicrop_engine.result import Answer
 from vicrop_engine.serving.answer_batch import AnswerBatch
@@ -20,7 +21,6 @@ from vicrop_engine.serving.once import Once
 from vicrop_engine.serving.served_decoder import ServedDecoder
 from vicrop_engine.serving.served_model import ServedModel, SharedPrefixes
 from vicrop_engine.serving.settings import SchedulerSettings
-from vicrop_engine.serving.source import OpenedPicture
 from vicrop_engine.serving.turns import Turn, Turns
 from vicrop_engine.serving.vision_stage import ServedVision, VisionStage
 from vicrop_engine.timing import Stopwatch
