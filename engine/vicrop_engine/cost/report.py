@@ -12,7 +12,6 @@ from vicrop_engine.cost.flows import CROPPED, NEXT, PLAIN, PUBLISHED, Sample
 from vicrop_engine.cost.stages import PREFIX, SUFFIXES, Part, StageCost, parts, stage_costs
 from vicrop_engine.manifest import Manifest
 
-OPENING = "decode image"  # alike in all flows but the next question, and left out of their ratios
 UNTIL_CROP = ("preprocess", "vision", PREFIX, SUFFIXES, "heatmap and window")
 UNEVEN = 0.05  # how far the medians of the stages may be from adding up to the median of the totals
 
@@ -23,8 +22,7 @@ class Flow:
 
     `stages` hold the medians of their seconds, `p95` the 95th percentiles by stage and of the "total", which
     `seconds` is the median of. `typical` are the pieces, from 0 on, of the run nearest to that. `totals` are
-    the seconds of each run without opening the file, `finding` those until the crop pass, and `sample` is the
-    typical run.
+    the seconds of each run, `finding` those until the crop pass, and `sample` is the typical run.
     """
 
     answer: str
@@ -47,13 +45,6 @@ class Flow:
         """Operations of the stages before the crop's."""
         chosen = tuple(stage for stage in self.stages if stage.stage in UNTIL_CROP)
         return replace(self, stages=chosen).flops
-
-    @property
-    def opened(self) -> tuple[Part, ...]:
-        """The typical run's pieces from when the picture's file is opened, from 0 on."""
-        rest = [part for part in self.typical if part.stage != OPENING]
-        begin = rest[0].start
-        return tuple(replace(part, start=part.start - begin, end=part.end - begin) for part in rest)
 
 
 @dataclass(frozen=True)
@@ -102,7 +93,7 @@ def summarise(samples: Sequence[Sample], manifest: Manifest) -> Flow:
         seconds=median,
         p95={name: float(np.percentile(values, 95)) for name, values in {**seconds, "total": totals}.items()},
         typical=tuple(pieces),
-        totals=tuple(total - run[OPENING].seconds for total, run in zip(totals, costs, strict=True)),
+        totals=tuple(totals),
         finding=tuple(sum(run[name].seconds for name in UNTIL_CROP if name in run) for run in costs),
         sample=typical,
     )
@@ -119,8 +110,8 @@ def make_profile(
 def compare(flows: Mapping[str, Flow]) -> dict[str, Ratio]:
     """The ratios that matter, each to a plain answer about a new picture.
 
-    "heatmap" is what finding the crop adds up to the crop pass, run by run. Only "next" counts the opening of
-    the file too: a second question finds the picture opened, a new picture has to be.
+    "heatmap" is what finding the crop adds up to the crop pass, run by run. All are of whole answers: a new
+    picture has to be opened, which the next question finds done.
     """
     plain, cropped = flows[PLAIN], flows[CROPPED]
     base = float(np.median(plain.totals))
@@ -133,8 +124,7 @@ def compare(flows: Mapping[str, Flow]) -> dict[str, Ratio]:
     }
     for name in flows.keys() - {PLAIN, CROPPED}:
         flow = flows[name]
-        measured = flow.seconds / plain.seconds if name == NEXT else float(np.median(flow.totals)) / base
-        ratios[name] = Ratio(measured, _quotient(flow.flops, plain.flops))
+        ratios[name] = Ratio(float(np.median(flow.totals)) / base, _quotient(flow.flops, plain.flops))
     return ratios
 
 

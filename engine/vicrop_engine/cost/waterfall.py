@@ -112,13 +112,11 @@ def _legend(draw: ImageDraw.ImageDraw, top: int) -> int:
 
 def _lanes(draw: ImageDraw.ImageDraw, profile: Profile, top: int) -> int:
     """One bar for each way to answer, on one scale."""
-    opened = {name: flow.opened for name, flow in profile.flows.items()}
-    longest = max(pieces[-1].end for pieces in opened.values())
-    draw.text(
-        (MARGIN, top), "How long each takes, once the picture's file is opened", font=font(28), fill=INK
-    )
+    typical = {name: flow.typical for name, flow in profile.flows.items()}
+    longest = max(pieces[-1].end for pieces in typical.values())
+    draw.text((MARGIN, top), "How long each takes", font=font(28), fill=INK)
     top += 46
-    for name, pieces in opened.items():
+    for name, pieces in typical.items():
         draw.text((MARGIN, top + 14), LANES.get(name, name), font=font(25), fill=INK)
         right = LABELS
         for part in pieces:
