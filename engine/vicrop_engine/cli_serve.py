@@ -25,7 +25,7 @@ KeyFileOption = Annotated[
     typer.Option(metavar="FILE", help=f"API keys, one a line; else those in ${KEYS}, with commas between."),
 ]
 AllowedHostOption = Annotated[
-    list[str],
+    list[str] | None,
     typer.Option(metavar="NAME", help="Name the server goes by beside this machine's own; once for each."),
 ]
 ToolOption = Annotated[
@@ -60,7 +60,7 @@ def serve(
     header_seconds: Annotated[
         float, typer.Option(help="Time a connection may stay open without a whole request.")
     ] = 10.0,
-    allowed_host: AllowedHostOption = [],  # noqa: B006
+    allowed_host: AllowedHostOption = None,
     when: WhenOption = "always",
     max_tokens: Annotated[int, typer.Option(help="Longest answer where the request says nothing.")] = 20,
     model_name: Annotated[
@@ -96,7 +96,7 @@ def serve(
         max_body_bytes=max_body_mib * MIB,
         body_seconds=body_seconds,
         header_seconds=header_seconds,
-        allowed_hosts=tuple(allowed_host),
+        allowed_hosts=tuple(allowed_host or ()),
         deadline=deadline,
         when=when,
         max_tokens=max_tokens,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from typing import Any
 
 from vicrop_engine.bench.outcome import Outcome, Said
 from vicrop_engine.bench.workload import Query
@@ -46,6 +47,6 @@ class Counting:
         return 2.0 * len(self.asked)
 
 
-def outcome(query: Query, latency: float, said: Said | None = SAID, **more: object) -> Outcome:
+def outcome(query: Query, latency: float, said: Said | None = SAID, **more: Any) -> Outcome:
     """An outcome of so many seconds, begun at zero."""
-    return Outcome(query, 0.0, latency / 2, latency, said, **more)  # type: ignore[arg-type]
+    return Outcome(query, 0.0, latency / 2, latency, said, **more)

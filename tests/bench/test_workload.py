@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from typing import Any
 
 import pytest
 from PIL import Image
@@ -13,8 +14,8 @@ from vicrop_engine.examples import Example, signs
 from vicrop_engine.image import open_picture
 
 
-def draw(**workload: float) -> tuple[Query, ...]:
-    return draw_queries(Workload(**workload), signs())  # type: ignore[arg-type]
+def draw(**workload: Any) -> tuple[Query, ...]:
+    return draw_queries(Workload(**workload), signs())
 
 
 @pytest.mark.parametrize(("requests", "reuse"), [(1, 1), (7, 4), (32, 4), (12, 6)])

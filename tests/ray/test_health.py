@@ -63,6 +63,10 @@ def test_requests_that_end_late_or_with_bad_input_are_no_illness(
 ) -> None:
     for _ in range(FAILURES):
         end_next(replica, monkeypatch, DeadlineError("too late"))
+    for _ in range(FAILURES - 1):  # so that none of those before was counted
+        end_next(replica, monkeypatch, RunError("the device is lost"))
+    with pytest.raises(WorkFailedError, match="last 3 requests failed"):
+        end_next(replica, monkeypatch, RunError("the device is lost"))
 
 
 def test_a_request_that_does_not_end_long_after_its_deadline_is_an_illness(
