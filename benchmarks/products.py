@@ -1,4 +1,4 @@
-"""One product in every layout of `vicrop_export.layouts`: processor time at M = 1, 25 and 600, and its error.
+"""One product in every layout and, for prompts, in their twins: processor time at M = 1, 25, 600; its error.
 
     python benchmarks/products.py                       # 4096 x 4096 and 4096 x 11008
     python benchmarks/products.py --sizes 1024x2816 --runs 9
@@ -12,17 +12,20 @@ from __future__ import annotations
 
 import argparse
 import time
+from typing import Any
 
 import numpy as np
 import onnx_ir as ir
-import onnxruntime
 import torch
 from numpy.typing import NDArray
 from rich.console import Console
 from rich.table import Table
 
+from vicrop_engine.processor import instruction_sets, processor_name
+from vicrop_engine.sessions import adds_in_16_bits, open_session, session_options
 from vicrop_export.block_layout import Blocks
 from vicrop_export.layouts import CONTRIB, Arrays, Bytes, Half, Layout, Whole
+from vicrop_export.prefill_products import AsBytes, AsFloats, Product
 
 Floats = NDArray[np.float32]
 LAYOUTS: dict[str, Layout] = {
@@ -35,6 +38,14 @@ LAYOUTS: dict[str, Layout] = {
     "int8, tokens of two bytes": Bytes(fine_tokens=True),
     "int8, tokens and weights of two bytes": Bytes(fine_tokens=True, fine_weights=True),
 }
+# Of whole prompts in a twin: by what is stored.
+TWINS: dict[str, tuple[Layout, Product]] = {
+    "4 bits in blocks of 128, as bytes": (Blocks(4), AsBytes(Blocks(4))),
+    "int8, tokens of two bytes, as floats": (
+        Bytes(fine_tokens=True),
+        AsFloats(Bytes(fine_tokens=True)),
+    ),
+}
 TOKENS = (1, 25, 600)
 MOST_FROM_STORED = 0.2
 
@@ -43,15 +54,20 @@ def main() -> None:
     """Measure every layout at every size, in turn."""
     options = _options()
     console = Console()
+    rows = {name: (layout, layout) for name, layout in LAYOUTS.items()} | TWINS
+    products = "in 16 bits" if adds_in_16_bits() else "in 32 bits"
+    console.print(
+        f"{processor_name()}: {' '.join(instruction_sets())}; products of bytes are added {products}"
+    )
     for size in options.sizes:
         num_in, num_out = map(int, size.split("x"))
         weight = torch.from_numpy(
             np.random.default_rng(0).standard_t(5, (num_out, num_in)).astype(np.float32)
         )
         table = Table("layout", *(f"M = {tokens}, ms" for tokens in TOKENS), "GFLOP/s", "error", title=size)
-        for name, layout in LAYOUTS.items():
+        for name, (layout, product) in rows.items():
             arrays = layout.encode(weight)
-            session = _session(layout, arrays, num_in, num_out)
+            session = _session(product, arrays, num_in, num_out)
             seconds = [_least(session, inputs(tokens, num_in), options.runs) for tokens in TOKENS]
             x = inputs(TOKENS[-1], num_in)
             got = session.run(None, {"x": x})[0]
@@ -71,26 +87,25 @@ def inputs(tokens: int, width: int) -> Floats:
     return x
 
 
-def _session(layout: Layout, arrays: Arrays, num_in: int, num_out: int) -> onnxruntime.InferenceSession:
+def _session(product: Product, arrays: Arrays, num_in: int, num_out: int) -> Any:
     source = ir.Value(name="x", shape=ir.Shape(["tokens", num_in]), type=ir.TensorType(ir.DataType.FLOAT))
     stored = {
         ending: ir.Value(name=f"w{ending}", const_value=ir.tensor(array, name=f"w{ending}"))
         for ending, array in arrays.items()
     }
-    nodes = layout.nodes(source, stored, (num_in, num_out))
+    nodes = product.nodes(source, stored, (num_in, num_out))
     result = nodes[-1].outputs[0]
     result.name, result.type = "y", ir.TensorType(ir.DataType.FLOAT)
     weights = list(stored.values())
     opsets = {"": 18, CONTRIB: 1}
     graph = ir.Graph([source], [result], nodes=nodes, initializers=weights, opset_imports=opsets, name="p")
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = 1
+    options = session_options(1)
     options.enable_cpu_mem_arena = False
     content = ir.to_proto(ir.Model(graph, ir_version=10)).SerializeToString()
-    return onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
+    return open_session(content, options, fits_16_bits=True)
 
 
-def _least(session: onnxruntime.InferenceSession, x: Floats, runs: int) -> float:
+def _least(session: Any, x: Floats, runs: int) -> float:
     repeats = max(1, 100 // len(x))
     best = float("inf")
     for _ in range(runs + 1):

@@ -15,7 +15,7 @@ import numpy as np
 from PIL import Image
 
 from tests.checkpoints import CheckpointSpec, write_checkpoint
-from vicrop_engine.cost.processor import processor_name
+from vicrop_engine.processor import processor_name
 from vicrop_engine.runtime_package import package_version
 from vicrop_export.build import build_engine
 

@@ -33,12 +33,14 @@ class Built:
 
 
 @cache
-def built(spec: CheckpointSpec) -> Built:
+def built(spec: CheckpointSpec, precision: str = "fp32") -> Built:
     """The engine of this specification, gone when the test run ends."""
     directory = Path(_folder().name) / str(built.cache_info().misses)
-    checkpoint = write_checkpoint(directory / "checkpoint", spec)
+    usual = built(spec) if precision != "fp32" else None
+    checkpoint = usual.checkpoint if usual else write_checkpoint(directory / "checkpoint", spec)
+    pure_grad = spec in WITH_PURE_GRAD and precision == "fp32"
     manifest = build_engine(
-        checkpoint, directory / "engine", name="llava-signs", pure_grad=spec in WITH_PURE_GRAD
+        checkpoint, directory / "engine", name="llava-signs", precision=precision, pure_grad=pure_grad
     )
     return Built(checkpoint, directory / "engine", manifest)
 

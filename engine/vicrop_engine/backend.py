@@ -1,4 +1,4 @@
-"""Opens graphs on ONNX Runtime, checks where they really run; the only file that makes its sessions."""
+"""Opens the graphs of engines on ONNX Runtime, and checks where they really run."""
 
 from __future__ import annotations
 
@@ -13,10 +13,21 @@ from typing import Any
 from vicrop_engine.errors import EngineDamagedError, ProviderError, RunError
 from vicrop_engine.graph import Graph
 from vicrop_engine.kv_cache import OpenGraph
-from vicrop_engine.manifest import GRADIENT, GRAPHS, PIXEL_GRADIENTS, TENSORRT, Manifest, mend_command
+from vicrop_engine.manifest import (
+    GRADIENT,
+    GRAPHS,
+    PIXEL_GRADIENTS,
+    PREFILL,
+    TENSORRT,
+    WIDE,
+    Manifest,
+    mend_command,
+)
 from vicrop_engine.onnx_runtime import installed_runtime
 from vicrop_engine.runtime_package import load_cuda_libraries
+from vicrop_engine.sessions import adds_in_16_bits, open_session, session_options
 from vicrop_engine.shared_weights import made_at_once, shared_directory
+from vicrop_engine.twin_graph import TwinGraph
 
 PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
 TARGETS = ("cpu", TENSORRT)  # of `open_graphs`; those whose tensors stay elsewhere: `device_graph`
@@ -25,6 +36,7 @@ PACKING = {
     "optimized_model_external_initializers_min_size_in_bytes": "1024",
     "save_external_prepacked_constant_initializers": "1",
 }
+VISION = GRAPHS[0]
 UNFUSED = "session.disable_quant_qdq", "1"  # quantized products as they are written; fusing breaks float8's
 
 
@@ -67,28 +79,69 @@ def open_graphs(
     if (provider or manifest.target) == TENSORRT:
         from vicrop_engine.plan_runtime import open_plans
 
-        vision, lower, upper = open_plans(directory, manifest, device)
-        return Graphs(vision, lower, upper, TENSORRT)
-    provider = PROVIDERS["cpu"]
-    runtime = installed_runtime()
-    threads = threads or usable_cores()
-    options = _options(runtime, threads)
-    if manifest.target == TENSORRT:
-        options.add_session_config_entry(*UNFUSED)
-    gradient, pixel_gradients = (
-        _opened_later(runtime, directory, provider, threads, manifest, name)
-        for name in (GRADIENT, PIXEL_GRADIENTS)
-    )
+        plans = open_plans(directory, manifest, device)
+        return Graphs(plans[0], plans[1], plans[2], TENSORRT)
+    files = _Files(directory, manifest, threads or usable_cores())
+    gradient, pixel_gradients = (_opened_later(files, name) for name in (GRADIENT, PIXEL_GRADIENTS))
     if share_as is not None:
-        directory = _packed(runtime, directory, shared_directory(share_as, runtime.__version__), provider)
-    mend = mend_command(manifest)
-    graphs = [_open(runtime, directory / f"{name}.onnx", provider, options, mend) for name in GRAPHS]
-    return Graphs(graphs[0], graphs[1], graphs[2], provider, gradient, pixel_gradients)
+        shared = shared_directory(share_as, installed_runtime().__version__)
+        files = replace(files, directory=_packed(files, shared))
+    vision, lower, upper = (_kernels(files, name) for name in GRAPHS)
+    return Graphs(vision, lower, upper, PROVIDERS["cpu"], gradient, pixel_gradients)
 
 
-def _opened_later(
-    runtime: Any, directory: Path, provider: str, threads: int, manifest: Manifest, name: str
-) -> Callable[[], Graph] | None:
+@dataclass(frozen=True)
+class _Files:
+    """Where the graphs of an engine for the processor are, and what they are opened with."""
+
+    directory: Path
+    manifest: Manifest
+    threads: int
+
+    def path(self, name: str) -> Path:
+        return self.directory / f"{name}.onnx"
+
+    def holds(self, name: str) -> bool:
+        return f"{name}.onnx" in self.manifest.files
+
+    def options(self) -> Any:
+        options = _options(self.threads)
+        if self.manifest.target == TENSORRT:
+            options.add_session_config_entry(*UNFUSED)
+        return options
+
+    @property
+    def fits_16_bits(self) -> bool:
+        """Whether pairs of products of bytes fit: not in engines from before there was a probe."""
+        return self.manifest.probe is not None
+
+    def open(self, name: str, options: Any = None) -> Graph:
+        return _open(
+            self.path(name),
+            PROVIDERS["cpu"],
+            options or self.options(),
+            mend_command(self.manifest),
+            fits_16_bits=self.fits_16_bits,
+        )
+
+
+def _kernels(files: _Files, name: str) -> Graph:
+    """The graph of this name with the kernels that suit the processor; see docs/precision.md."""
+    twin = _twin(files, name)
+    if twin is None:
+        return files.open(name)
+    if name == VISION:  # is all whole prompts
+        return files.open(twin)
+    return TwinGraph.of(files.open(name), files.open(twin))
+
+
+def _twin(files: _Files, name: str) -> str | None:
+    """The twin of a graph that is faster for whole prompts on this processor, if the engine has one."""
+    kinds = (PREFILL, WIDE) if adds_in_16_bits() else (PREFILL,)
+    return next((name + kind for kind in kinds if files.holds(name + kind)), None)
+
+
+def _opened_later(files: _Files, name: str) -> Callable[[], Graph] | None:
     """Opens a graph that engines may lack and that reads the files of the others.
 
     Optimizing it would make further copies of their weights in memory: widened, transposed or packed.
@@ -98,23 +151,20 @@ def _opened_later(
 
     @cache
     def opened() -> Graph:
-        options = _options(runtime, threads)
-        options.graph_optimization_level = runtime.GraphOptimizationLevel.ORT_DISABLE_ALL
+        options, each_run = _options(files.threads), None
+        options.graph_optimization_level = installed_runtime().GraphOptimizationLevel.ORT_DISABLE_ALL
         options.add_session_config_entry("session.disable_prepacking", "1")
-        each_run = None
         if name == PIXEL_GRADIENTS:
             options.enable_cpu_mem_arena = True  # or holes between what the way back needs take as much again
-            each_run = runtime.RunOptions()
+            each_run = installed_runtime().RunOptions()
             each_run.add_run_config_entry("memory.enable_memory_arena_shrinkage", "cpu:0")
-        path = directory / f"{name}.onnx"
-        graph = _open(runtime, path, provider, options, mend_command(manifest))
-        return replace(graph, options=each_run)
+        return replace(files.open(name, options), options=each_run)
 
     def open_now() -> Graph:
         with lock:  # or threads that come together would open it twice
             return opened()
 
-    return open_now if f"{name}.onnx" in manifest.files else None
+    return open_now if files.holds(name) else None
 
 
 def open_graph(
@@ -129,9 +179,7 @@ def open_graph(
     `settings` are the provider's own. Raises ProviderError without ONNX Runtime or that provider,
     EngineDamagedError, ending in `mend`, when it cannot be opened.
     """
-    runtime = installed_runtime()
-    options = _options(runtime, threads or usable_cores())
-    return _open(runtime, path, PROVIDERS[provider], options, mend, settings)
+    return _open(path, PROVIDERS[provider], _options(threads or usable_cores()), mend, settings)
 
 
 def usable_cores() -> int:
@@ -141,28 +189,27 @@ def usable_cores() -> int:
     return os.cpu_count() or 1
 
 
-def _options(runtime: Any, threads: int) -> Any:
-    options = runtime.SessionOptions()
-    options.intra_op_num_threads = threads
-    options.log_severity_level = 3
+def _options(threads: int) -> Any:
+    options = session_options(threads)
     options.enable_cpu_mem_arena = False  # it keeps the widest pass's memory, rounded up to powers of two
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     return options
 
 
-def _packed(runtime: Any, directory: Path, shared: Path, provider: str) -> Path:
+def _packed(files: _Files, shared: Path) -> Path:
     """The directory `shared` with the graphs and their packed weights, written now if it is missing."""
     if shared.is_dir():
         return shared
+    twins = [twin for name in GRAPHS if (twin := _twin(files, name)) is not None]
     try:
         with made_at_once(shared) as partial:
-            for name in GRAPHS:
-                options = _options(runtime, 1)
+            for name in (*GRAPHS, *twins):
+                options = _options(1)
                 options.log_severity_level = 4  # it warns that the copy is for this processor alone
                 options.optimized_model_filepath = str(partial / f"{name}.onnx")
                 for key, value in PACKING.items():
                     options.add_session_config_entry(f"session.{key}", value.format(name=name))
-                runtime.InferenceSession(str(directory / f"{name}.onnx"), options, providers=[provider])
+                open_session(files.path(name), options, fits_16_bits=files.fits_16_bits)
     except Exception as error:
         raise RunError(
             f"the shared copy of the weights cannot be written to {shared} ({error}); free some disk space "
@@ -172,18 +219,21 @@ def _packed(runtime: Any, directory: Path, shared: Path, provider: str) -> Path:
 
 
 def _open(
-    runtime: Any,
     path: Path,
     provider: str,
     options: Any,
     mend: str,
     settings: Mapping[str, str] | None = None,
+    *,
+    fits_16_bits: bool = False,
 ) -> Graph:
-    chosen_with = (provider, dict(settings)) if settings else provider
     if provider == PROVIDERS["cuda"]:
-        load_cuda_libraries(runtime)
+        load_cuda_libraries(installed_runtime())
+    chosen_with = (provider, dict(settings)) if settings else provider
     try:
-        session = runtime.InferenceSession(str(path), options, providers=[chosen_with])
+        session = open_session(path, options, chosen_with, fits_16_bits=fits_16_bits)
+    except ProviderError:
+        raise
     except Exception as error:
         raise EngineDamagedError(f"{path} cannot be opened ({error}); {mend}") from error
     chosen = session.get_providers()

@@ -19,7 +19,7 @@ from vicrop_engine.cli_bench import bench
 from vicrop_engine.cli_calibrate import calibrate
 from vicrop_engine.cli_errors import explain
 from vicrop_engine.cli_layers import DeviceOption, layers
-from vicrop_engine.cli_options import CropTokensOption, WhenOption
+from vicrop_engine.cli_options import CropTokensOption, NoProbeOption, WhenOption
 from vicrop_engine.cli_profile import profile
 from vicrop_engine.cli_serve import serve
 from vicrop_engine.errors import SettingError
@@ -159,6 +159,7 @@ def ask(
     clip: ToolOption = None,
     yolo: ToolOption = None,
     sam: ToolOption = None,
+    no_probe: NoProbeOption = False,
     json: JsonOption = False,
     overlay: Annotated[
         Path | None, typer.Option(help="Write a PNG of picture, heatmap, tiles, window, crop and answers.")
@@ -189,7 +190,14 @@ def ask(
         directory = resolve(engine, progress)
     place = output.parse_device(device)
     loaded = ViCropEngine.load(
-        directory, threads=threads, share_weights=share_weights, clip=clip, yolo=yolo, sam=sam, **place
+        directory,
+        threads=threads,
+        share_weights=share_weights,
+        clip=clip,
+        yolo=yolo,
+        sam=sam,
+        probe=not no_probe,
+        **place,
     )
     with output.first_answer_shown() as heard:
         answer = loaded.ask(
@@ -241,7 +249,9 @@ def info(
         str | None,
         typer.Argument(metavar="[ENGINE]", help="An engine directory or model name; else this machine."),
     ] = None,
-    verify: Annotated[bool, typer.Option("--verify", help="Compare the hash of every file.")] = False,
+    verify: Annotated[
+        bool, typer.Option("--verify", help="Compare the hash of every file, and run the probe again.")
+    ] = False,
     json: JsonOption = False,
     debug: DebugOption = False,
 ) -> None:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from vicrop_engine import cli_output as output
+from vicrop_engine.cli_options import NoProbeOption
 from vicrop_engine.errors import SettingError
 
 if TYPE_CHECKING:
@@ -55,6 +56,7 @@ def bench(
     api_key: Annotated[
         str | None, typer.Option(envvar="VICROP_API_KEY", help="The key that the server wants.")
     ] = None,
+    no_probe: NoProbeOption = False,
     json: Annotated[bool, typer.Option("--json", help="Print one JSON document and nothing else.")] = False,
     plot: Annotated[
         Path | None, typer.Option(metavar="OUT.png", help="Draw latencies and throughput.")
@@ -77,7 +79,9 @@ def bench(
     asked = signs() if examples is None else read_examples(examples)
     loop = closed_loop(concurrency) if rate is None else open_loop(rate, seed)
     keywords = {"method": method, "when": when, "max_new_tokens": max_new_tokens}
-    trial = Trial(lambda fresh: draw_queries(workload, asked, fresh=fresh), loop, keywords, baseline)
+    trial = Trial(
+        lambda fresh: draw_queries(workload, asked, fresh=fresh), loop, keywords, baseline, probe=not no_probe
+    )
     trial.draw(0)  # what is wrong with the pictures is said before any engine is opened
     facts = _facts(workload, rate, method)
     report = (
@@ -97,10 +101,10 @@ def _engine(name: str, threads: int | None, trial: Trial, facts: dict[str, Any])
     from vicrop_engine.backend import usable_cores
     from vicrop_engine.bench.report import Report
     from vicrop_engine.bench.session import bench_engine
-    from vicrop_engine.cost.processor import processor_name
     from vicrop_engine.localizers.methods import check_method
     from vicrop_engine.manifest import read_manifest
     from vicrop_engine.models import resolve
+    from vicrop_engine.processor import processor_name
 
     check_method(trial.keywords["method"])
     with output.progress_bar(name) as progress:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from vicrop_engine import cli_output as output
+from vicrop_engine.cli_options import NoProbeOption
 from vicrop_engine.errors import ExamplesError, SettingError
 
 if TYPE_CHECKING:
@@ -36,6 +37,7 @@ def calibrate(
         Path | None, typer.Option(metavar="OUT.png", help="Draw accuracy against cost as a PNG.")
     ] = None,
     threads: Annotated[int | None, typer.Option(help="Processor cores to use; else all there are.")] = None,
+    no_probe: NoProbeOption = False,
     json: Annotated[bool, typer.Option("--json", help="Print one JSON document and nothing else.")] = False,
     debug: Annotated[bool, typer.Option("--debug", help="Show a traceback when something fails.")] = False,
 ) -> None:
@@ -60,7 +62,7 @@ def calibrate(
         raise SettingError("method 'none' makes no crop; give another one to calibrate")
     asked = _answered(examples)
     directory = resolve(engine)
-    model = ViCropEngine.load(directory, threads=threads, cache_bytes=0)
+    model = ViCropEngine.load(directory, threads=threads, cache_bytes=0, probe=not no_probe)
     console = Console(stderr=True)
     shown = track(asked, "asking", console=console, transient=True, disable=not console.is_terminal)
     trials = list(try_examples(model, shown, method))

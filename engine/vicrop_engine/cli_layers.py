@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from vicrop_engine import cli_output as output
+from vicrop_engine.cli_options import NoProbeOption
 
 if TYPE_CHECKING:
     from vicrop_engine.layer_survey import LayerScore
@@ -33,6 +34,7 @@ def layers(
     ] = None,
     threads: Annotated[int | None, typer.Option(help="Processor cores to use; else all there are.")] = None,
     device: DeviceOption = None,
+    no_probe: NoProbeOption = False,
     json: Annotated[bool, typer.Option("--json", help="Print one JSON document and nothing else.")] = False,
     debug: Annotated[bool, typer.Option("--debug", help="Show a traceback when something fails.")] = False,
 ) -> None:
@@ -47,7 +49,7 @@ def layers(
     from vicrop_engine.layer_survey import best_layer, score_layers
 
     asked = signs() if examples is None else read_examples(examples)
-    model = ViCropEngine.load(engine, threads=threads, **output.parse_device(device))
+    model = ViCropEngine.load(engine, threads=threads, probe=not no_probe, **output.parse_device(device))
     shown = track(asked, "looking", console=Console(stderr=True), transient=True)
     scores = score_layers(model, model.manifest.decoder.num_layers, shown)
     best = best_layer(scores)

@@ -1,4 +1,4 @@
-"""Options of `ask` that say when a crop is made and how much of it is read."""
+"""Options of several commands: when a crop is made, how much of it is read, and how an engine is opened."""
 
 from __future__ import annotations
 
@@ -17,5 +17,11 @@ CropTokensOption = Annotated[
     str,
     typer.Option(
         metavar="N|all", help="Image tokens of the crop to read, those that differ most; fewer cost less."
+    ),
+]
+NoProbeOption = Annotated[
+    bool,
+    typer.Option(
+        "--no-probe", help="Open the engine without comparing what it gives here with where it was built."
     ),
 ]

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from vicrop_engine import cli_output as output
+from vicrop_engine.cli_options import NoProbeOption
 from vicrop_engine.errors import SettingError
 
 if TYPE_CHECKING:
@@ -47,6 +48,7 @@ def profile(
         str | None,
         typer.Option(metavar="CHECKPOINT", help="Also time the published code's passes on this checkpoint."),
     ] = None,
+    no_probe: NoProbeOption = False,
     json: Annotated[bool, typer.Option("--json", help="Print one JSON document and nothing else.")] = False,
     plot: Annotated[
         Path | None, typer.Option(metavar="OUT.png", help="Draw where the time goes; and OUT.html beside it.")
@@ -79,7 +81,7 @@ def profile(
     settings = {"high_res": high_res, "layers": layers}
     case = Case(path if image is None else image, asked, method, max_new_tokens, settings)
     size = open_picture(case.image).size  # what is wrong with the picture is said before any engine is opened
-    loaded = _load(engine, method, threads)
+    loaded = _load(engine, method, threads, probe=not no_probe)
     made = _profile(loaded, case, runs, _facts(loaded, case, size, runs, threads, processor_time), compare)
     _write(made, plot, html, trace)
     if json:
@@ -88,7 +90,7 @@ def profile(
         _print(made)
 
 
-def _load(engine: str, method: str, threads: int | None) -> ViCropEngine:
+def _load(engine: str, method: str, threads: int | None, *, probe: bool) -> ViCropEngine:
     from vicrop_engine.localizers.methods import check_method
     from vicrop_engine.manifest import read_manifest
     from vicrop_engine.models import resolve
@@ -105,7 +107,7 @@ def _load(engine: str, method: str, threads: int | None) -> ViCropEngine:
             f"the engine is for target {target!r}, whose operations are not counted yet; give one built with "
             "--target cpu"
         )
-    return ViCropEngine.load(directory, threads=threads)
+    return ViCropEngine.load(directory, threads=threads, probe=probe)
 
 
 def _profile(
@@ -135,7 +137,7 @@ def _facts(
 ) -> dict[str, Any]:
     """What was measured, where and how."""
     from vicrop_engine.backend import usable_cores
-    from vicrop_engine.cost.processor import processor_name
+    from vicrop_engine.processor import processor_name
     from vicrop_engine.runtime_package import package_version
 
     manifest, cores = engine.manifest, threads or usable_cores()

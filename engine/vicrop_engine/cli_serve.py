@@ -10,7 +10,7 @@ import typer
 
 from vicrop_engine import cli_output as output
 from vicrop_engine.cli_layers import DeviceOption
-from vicrop_engine.cli_options import WhenOption
+from vicrop_engine.cli_options import NoProbeOption, WhenOption
 from vicrop_engine.errors import ProviderError
 
 if TYPE_CHECKING:
@@ -75,6 +75,7 @@ def serve(
     clip: ToolOption = None,
     yolo: ToolOption = None,
     sam: ToolOption = None,
+    no_probe: NoProbeOption = False,
     debug: Annotated[bool, typer.Option("--debug", help="Show a traceback when something fails.")] = False,
 ) -> None:
     """Serve an engine over HTTP to OpenAI's clients, with metrics; SIGTERM lets what was accepted finish."""
@@ -119,6 +120,7 @@ def serve(
             clip=clip,
             yolo=yolo,
             sam=sam,
+            probe=not no_probe,
             **place,
         )
 

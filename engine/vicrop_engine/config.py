@@ -101,6 +101,20 @@ class Parity:
 
 
 @dataclass(frozen=True)
+class Probed:
+    """Where an engine's graphs gave what its probe holds, and how far from that they may be elsewhere.
+
+    `processor` are the instruction sets. `tolerances` are by output, in units of its root mean square: some
+    multiple (`probe.SLACK`) of how far the engine's own outputs moved when its input did by a millionth, and
+    when other kernels multiplied.
+    """
+
+    processor: str
+    onnxruntime: str
+    tolerances: dict[str, float]
+
+
+@dataclass(frozen=True)
 class Agreement:
     """What an engine in low precision keeps of float32, measured at build time on `compared`.
 

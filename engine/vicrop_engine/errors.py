@@ -108,6 +108,10 @@ class RunError(WorkFailedError):
     """A graph that failed while it ran."""
 
 
+class ProbeError(WorkFailedError):
+    """An engine whose graphs give other numbers on this processor than where it was built."""
+
+
 class AnswersDifferError(WorkFailedError):
     """Answers under load that are not those given one by one."""
 

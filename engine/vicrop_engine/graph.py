@@ -77,7 +77,7 @@ class Graph:
             for name, shape in shapes.items()
         }
 
-    def bound_to(self, buffers: Mapping[str, Floats]) -> BoundGraph:
+    def bound_to(self, buffers: Mapping[str, Floats]) -> Bound:
         """This graph with these KV buffers, by input name."""
         tensors = {name: self.tensor(buffer) for name, buffer in buffers.items()}
         return BoundGraph(self, tensors, self.session.io_binding())

@@ -1,6 +1,6 @@
 """Facts about an engine directory and about this machine, as plain values ready to print.
 
-Reads manifests and versions; loads no graphs.
+Reads manifests and versions; opens graphs only to verify an engine.
 """
 
 from __future__ import annotations
@@ -13,10 +13,13 @@ from typing import Any
 from vicrop_engine import models
 from vicrop_engine.errors import ProviderError
 from vicrop_engine.machine import abilities
-from vicrop_engine.manifest import read_manifest, verify_files
+from vicrop_engine.manifest import Manifest, read_manifest, verify_files
 from vicrop_engine.memory import ask_memory
+from vicrop_engine.model import open_model
 from vicrop_engine.nvidia import find_driver
 from vicrop_engine.onnx_runtime import available_providers
+from vicrop_engine.probe import prove
+from vicrop_engine.proofs import proven_on
 from vicrop_engine.runtime_package import package_version
 
 PACKAGES = (
@@ -45,20 +48,29 @@ def machine_info() -> dict[str, Any]:
 
 
 def engine_info(directory: Path, *, verify: bool) -> dict[str, Any]:
-    """What the manifest says, and with `verify` that every file agrees with it.
+    """What the manifest says; with `verify` every file agrees with it, and the graphs with their probe.
 
-    Raises EngineDirectoryError and EngineDamagedError.
+    Raises EngineDirectoryError, EngineDamagedError and ProbeError, and with `verify` what opening raises.
     """
     manifest = read_manifest(directory)
     if verify:
         verify_files(directory, manifest, weights=True)
+        prove_again(directory, manifest)
     document = manifest.to_dict()
     document["directory"] = str(directory)
     document["bytes"] = sum(entry.size for entry in manifest.files.values())
     document["verified"] = verify
+    document["proven_on"] = proven_on(directory, manifest)
     memory = ask_memory(manifest)
     document["memory"] = {**asdict(memory), "peak": memory.peak}
     return document
+
+
+def prove_again(directory: Path, manifest: Manifest) -> None:
+    """Run the engine's probe, if it has one, whether it was run here before or not. Raises ProbeError."""
+    if manifest.probe is not None:
+        model = open_model(directory, manifest)
+        prove(model.vision, model.decoder, manifest, directory)
 
 
 def providers() -> list[str]:
@@ -114,6 +126,11 @@ def engine_facts(document: dict[str, Any]) -> dict[str, str]:
         **_agreement_facts(document["agreement"]),
         **_calibration_facts(document["calibrations"]),
         **_plan_facts(document["plans"]),
+        "proven on": "; ".join(
+            f"{proof['processor']} with ONNX Runtime {proof['onnxruntime']}"
+            for proof in document["proven_on"]
+        )
+        or "no processor: it was built before there were probes",
         "built with": ", ".join(f"{name} {found}" for name, found in document["versions"].items()),
         "files": f"{len(document['files'])}, " + ("hashes agree" if document["verified"] else "sizes agree"),
     }

@@ -20,6 +20,7 @@ from vicrop_engine.config import (
     DecoderGeometry,
     ModelSource,
     Parity,
+    Probed,
     Prompts,
     SpecialTokens,
     VisionGeometry,
@@ -38,6 +39,9 @@ EMBEDDINGS = "token_embeddings.npy"
 TOKENIZER = "tokenizer.json"
 PREPROCESSOR = "preprocessor.json"
 REQUIRED = (*(f"{graph}.onnx" for graph in GRAPHS), EMBEDDINGS, TOKENIZER, PREPROCESSOR)
+PROBE = "probe.npz"  # what the graphs gave where they were built; engines built before it lack one
+# After a graph's name: its twin for whole prompts, and one that is faster only on processors without VNNI.
+PREFILL, WIDE = ".prefill", ".wide"
 WEIGHT_SUFFIXES = (".data", ".npy", ".plan")
 TENSORRT = "tensorrt"  # the target whose graphs are of standard operators only
 _REBUILD = "rebuild it with 'vicrop-engine build --force'"
@@ -71,7 +75,9 @@ class Manifest:
     checkpoint's own weights. `agreement` is None where nothing was rounded, `plans` for targets without.
     `calibrations` are measured after the build, one for a method. `multiply_adds` are those of one run of
     each graph, by the axes they grow with ("seq*total"); None in engines for other targets than cpu, or built
-    before there were.
+    before there were. `twins` are the further graphs for whole prompts, by name, and what the weights of each
+    take in memory beside the usual one's. `probe` is None for other targets than cpu, and in engines built
+    before there was one.
     """
 
     schema: int
@@ -91,6 +97,8 @@ class Manifest:
     calibrations: tuple[Calibration, ...] = ()
     multiply_adds: dict[str, dict[str, int]] | None = None
     plans: Plans | None = None
+    twins: dict[str, int] | None = None
+    probe: Probed | None = None
 
     @property
     def has_gradient(self) -> bool:

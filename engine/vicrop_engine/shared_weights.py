@@ -10,17 +10,17 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
-import platform
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
 from vicrop_engine.models import cache_directory
+from vicrop_engine.processor import processor_kind
 
 
 def shared_directory(engine_digest: str, runtime_version: str) -> Path:
     """The directory in the cache for this engine as this runtime packs it for this processor."""
-    facts = "\n".join((engine_digest, runtime_version, platform.machine(), _processor()))
+    facts = "\n".join((engine_digest, runtime_version, processor_kind()))
     return cache_directory() / "shared-weights" / hashlib.sha256(facts.encode()).hexdigest()[:32]
 
 
@@ -50,12 +50,3 @@ def _flush(path: Path) -> None:
         os.fsync(handle)
     finally:
         os.close(handle)
-
-
-def _processor() -> str:
-    """What this processor can do, as far as the system says."""
-    with contextlib.suppress(OSError):
-        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
-            if line.startswith(("flags", "Features")):
-                return line
-    return platform.processor()

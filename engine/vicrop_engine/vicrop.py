@@ -19,6 +19,7 @@ from vicrop_engine.localizers.methods import NONE
 from vicrop_engine.manifest import Manifest
 from vicrop_engine.model import Model, Place, open_model
 from vicrop_engine.models import resolve
+from vicrop_engine.probe import prove_once
 from vicrop_engine.request import ALL, ALWAYS, NEVER, Settings, plan_request
 from vicrop_engine.result import Answer
 from vicrop_engine.timing import Stopwatch
@@ -46,6 +47,7 @@ class ViCropEngine:
         clip: str | os.PathLike[str] | None = None,
         yolo: str | os.PathLike[str] | None = None,
         sam: str | os.PathLike[str] | None = None,
+        probe: bool = True,
     ) -> ViCropEngine:
         """Open an engine directory, or a model by name (built once into the cache when it never was).
 
@@ -56,7 +58,9 @@ class ViCropEngine:
         GPU number `device`, or with `provider` "cpu" on the processor, slowly, to try it where there is none.
         `clip`, `yolo` and `sam` are directories made by `build` of that name, for these methods; else those
         in the cache are taken.
-        Raises SettingError, EngineDirectoryError, EngineDamagedError, UnknownModelError and ProviderError.
+        The first time on a processor and ONNX Runtime the engine's probe is run, unless `probe` is False.
+        Raises SettingError, EngineDirectoryError, EngineDamagedError, UnknownModelError, ProviderError, and
+        ProbeError where the graphs give other numbers than where the engine was built.
         """
         if threads is not None and (isinstance(threads, bool) or not isinstance(threads, int) or threads < 1):
             raise SettingError(f"got threads {threads!r}, wanted a whole number from 1 up")
@@ -64,7 +68,10 @@ class ViCropEngine:
         manifest = checked_manifest(directory, verify=verify)
         tools = Toolbox({"clip": clip, "yolo": yolo, "sam": sam}, threads)
         place = Place(provider, device)
-        return cls(open_model(directory, manifest, threads, cache_bytes, share_weights, tools, place))
+        model = open_model(directory, manifest, threads, cache_bytes, share_weights, tools, place)
+        if probe:
+            prove_once(model.vision, model.decoder, manifest, directory)
+        return cls(model)
 
     @property
     def model(self) -> Model:

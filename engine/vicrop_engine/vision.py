@@ -27,6 +27,10 @@ class VisionTower:
         self._tally = tally
         self.cache: ByteCache[Floats] = ByteCache(cache_bytes)
 
+    def counted_by(self, tally: Tally) -> VisionTower:
+        """The same tower with a cache of its own for nothing, whose runs are counted there."""
+        return VisionTower(self._graph, 0, tally, one=self._one)
+
     def embed(self, pixels: Floats) -> Floats:
         """Image embeds [image_tokens, hidden] of pixels [1, 3, height, width]."""
         return self.embed_all([pixels])[0]

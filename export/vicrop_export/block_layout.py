@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from vicrop_export.layouts import CONTRIB, Arrays, Values, Widened, once_there, to_half
+from vicrop_export.layouts import CONTRIB, Arrays, Values, Widened, to_half
 from vicrop_export.node_list import NodeList
 
 _SHRINK = (0.92, 0.85)  # of the scale that holds a block's largest weight; a tighter one often costs less
@@ -93,9 +93,11 @@ class Blocks:
             made.add("Slice", total, *ends)
         return made.nodes
 
-    def widened(self, made: NodeList, x: ir.Value, stored: Values, size: tuple[int, int]) -> Widened:
-        num_blocks, stops = -(-size[0] // self.block), 8 // self.width
-        whole = once_there(made, x, stored["_packed"], (size[1], num_blocks, self.block // stops))
+    def bulk(self, size: tuple[int, int]) -> dict[str, tuple[int, ...]]:
+        return {"_packed": (size[1], -(-size[0] // self.block), self.block * self.width // 8)}
+
+    def floats(self, made: NodeList, stored: Values, size: tuple[int, int]) -> Widened:
+        whole = stored["_packed"]
         if self.width == 4:
             low = made.add("BitwiseAnd", whole, made.constant(15, np.uint8))
             high = made.add("BitShift", whole, made.constant(4, np.uint8), direction="RIGHT")

@@ -22,8 +22,10 @@ from vicrop_engine.manifest import (
     EMBEDDINGS,
     GRADIENT,
     PIXEL_GRADIENTS,
+    PREFILL,
     PREPROCESSOR,
     TOKENIZER,
+    WIDE,
     Manifest,
     hash_file,
     write_manifest,
@@ -36,7 +38,7 @@ from vicrop_export.described import DescribedTensors
 from vicrop_export.device_graphs import write_device_graphs
 from vicrop_export.existing import reusable
 from vicrop_export.exported import ExportedGraph, export_described
-from vicrop_export.graph_writer import StoredTensors, write_graph, write_referring_graph
+from vicrop_export.graph_writer import StoredTensors, write_graph, write_referring_graph, write_twin
 from vicrop_export.graphs import pixel_gradients
 from vicrop_export.half_graph import to_half_graph
 from vicrop_export.idle_rows import skip_idle_rows
@@ -44,6 +46,8 @@ from vicrop_export.layouts import Layout, to_half
 from vicrop_export.plan import Plan, make_plan
 from vicrop_export.plan_lengths import demand_aligned, plan_lengths
 from vicrop_export.precision import Precision
+from vicrop_export.prefill_products import plan_twins
+from vicrop_export.probed import with_probe
 from vicrop_export.progress import FetchProgress, WeightProgress
 from vicrop_export.quiet import quiet
 from vicrop_export.reference import run_reference
@@ -143,14 +147,18 @@ def _fill(directory: Path, plan: Plan, tensors: DescribedTensors, report: Progre
     manifest = plan.manifest(parity, reference.eos, files, float32)
     if plan.target == CPU:  # other targets' graphs have operators whose products are not counted yet
         counted = {graph.name: count_products(graph, plan.vision.image_tokens) for graph in exported}
-        manifest = replace(manifest, multiply_adds=counted)
+        twins = twins_of(tensors, plan, exported) or None
+        manifest = replace(manifest, multiply_adds=counted, twins=twins)
+        report("running the probe", 0.91)
+        manifest = with_probe(directory, manifest, large=not small)
     twin = float32_twin(tensors, plan)
     if twin is not None:
         report("comparing answers with float32", 0.92)
         with scratch(directory) as beside:
             write_graphs(beside, twin, in_float32, tensors, lambda _stage, _share: None)
-            engines = (directory, manifest), (beside, replace(manifest, precision="fp32"))
-            manifest = replace(manifest, agreement=measure_agreement(*engines))
+            held = {name: entry for name, entry in manifest.files.items() if (beside / name).is_file()}
+            full = replace(manifest, precision="fp32", files=held)
+            manifest = replace(manifest, agreement=measure_agreement((directory, manifest), (beside, full)))
     write_manifest(directory, manifest, LAST)
     return manifest
 
@@ -178,7 +186,7 @@ def write_graphs(
         return precision.layout(source, plan.decoder.num_lower_layers)
 
     finish = skip_idle_rows if plan.target == "cpu" else None
-    stored = StoredTensors()
+    stored, twins = StoredTensors(), twins_of(tensors, plan, exported)
     for graph in exported:
         progress.enter(graph.name)
         path = directory / f"{graph.name}.onnx"
@@ -190,6 +198,10 @@ def write_graphs(
             write_referring_graph(*source, stored, whole_prompts=graph.name == PIXEL_GRADIENTS)
         else:
             stored.add(write_graph(*source, progress.add, opset, finish))
+        for twin in (graph.name + kind for kind in (PREFILL, WIDE)):
+            if twin in twins:
+                path = directory / f"{twin}.onnx"
+                write_twin(graph.model(), graph.described, tensors, layout_of, path, stored, finish)
     if plan.target == CUDA:
         write_device_graphs(directory, half=is_half(plan))
     _write_embeddings(directory, tensors, precision.embeddings)
@@ -202,6 +214,16 @@ def fitted_precision(tensors: DescribedTensors, plan: Plan) -> Precision:
     """The layouts of the plan's precision for a model of this size."""
     shapes = {name: tensors.shape(name) for name in tensors.names()}
     return layouts_of(plan).fitted(shapes, plan.decoder.num_lower_layers)
+
+
+def twins_of(tensors: DescribedTensors, plan: Plan, exported: Sequence[ExportedGraph]) -> dict[str, int]:
+    """The further graphs for whole prompts, by name, and what each takes in memory."""
+    if plan.target != CPU:
+        return {}
+    rules, lower = fitted_precision(tensors, plan), plan.decoder.num_lower_layers
+    sources = {graph.name: set(graph.described.values()) for graph in exported}
+    shapes = {name: tensors.shape(name) for names in sources.values() for name in names}
+    return plan_twins(sources, shapes, partial(rules.layout, num_lower_layers=lower))
 
 
 def num_weight_bytes(tensors: DescribedTensors, plan: Plan) -> int:

@@ -11,11 +11,15 @@ from pathlib import Path
 from vicrop_engine.errors import EngineDirectoryError
 from vicrop_engine.manifest import (
     GRADIENT,
+    GRAPHS,
     KV_BUFFER,
     MANIFEST,
     PIXEL_GRADIENTS,
+    PREFILL,
+    PROBE,
     REQUIRED,
     ROWS,
+    WIDE,
     Manifest,
     is_plan,
     read_manifest,
@@ -25,11 +29,13 @@ from vicrop_export.plan import Plan, versions
 
 OWN_FILES = {
     MANIFEST,
+    PROBE,
     *REQUIRED,
     f"{GRADIENT}.onnx",
     f"{PIXEL_GRADIENTS}.onnx",
     f"{ROWS}.onnx",
     f"{KV_BUFFER}.onnx",
+    *(f"{name}{kind}.onnx" for name in GRAPHS for kind in (PREFILL, WIDE)),
     *(f"{name}.data" for name in REQUIRED if name.endswith(".onnx")),
 }
 

@@ -20,6 +20,7 @@ from vicrop_engine.errors import BuildError
 from vicrop_export.external_data import ExternalData
 from vicrop_export.layouts import CONTRIB, Layout, float_nodes
 from vicrop_export.onnx_export import share
+from vicrop_export.prefill_products import Product, prefill_product
 from vicrop_export.stacking import split_product, stacked_weights
 from vicrop_export.tensors import CheckpointTensors
 
@@ -33,14 +34,19 @@ TRANSPOSED = "FusedMatMul"  # a product with the transposed weight, of many toke
 
 @dataclass
 class StoredTensors:
-    """What graphs have in the files beside them: weights by source and ending, all else by content."""
+    """What graphs have in the files beside them: weights by source and ending, all else by content.
+
+    `stacks` are the weights of one product, by all of their sources.
+    """
 
     weights: dict[str, Placed] = field(default_factory=dict)
+    stacks: dict[tuple[str, ...], Placed] = field(default_factory=dict)
     others: dict[bytes, ir.TensorProtocol] = field(default_factory=dict)
 
     def add(self, more: StoredTensors) -> None:
         """Take over what another graph stored."""
         self.weights |= more.weights
+        self.stacks |= more.stacks
         self.others |= more.others
 
 
@@ -71,6 +77,7 @@ def write_graph(
                 sources = [described[weight] for weight in names]
                 whole, stored_parts = _store(data, names, sources, tensors, layout_of, written)
                 stored.weights |= stored_parts
+                stored.stacks[tuple(sources)] = whole
                 _multiply(graph, stack, whole, sources, _products(layout_of, tensors, sources))
             elif name not in described and value.const_value is not None:
                 array = value.const_value.numpy()
@@ -138,6 +145,46 @@ def write_referring_graph(
             value.const_value = stored.others.get(_digest(value.const_value.numpy()), value.const_value)
     share(model, expressions=False)  # a weight unpacked for the way there would be kept for the way back
     _save(model, path)
+
+
+def write_twin(
+    model: ir.Model,
+    described: Described,
+    tensors: CheckpointTensors,
+    layout_of: LayoutOf,
+    path: Path,
+    stored: StoredTensors,
+    finish: Callable[[ir.Model], None] | None = None,
+) -> None:
+    """Write `path`, for whole prompts, whose usual graph is `stored` already. Raises OSError."""
+    graph = model.graph
+
+    def product_of(source: str) -> Product:
+        layout = layout_of(source)
+        return prefill_product(layout) or layout
+
+    for stack in stacked_weights(graph, described, product_of).values():
+        sources = [described[str(weight.name)] for weight in stack]
+        products = _forward_products(product_of(sources[0]), tensors, sources)
+        _multiply(graph, stack, stored.stacks[tuple(sources)], sources, products)
+    for value in graph.initializers.values():
+        if value.const_value is not None:
+            value.const_value = stored.others.get(_digest(value.const_value.numpy()), value.const_value)
+    share(model)
+    if finish is not None:
+        finish(model)
+    _save(model, path)
+
+
+def _forward_products(product: Product, tensors: CheckpointTensors, sources: Sequence[str]) -> Products:
+    """Makes the nodes of a stack's product; the weight stands on the right of it."""
+    num_in = tensors.shape(sources[0])[1]
+    num_out = sum(tensors.shape(source)[0] for source in sources)
+
+    def make(place: int, x: ir.Value, stored: dict[str, ir.Value]) -> list[ir.Node]:
+        return product.nodes(x, stored, (num_in, num_out))
+
+    return make
 
 
 def _products(

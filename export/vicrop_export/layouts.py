@@ -19,7 +19,6 @@ from torch import Tensor
 from vicrop_export.node_list import NodeList
 
 CONTRIB = "com.microsoft"
-FINER = 254  # steps of a second byte in one step of the first, so that half a step either way is a byte
 Arrays = dict[str, NDArray[Any]]
 Values = Mapping[str, ir.Value]
 
@@ -60,8 +59,32 @@ class Layout(Protocol):
     def column_nodes(self, column: ir.Value, stored: Values, size: tuple[int, int]) -> list[ir.Node]:
         """Nodes for the weight [in, out] times `column` [out, 1], the way back; from the same bytes."""
 
-    def widened(self, made: NodeList, x: ir.Value, stored: Values, size: tuple[int, int]) -> Widened:
-        """The weight as float32, made when `x` is there: one weight at a time is as wide as that."""
+    def floats(self, made: NodeList, stored: Values, size: tuple[int, int]) -> Widened:
+        """The weight as float32, of what is stored alone: a runtime may make it when it opens a graph."""
+
+    def bulk(self, size: tuple[int, int]) -> dict[str, tuple[int, ...]]:
+        """The shapes of the arrays that the weight's bytes are in, by the ending of their names."""
+
+
+@dataclass(frozen=True)
+class Range:
+    """The largest whole numbers that tokens and weights become, whose sums are exact on every processor.
+
+    On x86 without VNNI ONNX Runtime adds two products u8·s8 in 16 bits. Tokens are unsigned around `middle`,
+    so that two products are at most 2 · (2 · token + 1) · weight, which has to stay below 32,768.
+    """
+
+    token: int
+    weight: int
+
+    @property
+    def middle(self) -> int:
+        """What a token of zero becomes."""
+        return self.token + 1
+
+
+ONE_BYTE = Range(token=127, weight=63)  # what rounds a token to one byte loses most: that has all of its bits
+TWO_BYTES = Range(token=63, weight=127)
 
 
 @dataclass(frozen=True)
@@ -85,8 +108,11 @@ class Whole:
     def column_nodes(self, column: ir.Value, stored: Values, size: tuple[int, int]) -> list[ir.Node]:
         return [ir.node("MatMul", [stored[""], column])]
 
-    def widened(self, made: NodeList, x: ir.Value, stored: Values, size: tuple[int, int]) -> Widened:
+    def floats(self, made: NodeList, stored: Values, size: tuple[int, int]) -> Widened:
         return Widened(stored[""])
+
+    def bulk(self, size: tuple[int, int]) -> dict[str, tuple[int, ...]]:
+        return {}  # a float already: nothing is made of it
 
 
 @dataclass(frozen=True)
@@ -115,17 +141,20 @@ class Half:
         widened = ir.node("Cast", [stored[""]], {"to": ir.DataType.FLOAT.value})
         return [widened, ir.node("MatMul", [widened.outputs[0], column])]
 
-    def widened(self, made: NodeList, x: ir.Value, stored: Values, size: tuple[int, int]) -> Widened:
-        half = once_there(made, x, stored[""], size)
-        return Widened(made.add("Cast", half, to=ir.DataType.FLOAT.value))
+    def floats(self, made: NodeList, stored: Values, size: tuple[int, int]) -> Widened:
+        return Widened(made.add("Cast", stored[""], to=ir.DataType.FLOAT.value))
+
+    def bulk(self, size: tuple[int, int]) -> dict[str, tuple[int, ...]]:
+        return {"": size}
 
 
 @dataclass(frozen=True)
 class Bytes:
     """int8 [in, out] with a scale per output; tokens become bytes as they come, each by its largest number.
 
-    The products are of whole numbers: unsigned tokens around 128 times signed weights. Tokens, and weights
-    too, may have a second byte for what the first one rounds away, in 254ths of its step.
+    The products are of whole numbers: unsigned tokens around a middle times signed weights. Tokens, and
+    weights too, may have a second byte for what the first one rounds away, in steps that half a step of it
+    fills.
     """
 
     fine_tokens: bool = False
@@ -140,45 +169,32 @@ class Bytes:
     def bits(self) -> float:
         return 16 if self.fine_weights else 8
 
+    @property
+    def range(self) -> Range:
+        """The whole numbers of the first bytes."""
+        return TWO_BYTES if self.fine_tokens else ONE_BYTE
+
     def encode(self, weight: Tensor) -> Arrays:
         weight = weight.to(torch.float32)
-        scales = weight.abs().amax(1).clamp_min(torch.finfo(torch.float32).tiny) / 127
+        scales = weight.abs().amax(1).clamp_min(torch.finfo(torch.float32).tiny) / self.range.weight
         steps = weight / scales.unsqueeze(1)
         whole = steps.round()
         arrays = {"": _turned(whole), "_scales": scales.numpy()}
         if self.fine_weights:
-            arrays["_rest"] = _turned(((steps - whole) * FINER).round())
+            arrays["_rest"] = _turned(((steps - whole) * self._finer).round())
         return arrays
 
     def decode(self, arrays: Arrays) -> NDArray[np.float32]:
         steps = arrays[""].astype(np.float32)
         if self.fine_weights:
-            steps += arrays["_rest"] / np.float32(FINER)
+            steps += arrays["_rest"] / np.float32(self._finer)
         return np.asarray(steps * arrays["_scales"], np.float32)
 
     def nodes(self, x: ir.Value, stored: Values, size: tuple[int, int]) -> list[ir.Node]:
         made = NodeList()
-        one, middle = made.constant(1, np.float32), made.constant(128, np.uint8)
-
-        def products(tokens: ir.Value, weight: str) -> ir.Value:
-            inputs = (tokens, stored[weight], one, stored["_scales"], middle)
-            return made.add("MatMulIntegerToFloat", *inputs, domain=CONTRIB)
-
-        largest = made.add("ReduceMax", made.add("Abs", x), made.constant([-1], np.int64), keepdims=1)
-        scale = made.add("Mul", largest, made.constant(1 / 127, np.float32))
-        scale = made.add("Max", scale, made.constant(1e-30, np.float32))
-        steps = made.add("Div", x, scale)
-        whole = made.add("QuantizeLinear", steps, one, middle)
-        if not self.fine_tokens:
-            made.add("Mul", products(whole, ""), scale)
-            return made.nodes
-        finer = made.constant(1 / FINER, np.float32)
-        rest = made.add("Sub", steps, made.add("Round", steps))
-        rest = made.add("QuantizeLinear", rest, finer, middle)
-        total, rest = made.split(products(made.add("Concat", whole, rest, axis=-2), ""), axis=-2)
-        if self.fine_weights:
-            rest = made.add("Add", rest, products(whole, "_rest"))
-        made.add("Mul", made.add("Add", total, made.add("Mul", rest, finer)), scale)
+        byte_products(
+            made, x, stored, self.range, fine_tokens=self.fine_tokens, fine_weights=self.fine_weights
+        )
         return made.nodes
 
     row_nodes = nodes
@@ -187,21 +203,63 @@ class Bytes:
         made = NodeList()
         scales = made.add("Unsqueeze", stored["_scales"], made.constant([1], np.int64))
         column = made.add("Mul", column, scales)
-
         whole = made.add("MatMul", made.floats(stored[""]), column)
         if self.fine_weights:
-            made.add("Add", whole, made.add("MatMul", made.floats(stored["_rest"], 1 / FINER), column))
+            made.add("Add", whole, made.add("MatMul", made.floats(stored["_rest"], 1 / self._finer), column))
         return made.nodes
 
-    def widened(self, made: NodeList, x: ir.Value, stored: Values, size: tuple[int, int]) -> Widened:
-        def steps(weight: str) -> ir.Value:
-            return made.add("Cast", once_there(made, x, stored[weight], size), to=ir.DataType.FLOAT.value)
-
-        whole = steps("")
+    def floats(self, made: NodeList, stored: Values, size: tuple[int, int]) -> Widened:
+        whole = made.add("Cast", stored[""], to=ir.DataType.FLOAT.value)
         if self.fine_weights:
-            rest = made.add("Mul", steps("_rest"), made.constant(1 / FINER, np.float32))
+            rest = made.add("Cast", stored["_rest"], to=ir.DataType.FLOAT.value)
+            rest = made.add("Mul", rest, made.constant(1 / self._finer, np.float32))
             whole = made.add("Add", whole, rest)
         return Widened(made.add("Mul", whole, stored["_scales"]))
+
+    def bulk(self, size: tuple[int, int]) -> dict[str, tuple[int, ...]]:
+        return {"": size, "_rest": size} if self.fine_weights else {"": size}
+
+    @property
+    def _finer(self) -> int:
+        """Steps of a weight's second byte in one of its first."""
+        return 2 * self.range.weight
+
+
+def byte_products(
+    made: NodeList,
+    x: ir.Value,
+    stored: Values,
+    largest: Range,
+    *,
+    fine_tokens: bool = False,
+    fine_weights: bool = False,
+) -> None:
+    """Add the nodes of `x` [..., in] times the bytes `stored`, [in, out] under "" and perhaps "_rest".
+
+    What `_scales` [out] say is a step of the outputs' weights.
+    """
+    one, middle = made.constant(1, np.float32), made.constant(largest.middle, np.uint8)
+
+    def products(tokens: ir.Value, weight: str, unit: ir.Value = one) -> ir.Value:
+        inputs = (tokens, stored[weight], unit, stored["_scales"], middle)
+        return made.add("MatMulIntegerToFloat", *inputs, domain=CONTRIB)
+
+    furthest = made.add("ReduceMax", made.add("Abs", x), made.constant([-1], np.int64), keepdims=1)
+    scale = made.add("Mul", furthest, made.constant(1 / largest.token, np.float32))
+    scale = made.add("Max", scale, made.constant(1e-30, np.float32))
+    steps = made.add("Div", x, scale)
+    whole = made.add("QuantizeLinear", steps, one, middle)
+    if not fine_tokens:
+        made.add("Mul", products(whole, ""), scale)
+        return
+    finer = made.constant(1 / (2 * largest.token), np.float32)
+    rest = made.add("Sub", steps, made.add("Round", steps))
+    rest = made.add("QuantizeLinear", rest, finer, middle)
+    total, rest = made.split(products(made.add("Concat", whole, rest, axis=-2), ""), axis=-2)
+    if fine_weights:
+        in_token_steps = made.constant(largest.token / largest.weight, np.float32)
+        rest = made.add("Add", rest, products(whole, "_rest", in_token_steps))
+    made.add("Mul", made.add("Add", total, made.add("Mul", rest, finer)), scale)
 
 
 def float_nodes(
@@ -209,10 +267,12 @@ def float_nodes(
 ) -> list[ir.Node]:
     """Nodes for `x` [..., in] times the weight, or with `back` [..., out] times the weight transposed.
 
-    Tokens are not rounded, and the weight is that which is stored, as a float.
+    Tokens are not rounded, and the weight is that which is stored, as a float, made when `x` is there: one
+    weight at a time is as wide as that.
     """
     made = NodeList()
-    weight = layout.widened(made, x, stored, size)
+    late = {ending: once_there(made, x, stored[ending], shape) for ending, shape in layout.bulk(size).items()}
+    weight = layout.floats(made, {**stored, **late}, size)
     made.add("FusedMatMul", x, weight.value, domain=CONTRIB, transB=int(weight.turned != back))
     return made.nodes
 

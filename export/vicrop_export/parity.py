@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnxruntime
 
 from vicrop_engine.appending import TYPES
 from vicrop_engine.backend import UNFUSED
@@ -20,6 +19,7 @@ from vicrop_engine.config import DecoderGeometry, Parity
 from vicrop_engine.errors import ParityError
 from vicrop_engine.kv_cache import PAST, PRESENT
 from vicrop_engine.manifest import GRADIENT
+from vicrop_engine.sessions import open_session, session_options
 from vicrop_export.decoder_graph import causal_bias
 from vicrop_export.graphs import CAPACITY_AXIS, ROWS_AXIS, TAPPED, kv_names
 from vicrop_export.reference import Floats, Probe, Reference
@@ -40,12 +40,11 @@ def relative_l2(got: Floats, wanted: Floats) -> float:
     return float(ratio) if np.isfinite(ratio) else float("inf")
 
 
-def open_whole(path: Path) -> onnxruntime.InferenceSession:
+def open_whole(path: Path) -> Any:
     """The graph of one file as one session on the CPU provider."""
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 3
+    options = session_options()
     options.add_session_config_entry(*UNFUSED)
-    return onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+    return open_session(path, options)
 
 
 def check_parity(
@@ -124,6 +123,10 @@ class EngineGraphs:
         shape = (1, heads, capacity, dim) if self.in_place else (1, 0, heads, dim)
         names = kv_names("past_key_values", range(decoder.num_layers))
         self.cache: Cache = dict.fromkeys(names, np.full(shape, np.nan, TYPES[last.type]))
+
+    def forget(self) -> None:
+        """Begin with no tokens again, where attention works in place."""
+        self.num_cached = 0
 
     def image_embeds(self, pixel_values: Floats) -> Floats:
         """Embeddings [image_tokens, hidden] of one picture, run beside another one where that can be."""

@@ -13,11 +13,12 @@ from typing import Any
 
 import numpy as np
 import onnx
-import onnxruntime
 from numpy.typing import NDArray
 from onnx import helper
 
 from vicrop_engine.backend import UNFUSED
+from vicrop_engine.onnx_runtime import tensor_class
+from vicrop_engine.sessions import open_session, session_options
 
 Array = NDArray[Any]
 Loader = Callable[[onnx.TensorProto], Array]
@@ -74,19 +75,18 @@ class PiecewiseGraph:
         return [values[name] for name in names]
 
     def _run_piece(self, piece: Piece, values: Mapping[str, Array]) -> dict[str, Array]:
-        options = onnxruntime.SessionOptions()
-        options.log_severity_level = 3
+        options = session_options()
         options.add_session_config_entry(*UNFUSED)
         external = {
             weight.name: self._load(weight)
             for weight in piece.weights
             if is_external(weight) and weight.data_type not in FEW_BITS
         }
-        held = [onnxruntime.OrtValue.ortvalue_from_numpy(array) for array in external.values()]
+        held = [tensor_class().ortvalue_from_numpy(array) for array in external.values()]
         if external:
             options.add_external_initializers(list(external), held)
         model = self._piece_model(piece, values)
-        session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+        session = open_session(model, options)
         feeds = {name: values[name] for name in piece.inputs}
         return dict(zip(piece.outputs, session.run(list(piece.outputs), feeds), strict=True))
 

@@ -11,14 +11,14 @@ from collections.abc import Callable, Mapping, Sequence
 import numpy as np
 import onnx_ir as ir
 
-from vicrop_export.layouts import Layout
 from vicrop_export.node_list import NodeList
+from vicrop_export.prefill_products import Product
 
 Stack = list[ir.Value]
 
 
 def stacked_weights(
-    graph: ir.Graph, described: Mapping[str, str], layout_of: Callable[[str], Layout]
+    graph: ir.Graph, described: Mapping[str, str], layout_of: Callable[[str], Product]
 ) -> dict[str, Stack]:
     """The described weights that go together, in the order of their products, by the first one's name.
 

@@ -35,7 +35,10 @@ class ForwardLayout:
 
     column_nodes = row_nodes
 
-    def widened(self, made: NodeList, x: ir.Value, stored: Values, size: tuple[int, int]) -> Widened:
+    def floats(self, made: NodeList, stored: Values, size: tuple[int, int]) -> Widened:
+        raise BuildError("gradients are asked of a graph of standard operators; report this")
+
+    def bulk(self, size: tuple[int, int]) -> dict[str, tuple[int, ...]]:
         raise BuildError("gradients are asked of a graph of standard operators; report this")
 
 

@@ -15,13 +15,13 @@ from vicrop_engine import ViCropEngine
 from vicrop_engine.arithmetic import LOWER, UPPER, num_flops
 from vicrop_engine.cost.flows import CROPPED, NEXT, PLAIN, Case, Sample, measure
 from vicrop_engine.cost.page import render_page
-from vicrop_engine.cost.processor import processor_name
 from vicrop_engine.cost.report import Profile, make_profile
 from vicrop_engine.cost.stages import ORDER, stage_costs
 from vicrop_engine.cost.trace_events import trace_events
 from vicrop_engine.cost.waterfall import WIDTH, draw_profile
 from vicrop_engine.counters import GraphRun, Tally
 from vicrop_engine.errors import RunError
+from vicrop_engine.processor import processor_name
 
 QUESTION = "What is written on the red sign?"
 Samples = dict[str, list[Sample]]

@@ -47,9 +47,9 @@ def opened(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     names: list[str] = []
     inner = backend._open
 
-    def heard(runtime: Any, path: Path, *rest: Any) -> Graph:
+    def heard(path: Path, *rest: Any, **settings: Any) -> Graph:
         names.append(path.stem)
-        return inner(runtime, path, *rest)
+        return inner(path, *rest, **settings)
 
     monkeypatch.setattr(backend, "_open", heard)
     return names

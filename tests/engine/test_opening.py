@@ -113,12 +113,9 @@ def test_a_silent_fall_back_is_an_error(
         loaded.append("CUDA")
         print("Failed to load libcudnn.so.9")
 
-    runtime = Mock(
-        preload_dlls=preload,
-        SessionOptions=lambda: SimpleNamespace(add_session_config_entry=lambda *_: None),
-        InferenceSession=lambda *_, **__: session,
-    )
+    runtime = Mock(preload_dlls=preload)
     monkeypatch.setattr(backend, "installed_runtime", lambda: runtime)
+    monkeypatch.setattr(backend, "open_session", lambda *_, **__: session)
     with pytest.raises(ProviderError, match="was to run on CUDAExecutionProvider and got"):
         backend.open_graphs(engine_directory, read_manifest(engine_directory))
     assert loaded == ["CUDA"]

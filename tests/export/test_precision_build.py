@@ -14,7 +14,6 @@ from vicrop_engine import ViCropEngine
 from vicrop_engine.examples import signs
 from vicrop_engine.manifest import EMBEDDINGS, Manifest
 from vicrop_export.agreement import intersection_over_union
-from vicrop_export.build import build_engine
 from vicrop_export.parity import relative_l2
 
 FACTS = {
@@ -25,14 +24,9 @@ FACTS = {
 
 
 @pytest.fixture(scope="module", params=FACTS)
-def low(
-    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
-) -> tuple[str, Path, Manifest]:
-    directory = tmp_path_factory.mktemp(request.param) / "engine"
-    manifest = build_engine(
-        built(STRETCH_168).checkpoint, directory, name="llava-signs", precision=request.param
-    )
-    return request.param, directory, manifest
+def low(request: pytest.FixtureRequest) -> tuple[str, Path, Manifest]:
+    made = built(STRETCH_168, request.param)
+    return request.param, made.engine, made.manifest
 
 
 def test_the_manifest_says_what_was_compared(low: tuple[str, Path, Manifest]) -> None:

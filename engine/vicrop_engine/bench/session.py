@@ -25,13 +25,15 @@ Say = Callable[[str], None]
 class Trial:
     """Queries, how they are put, keywords of `ask` for all of them, and whether the rival is measured too.
 
-    `draw(0)` are the queries; `draw(1)`, `draw(2)` the same questions on pictures that nobody has seen.
+    `draw(0)` are the queries; `draw(1)`, `draw(2)` the same questions on pictures that nobody has seen. An
+    engine is opened with its probe unless `probe` is False.
     """
 
     draw: Callable[[int], Sequence[Query]]
     loop: Loop
     keywords: Mapping[str, Any]
     baseline: bool = True
+    probe: bool = True
 
 
 def bench_engine(directory: Path, threads: int | None, trial: Trial, say: Say) -> dict[str, Run]:
@@ -42,14 +44,14 @@ def bench_engine(directory: Path, threads: int | None, trial: Trial, say: Say) -
     """
 
     def scheduled(name: str, loop: Loop, queries: Sequence[Query]) -> Run:
-        with Scheduler(ViCropEngine.load(directory, threads=threads)) as scheduler:
+        with Scheduler(ViCropEngine.load(directory, threads=threads, probe=trial.probe)) as scheduler:
             return _run(name, loop, ScheduledEngine(scheduler, **trial.keywords), queries, say)
 
     queries = trial.draw(0)
     runs = {LOAD: scheduled(LOAD, trial.loop, queries)}
     if short := mixed(queries):
         runs[ALONE] = scheduled(ALONE, one_by_one, short)
-    bare = BareEngine(ViCropEngine.load(directory, threads=threads), **trial.keywords)
+    bare = BareEngine(ViCropEngine.load(directory, threads=threads, probe=trial.probe), **trial.keywords)
     single = _run(SINGLE, one_by_one, bare, queries, say)
     _check(runs, single)
     return {**runs, SINGLE: single} if trial.baseline else runs
