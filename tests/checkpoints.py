@@ -41,6 +41,7 @@ class CheckpointSpec:
     """What kind of checkpoint to write; sizes not named here are small constants."""
 
     seed: int = 0
+    sharpness: float = 1.5  # of the weights of queries and keys; the attention's scores grow with its square
     image_size: int = 168
     patch_size: int = 14
     vision_hidden: int = 32
@@ -75,7 +76,7 @@ def write_checkpoint(directory: Path, spec: CheckpointSpec | None = None) -> Pat
     write_json(directory / "config.json", _config_document(config, spec))
     write_json(directory / "generation_config.json", {"bos_token_id": 1, "eos_token_id": 2})
     write_processor(directory, spec)
-    _write_weights(directory, random_state(config, spec.seed), spec)
+    _write_weights(directory, random_state(config, spec.seed, spec.sharpness), spec)
     return directory
 
 
@@ -156,27 +157,29 @@ def llava_config(spec: CheckpointSpec, tokenizer: Tokenizer) -> LlavaConfig:
     )
 
 
-def random_state(config: LlavaConfig, seed: int) -> dict[str, torch.Tensor]:
+def random_state(config: LlavaConfig, seed: int, sharpness: float = 1.5) -> dict[str, torch.Tensor]:
     """Every tensor of the model under transformers' own names, from one seeded generator."""
     with torch.device("meta"):
         shapes = {
             name: value.shape for name, value in LlavaForConditionalGeneration(config).state_dict().items()
         }
     generator = torch.Generator().manual_seed(seed)
-    state = {name: _random_tensor(name, shape, generator) for name, shape in shapes.items()}
+    state = {name: _random_tensor(name, shape, generator, sharpness) for name, shape in shapes.items()}
     if config.tie_word_embeddings:
         del state["lm_head.weight"]
     return state
 
 
-def _random_tensor(name: str, shape: torch.Size, generator: torch.Generator) -> torch.Tensor:
+def _random_tensor(
+    name: str, shape: torch.Size, generator: torch.Generator, sharpness: float
+) -> torch.Tensor:
     noise = torch.randn(shape, generator=generator)
     if len(shape) == 1:
         centre = 1.0 if "norm" in name and name.endswith("weight") else 0.0
         return centre + 0.1 * noise
     if "embed" in name and "patch" not in name:
         return noise
-    gain = 1.5 if "q_proj" in name or "k_proj" in name else 1.0
+    gain = sharpness if "q_proj" in name or "k_proj" in name else 1.0
     scaled: torch.Tensor = gain * noise / shape[1:].numel() ** 0.5
     return scaled
 

@@ -1,7 +1,8 @@
 """What asking takes in memory, by arithmetic from an engine's manifest; tests hold it against the real thing.
 
 Weights are counted as their files and a tenth: ONNX Runtime maps these, and keeps a repacked copy of about
-that size instead of the pages where a kernel wants one.
+that size instead of the pages where a kernel wants one. Twins are counted whether this processor takes them
+or not.
 """
 
 from __future__ import annotations
@@ -44,7 +45,7 @@ def ask_memory(manifest: Manifest) -> AskMemory:
     tokens = 2 * manifest.vision.image_tokens + ROOM
     weights = sum(entry.size for name, entry in manifest.files.items() if name != EMBEDDINGS)
     working = _working_bytes(manifest, tokens)
-    weights = int(PACKED * weights)
+    weights = int(PACKED * weights) + sum((manifest.twins or {}).values())
     width = _width(manifest)
     buffers = kv_bytes(manifest.decoder, tokens, width)
     lower = replace(manifest.decoder, num_layers=manifest.decoder.num_lower_layers)

@@ -73,7 +73,8 @@ def compare(got: Answer, wanted: Answer) -> Compared:
     overlap = intersection_over_union(got.crop_box, wanted.crop_box)
     if got.heatmap is None or wanted.heatmap is None:  # the picture is no larger than the window
         return Compared(got.answer == wanted.answer, overlap, 0.0)
-    distance = np.linalg.norm(got.heatmap - wanted.heatmap) / np.linalg.norm(wanted.heatmap)
+    one, other = (heatmap.astype(np.float64) for heatmap in (got.heatmap, wanted.heatmap))  # may be enormous
+    distance = np.linalg.norm(one - other) / np.linalg.norm(other)
     return Compared(got.answer == wanted.answer, overlap, float(distance))
 
 

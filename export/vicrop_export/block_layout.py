@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from vicrop_export.layouts import CONTRIB, Arrays, Values, Widened, to_half
+from vicrop_export.layouts import CONTRIB, Arrays, Exact, Floats, Values, Widened, exact_product, to_half
 from vicrop_export.node_list import NodeList
 
 _SHRINK = (0.92, 0.85)  # of the scale that holds a block's largest weight; a tighter one often costs less
@@ -51,6 +51,15 @@ class Blocks:
             packed = np.stack((packed & 15, packed >> 4), axis=-1).reshape(*packed.shape[:2], -1)
         values = (packed.astype(np.float32) - (1 << (self.width - 1))) * scales.astype(np.float32)[..., None]
         return np.ascontiguousarray(values.reshape(len(values), -1).T)
+
+    def plain(self, x: Floats, arrays: Arrays) -> Exact:
+        if self.half:
+            return exact_product(x.astype(np.float16), self.decode(arrays))
+        missing = -x.shape[-1] % self.block
+        blocks = np.pad(x, ((0, 0), (0, missing))).reshape(len(x), -1, self.block)
+        scales = np.abs(blocks).max(-1, keepdims=True) / np.float32(127)
+        steps = np.round(blocks / np.where(scales == 0, np.float32(1), scales)).astype(np.float64)
+        return exact_product((steps * scales).reshape(len(x), -1), self.decode(arrays))
 
     def nodes(self, x: ir.Value, stored: Values, size: tuple[int, int]) -> list[ir.Node]:
         sizes = {"K": size[0], "N": size[1], "bits": self.width, "block_size": self.block}

@@ -48,6 +48,7 @@ from vicrop_export.plan_lengths import demand_aligned, plan_lengths
 from vicrop_export.precision import Precision
 from vicrop_export.prefill_products import plan_twins
 from vicrop_export.probed import with_probe
+from vicrop_export.product_checks import check_products
 from vicrop_export.progress import FetchProgress, WeightProgress
 from vicrop_export.quiet import quiet
 from vicrop_export.reference import run_reference
@@ -124,21 +125,22 @@ def _fill(directory: Path, plan: Plan, tensors: DescribedTensors, report: Progre
     report("running transformers on a probe", 0.05)
     probe = plan.probe()
     small = num_weight_bytes(tensors, replace(plan, precision="fp32")) <= LARGEST_COMPARED
-    reference = run_reference(
+    run = partial(
+        run_reference,
         tensors,
-        probe,
-        len(probe.prefix),
+        first_position=len(probe.prefix),
         gradient_layer=min(plan.layers) if small and has_gradients(plan.target) else None,
     )
+    reference = run(probe)
     exported = in_float32 = _export(replace(plan, precision="fp32"), tensors, report)
     _write_embeddings(directory, tensors, np.float32)
     report("comparing with transformers", 0.5)
-    float32 = check_exported(in_float32, directory, plan, tensors, probe, reference)
+    float32, limits = check_exported(in_float32, directory, plan, tensors, probe, reference, run)
     if plan.half:
         exported = _export(plan, tensors, lambda _stage, _share: None)
-    write_graphs(directory, plan, exported, tensors, report)
+    stored = write_graphs(directory, plan, exported, tensors, report)
     report("comparing what was written", 0.86)
-    parity = check_written(directory, plan, probe, reference)
+    parity = check_written(directory, plan, probe, reference, limits)
     if plan.compiler is not None:
         share = partial(_part, report, 0.87, 0.9)
         plan.compiler.compile_all(directory, plan_lengths(plan.vision, plan.decoder), share)
@@ -149,6 +151,10 @@ def _fill(directory: Path, plan: Plan, tensors: DescribedTensors, report: Progre
         counted = {graph.name: count_products(graph, plan.vision.image_tokens) for graph in exported}
         twins = twins_of(tensors, plan, exported) or None
         manifest = replace(manifest, multiply_adds=counted, twins=twins)
+        layout_of = partial(
+            fitted_precision(tensors, plan).layout, num_lower_layers=plan.decoder.num_lower_layers
+        )
+        check_products(directory, manifest, exported, stored, layout_of)
         report("running the probe", 0.91)
         manifest = with_probe(directory, manifest, large=not small)
     twin = float32_twin(tensors, plan)
@@ -176,8 +182,11 @@ def _export(plan: Plan, tensors: DescribedTensors, report: Progress) -> list[Exp
 
 def write_graphs(
     directory: Path, plan: Plan, exported: list[ExportedGraph], tensors: DescribedTensors, report: Progress
-) -> None:
-    """Write everything but the manifest: graphs with their weights, token table, tokenizer and settings."""
+) -> StoredTensors:
+    """Write everything but the manifest: graphs with their weights, token table, tokenizer and settings.
+
+    Says where the weights are.
+    """
     precision = fitted_precision(tensors, plan)
     opset = opset_of(plan)
     progress = WeightProgress(report, num_weight_bytes(tensors, plan), 0.6, 0.85)
@@ -208,6 +217,7 @@ def write_graphs(
     plan.tokenizer.save(str(directory / TOKENIZER))
     settings = json.dumps(to_json(plan.preprocessing), indent=1, sort_keys=True)
     (directory / PREPROCESSOR).write_text(settings + "\n", encoding="utf-8")
+    return stored
 
 
 def fitted_precision(tensors: DescribedTensors, plan: Plan) -> Precision:

@@ -20,6 +20,8 @@ from vicrop_export.node_list import NodeList
 
 CONTRIB = "com.microsoft"
 Arrays = dict[str, NDArray[Any]]
+Floats = NDArray[np.float32]
+Exact = NDArray[np.float64]
 Values = Mapping[str, ir.Value]
 
 
@@ -49,6 +51,9 @@ class Layout(Protocol):
 
     def decode(self, arrays: Arrays) -> NDArray[np.float32]:
         """The weight [in, out] that these arrays stand for."""
+
+    def plain(self, x: Floats, arrays: Arrays) -> Exact:
+        """`x` [n, in] times the stored weight, rounded as `nodes` do and multiplied in plain arithmetic."""
 
     def nodes(self, x: ir.Value, stored: Values, size: tuple[int, int]) -> list[ir.Node]:
         """Nodes for `x` [..., in] times the stored weight of `size` (in, out); the last gives the product."""
@@ -100,6 +105,9 @@ class Whole:
     def decode(self, arrays: Arrays) -> NDArray[np.float32]:
         return np.asarray(arrays[""], np.float32)
 
+    def plain(self, x: Floats, arrays: Arrays) -> Exact:
+        return exact_product(x, self.decode(arrays))
+
     def nodes(self, x: ir.Value, stored: Values, size: tuple[int, int]) -> list[ir.Node]:
         return [ir.node("MatMul", [x, stored[""]])]
 
@@ -128,6 +136,9 @@ class Half:
 
     def decode(self, arrays: Arrays) -> NDArray[np.float32]:
         return np.asarray(arrays[""], np.float32)
+
+    def plain(self, x: Floats, arrays: Arrays) -> Exact:
+        return exact_product(x.astype(np.float16 if self.half else np.float32), self.decode(arrays))
 
     def nodes(self, x: ir.Value, stored: Values, size: tuple[int, int]) -> list[ir.Node]:
         if self.half:
@@ -190,6 +201,15 @@ class Bytes:
             steps += arrays["_rest"] / np.float32(self._finer)
         return np.asarray(steps * arrays["_scales"], np.float32)
 
+    def plain(self, x: Floats, arrays: Arrays) -> Exact:
+        whole, rest = rounded_to_bytes(x, self.range)
+        scales = arrays["_scales"].astype(np.float64)
+        tokens = whole + rest if self.fine_tokens else whole
+        product = exact_product(tokens, arrays[""] * scales)
+        if self.fine_weights:
+            product += exact_product(whole, arrays["_rest"] / self._finer * scales)
+        return product
+
     def nodes(self, x: ir.Value, stored: Values, size: tuple[int, int]) -> list[ir.Node]:
         made = NodeList()
         byte_products(
@@ -223,6 +243,19 @@ class Bytes:
     def _finer(self) -> int:
         """Steps of a weight's second byte in one of its first."""
         return 2 * self.range.weight
+
+
+def rounded_to_bytes(x: Floats, largest: Range) -> tuple[Exact, Exact]:
+    """Tokens [n, in] as one byte each by the token's largest number, and what a second byte adds to that."""
+    scale = np.maximum(np.abs(x).max(-1, keepdims=True) * np.float32(1 / largest.token), np.float32(1e-30))
+    steps, finer = x / scale, 2 * largest.token
+    rest = np.round((steps - np.round(steps)) / np.float32(1 / finer)).astype(np.float64) / finer
+    return np.round(steps).astype(np.float64) * scale, rest * scale
+
+
+def exact_product(x: NDArray[np.floating], weight: NDArray[np.floating]) -> Exact:
+    """x [n, in] times weight [in, out], or [in and more, out], in float64."""
+    return np.asarray(x.astype(np.float64) @ weight[: x.shape[-1]].astype(np.float64))
 
 
 def byte_products(

@@ -7,6 +7,7 @@ runtime uses. Knows the graphs' interface in both flavours of attention, not how
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,9 @@ from vicrop_export.graphs import CAPACITY_AXIS, ROWS_AXIS, TAPPED, kv_names
 from vicrop_export.reference import Floats, Probe, Reference
 
 TOLERANCE = 1e-4
+USUAL = Parity(
+    TOLERANCE, TOLERANCE, TOLERANCE, TOLERANCE
+)  # what is allowed, in the shape of what is measured
 HALF = "float16"
 SPARE = 7  # buffers longer than what is written, as the runtime's are
 Cache = dict[str, Floats]
@@ -53,13 +57,27 @@ def check_parity(
     probe: Probe,
     reference: Reference,
     *,
-    tolerance: float = TOLERANCE,
+    limits: Parity = USUAL,
+    open_graph: OpenGraph = open_whole,
+) -> Parity:
+    """`measure_parity`, held against `limits`. Raises ParityError."""
+    parity = measure_parity(directory, decoder, probe, reference, open_graph=open_graph)
+    demand_parity(parity, limits)
+    return parity
+
+
+def measure_parity(
+    directory: Path,
+    decoder: DecoderGeometry,
+    probe: Probe,
+    reference: Reference,
+    *,
     open_graph: OpenGraph = open_whole,
 ) -> Parity:
     """Measure the graphs in `directory` against the reference; `attention` is the worst layer's figure.
 
     `open_graph` makes something with a session's `get_inputs`, `get_outputs` and `run` out of a graph's path,
-    so that a graph larger than memory can be run in pieces. Raises ParityError above `tolerance`.
+    so that a graph larger than memory can be run in pieces.
     """
     graphs = EngineGraphs(directory, decoder, len(probe.ids) + SPARE, open_graph)
     embeds = graphs.image_embeds(probe.pixel_values)
@@ -76,26 +94,53 @@ def check_parity(
         logits.append(token_logits)
         if reference.gradient is not None and gradient is None:
             gradient = relative_l2(graphs.gradient(), reference.gradient[..., :end])
-    parity = Parity(
+    return Parity(
         image_embeds=relative_l2(embeds, reference.image_embeds),
         attention=float(np.max(attention)),
         logits=relative_l2(np.concatenate(logits), reference.logits),
         gradient=gradient,
     )
-    _demand_parity(parity, tolerance)
-    return parity
 
 
-def _demand_parity(parity: Parity, tolerance: float) -> None:
-    figures = {"image embeds": parity.image_embeds, "attention": parity.attention, "logits": parity.logits}
-    if parity.gradient is not None and tolerance <= TOLERANCE:  # rounded weights may prefer another token
-        figures["gradient"] = parity.gradient
-    for name, figure in figures.items():
-        if not figure <= tolerance:
-            raise ParityError(
-                f"the exported graphs' {name} are {figure:.1e} (relative L2) from transformers, wanted at "
-                f"most {tolerance:.0e}; no engine was made: report this with the checkpoint's config.json"
-            )
+def reference_parity(got: Reference, wanted: Reference, probe: Probe) -> Parity:
+    """The same figures of one run of transformers against another."""
+    ends = (len(probe.prefix) + len(probe.suffix), len(probe.ids))
+    starts = (len(probe.prefix), len(probe.ids) - 1)
+    rows = [[start, end - 1] for start, end in zip(starts, ends, strict=True)]
+    both = got.gradient is not None and wanted.gradient is not None
+    return Parity(
+        image_embeds=relative_l2(got.image_embeds, wanted.image_embeds),
+        attention=max(
+            relative_l2(one[place], other[place])
+            for one, other in zip(got.attention, wanted.attention, strict=True)
+            for place in rows
+        ),
+        logits=relative_l2(got.logits, wanted.logits),
+        gradient=relative_l2(np.asarray(got.gradient), np.asarray(wanted.gradient)) if both else None,
+    )
+
+
+def is_within(parity: Parity, limits: Parity) -> bool:
+    """Whether no figure is above its limit; one without a limit is not looked at."""
+    return not _above(parity, limits)
+
+
+def demand_parity(parity: Parity, limits: Parity) -> None:
+    """Raises ParityError where a figure is above its limit."""
+    for name, (figure, limit) in _above(parity, limits).items():
+        raise ParityError(
+            f"the exported graphs' {name} are {figure:.1e} (relative L2) from transformers, wanted at "
+            f"most {limit:.1e}; no engine was made: report this with the checkpoint's config.json"
+        )
+
+
+def _above(parity: Parity, limits: Parity) -> dict[str, tuple[float, float]]:
+    pairs = {name: (figure, getattr(limits, name)) for name, figure in asdict(parity).items()}
+    return {
+        name.replace("_", " "): (figure, limit)
+        for name, (figure, limit) in pairs.items()
+        if figure is not None and limit is not None and not figure <= limit
+    }
 
 
 class EngineGraphs:

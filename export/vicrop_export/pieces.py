@@ -6,7 +6,7 @@ Runtime; nothing of decoders.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -49,13 +49,19 @@ class Port:
 class PiecewiseGraph:
     """A graph with a session's `get_inputs`, `get_outputs` and `run`.
 
-    `load` gives the array of an external weight when its piece is about to run. Memory is that of one piece,
-    twice where the runtime packs weights.
+    `load` gives the array of an external weight when its piece is about to run. Values named in `also` can be
+    asked for like outputs. Memory is that of one piece, twice where the runtime packs weights.
     """
 
-    def __init__(self, model: onnx.ModelProto, load: Loader, piece_bytes: int = PIECE_BYTES) -> None:
+    def __init__(
+        self,
+        model: onnx.ModelProto,
+        load: Loader,
+        piece_bytes: int = PIECE_BYTES,
+        also: Collection[str] = (),
+    ) -> None:
         self._model, self._load = model, load
-        self.pieces = cut(model.graph, piece_bytes)
+        self.pieces = cut(model.graph, piece_bytes, also)
 
     def get_inputs(self) -> list[Port]:
         """The graph's inputs."""
@@ -111,8 +117,11 @@ class PiecewiseGraph:
         return onnx.TensorProto(name=weight.name, dims=weight.dims, data_type=kind, raw_data=content)
 
 
-def cut(graph: onnx.GraphProto, piece_bytes: int) -> list[Piece]:
-    """The graph's nodes in pieces of at most `piece_bytes` of weights each, larger ones excepted."""
+def cut(graph: onnx.GraphProto, piece_bytes: int, also: Collection[str] = ()) -> list[Piece]:
+    """The graph's nodes in pieces of at most `piece_bytes` of weights each, larger ones excepted.
+
+    Pieces give the values that others want, the graph's outputs, and those named in `also`.
+    """
     weights = {weight.name: weight for weight in graph.initializer}
     groups: list[list[onnx.NodeProto]] = [[]]
     size = 0
@@ -123,7 +132,7 @@ def cut(graph: onnx.GraphProto, piece_bytes: int) -> list[Piece]:
             size = 0
         groups[-1].append(node)
         size += own
-    results = {value.name for value in graph.output}
+    results = {value.name for value in graph.output} | set(also)
     return [_piece(group, groups[index + 1 :], weights, results) for index, group in enumerate(groups)]
 
 
@@ -154,7 +163,7 @@ def _reads(node: onnx.NodeProto) -> list[str]:
     return names
 
 
-def open_in_pieces(path: Path) -> PiecewiseGraph:
+def open_in_pieces(path: Path, also: Collection[str] = ()) -> PiecewiseGraph:
     """The graph of a file, its weights mapped from the file beside it."""
 
     def load(weight: onnx.TensorProto) -> Array:
@@ -165,7 +174,7 @@ def open_in_pieces(path: Path) -> PiecewiseGraph:
         dtype = helper.tensor_dtype_to_np_dtype(weight.data_type)
         return np.memmap(file, dtype, "r", offset, tuple(weight.dims))
 
-    return PiecewiseGraph(onnx.load(path, load_external_data=False), load)
+    return PiecewiseGraph(onnx.load(path, load_external_data=False), load, also=also)
 
 
 def _port(value: onnx.ValueInfoProto) -> Port:

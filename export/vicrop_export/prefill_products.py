@@ -18,7 +18,18 @@ import onnx_ir as ir
 
 from vicrop_engine.manifest import GRAPHS, PREFILL, WIDE
 from vicrop_export.block_layout import Blocks
-from vicrop_export.layouts import ONE_BYTE, Bytes, Layout, Values, byte_products
+from vicrop_export.layouts import (
+    ONE_BYTE,
+    Arrays,
+    Bytes,
+    Exact,
+    Floats,
+    Layout,
+    Values,
+    byte_products,
+    exact_product,
+    rounded_to_bytes,
+)
 from vicrop_export.node_list import NodeList
 
 TWIN_SPARE = 1 << 30  # bytes of memory that all twins of an engine may take beside the usual graphs
@@ -36,6 +47,9 @@ class Product(Protocol):
     def stacks(self) -> bool:
         """As a layout's."""
 
+    def plain(self, x: Floats, arrays: Arrays) -> Exact:
+        """As a layout's."""
+
     def nodes(self, x: ir.Value, stored: Values, size: tuple[int, int]) -> list[ir.Node]:
         """As a layout's."""
 
@@ -47,6 +61,9 @@ class AsFloats:
     stored_as: Bytes
     bits: ClassVar[float] = 32
     stacks: ClassVar[bool] = Bytes.stacks
+
+    def plain(self, x: Floats, arrays: Arrays) -> Exact:
+        return exact_product(x, self.stored_as.decode(arrays))
 
     def nodes(self, x: ir.Value, stored: Values, size: tuple[int, int]) -> list[ir.Node]:
         made = NodeList()
@@ -62,6 +79,11 @@ class AsBytes:
     stored_as: Blocks
     bits: ClassVar[float] = 8
     stacks: ClassVar[bool] = Blocks.stacks
+
+    def plain(self, x: Floats, arrays: Arrays) -> Exact:
+        weight = self.stored_as.decode(arrays)
+        scales = np.maximum(np.abs(weight).max(0) * np.float32(1 / ONE_BYTE.weight), np.float32(1e-30))
+        return exact_product(rounded_to_bytes(x, ONE_BYTE)[0], np.round(weight / scales) * scales)
 
     def nodes(self, x: ir.Value, stored: Values, size: tuple[int, int]) -> list[ir.Node]:
         made = NodeList()

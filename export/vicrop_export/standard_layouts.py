@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from vicrop_engine.errors import BuildError
-from vicrop_export.layouts import Arrays, Values, Widened, to_half
+from vicrop_export.layouts import Arrays, Exact, Floats, Values, Widened, to_half
 from vicrop_export.node_list import NodeList
 
 LARGEST_FLOAT8 = 448.0  # of e4m3
@@ -34,6 +34,9 @@ class ForwardLayout:
         raise BuildError("gradients are asked of a graph of standard operators; report this")
 
     column_nodes = row_nodes
+
+    def plain(self, x: Floats, arrays: Arrays) -> Exact:
+        raise BuildError("products of standard operators are not compared one by one; report this")
 
     def floats(self, made: NodeList, stored: Values, size: tuple[int, int]) -> Widened:
         raise BuildError("gradients are asked of a graph of standard operators; report this")

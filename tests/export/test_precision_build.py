@@ -2,19 +2,28 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
+import onnx_ir as ir
 import pytest
 
+from tests.checkpoints import write_checkpoint
 from tests.engines import STRETCH_168, built
 from vicrop_engine import ViCropEngine
+from vicrop_engine.errors import ParityError
 from vicrop_engine.examples import signs
 from vicrop_engine.manifest import EMBEDDINGS, Manifest
 from vicrop_export.agreement import intersection_over_union
+from vicrop_export.build import build_engine
+from vicrop_export.checks import FAR
+from vicrop_export.layouts import Bytes, Values
+from vicrop_export.node_list import NodeList
 from vicrop_export.parity import relative_l2
+from vicrop_export.prefill_products import AsFloats
 
 FACTS = {
     "fp16": ({"MatMul", "Cast"}, 0.99, 0.02),
@@ -95,3 +104,35 @@ def test_intersection_over_union() -> None:
     assert intersection_over_union(box(0, 0, 2, 2), box(0, 0, 2, 2)) == 1
     assert intersection_over_union(box(0, 0, 2, 2), box(2, 0, 4, 2)) == 0
     assert intersection_over_union(box(0, 0, 2, 2), box(1, 0, 3, 2)) == pytest.approx(1 / 3)
+
+
+def test_a_checkpoint_that_quantises_badly_is_built_and_said_to_be_far(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Attention so sharp that a token rounded otherwise looks elsewhere; the graphs are right anyway."""
+    checkpoint = write_checkpoint(tmp_path / "checkpoint", replace(STRETCH_168, sharpness=12.0))
+    manifest = build_engine(checkpoint, tmp_path / "engine", name="llava-signs", precision="int4")
+    assert manifest.parity.attention > FAR
+    (said,) = [record.getMessage() for record in caplog.records if record.name == "vicrop_engine.build"]
+    assert "int4 moves this checkpoint's attention by" in said
+    ViCropEngine.load(tmp_path / "engine")
+
+
+@pytest.mark.parametrize("twin", [False, True], ids=["the usual graph", "its twin"])
+def test_a_product_that_is_not_the_same_rounding_is_refused(
+    twin: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By a thousandth, where float32's sums are within a millionth."""
+    inner = (AsFloats if twin else Bytes).nodes
+
+    def wrong(self: Any, x: ir.Value, stored: Values, size: tuple[int, int]) -> list[ir.Node]:
+        made = NodeList()
+        made.nodes += inner(self, x, stored, size)
+        made.add("Mul", made.nodes[-1].outputs[0], made.constant(1.001, np.float32))
+        return made.nodes
+
+    monkeypatch.setattr(AsFloats if twin else Bytes, "nodes", wrong)
+    words = r"the product with vision_tower\S+ in vision(\.wide)?\.onnx is 1\.0e-03 .* rounding done plainly"
+    with pytest.raises(ParityError, match=words):
+        build_engine(built(STRETCH_168).checkpoint, tmp_path / "engine", name="llava-signs", precision="int8")
+    assert not (tmp_path / "engine").exists()
