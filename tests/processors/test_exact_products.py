@@ -29,7 +29,10 @@ LAYOUTS: dict[str, Layout] = {
 }
 SIZES = [(128, 48), (200, 33), (129, 7), (513, 5)]  # inputs and outputs; sums stay below 2^24
 OPERATORS = ("MatMulInteger", "MatMulIntegerToFloat", "DynamicQuantizeMatMul")
-ON_HASWELL = """
+ROWS = (2, 4, 6, 16, 64)  # always an even number: 4 bits in blocks take rows in pairs with AVX-512
+ON_HASWELL = (
+    f"ROWS = {ROWS}"
+    + """
 import json, sys
 import numpy as np
 from vicrop_engine.sessions import adds_in_16_bits, open_session, session_options
@@ -44,8 +47,15 @@ for case in json.load(open(sys.argv[1] + "/cases.json")):
     got = session.run(None, {"x": x})[0]
     if not np.allclose(got, wanted, rtol=case["tolerance"], atol=0):
         wrong.append(case["name"])
+    if case["fits_16_bits"]:
+        x = np.random.default_rng(0).standard_normal((ROWS[-1], x.shape[1]), np.float32)
+        rows = session.run(None, {"x": x})[0]
+        for count in ROWS:
+            if not np.array_equal(session.run(None, {"x": x[:count]})[0], rows[:count]):
+                wrong.append(f"{case['name']}: {count} rows")
 print(json.dumps(wrong))
 """
+)
 
 
 @dataclass(frozen=True)
@@ -157,7 +167,17 @@ def test_products_are_exact_on_this_processor(case: Case) -> None:
     np.testing.assert_allclose(got, case.wanted, rtol=case.tolerance, atol=0)
 
 
-def test_products_are_exact_with_avx2_alone(tmp_path: Path) -> None:
+@pytest.mark.parametrize("case", layout_cases(), ids=lambda case: case.name)
+def test_every_row_is_rounded_alike_however_many_there_are(case: Case) -> None:
+    """What answers under load that are equal to the last bit stand on; docs/scheduling.md."""
+    session = open_session(case.model, session_options(1), fits_16_bits=True)
+    x = np.random.default_rng(0).standard_normal((ROWS[-1], case.x.shape[1]), np.float32)
+    (rows,) = session.run(None, {"x": x})
+    for count in ROWS:
+        np.testing.assert_array_equal(session.run(None, {"x": x[:count]})[0], rows[:count])
+
+
+def test_products_are_exact_and_rows_alike_with_avx2_alone(tmp_path: Path) -> None:
     listed = []
     for number, case in enumerate(every_case()):
         stem = tmp_path / str(number)
