@@ -24,7 +24,8 @@ from rich.table import Table
 from vicrop_engine.processor import instruction_sets, processor_name
 from vicrop_engine.sessions import adds_in_16_bits, open_session, session_options
 from vicrop_export.block_layout import Blocks
-from vicrop_export.layouts import CONTRIB, Arrays, Bytes, Half, Layout, Whole
+from vicrop_export.byte_products import CONTRIB, Arrays
+from vicrop_export.layouts import Bytes, Half, Layout, Whole
 from vicrop_export.prefill_products import AsBytes, AsFloats, Product
 
 Floats = NDArray[np.float32]

@@ -10,7 +10,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from vicrop_engine.errors import EngineDamagedError, ProviderError, RunError
+from vicrop_engine.errors import EngineDamagedError, EngineDirectoryError, ProviderError, RunError
 from vicrop_engine.graph import Graph
 from vicrop_engine.kv_cache import OpenGraph
 from vicrop_engine.manifest import (
@@ -37,6 +37,7 @@ PACKING = {
     "save_external_prepacked_constant_initializers": "1",
 }
 VISION = GRAPHS[0]
+BYTES = ("int8", "int4")  # precisions whose products are of bytes
 UNFUSED = "session.disable_quant_qdq", "1"  # quantized products as they are written; fusing breaks float8's
 
 
@@ -69,8 +70,9 @@ def open_graphs(
     An engine for TensorRT runs its plans on GPU number `device`, or with `provider` "cpu" the graphs they
     were compiled from on ONNX Runtime. With `share_as`, a digest of the engine, weights are mapped from a
     copy packed for this processor, made when there is none. Raises ProviderError when a runtime or its
-    provider is missing or another one was chosen, EngineDamagedError when a graph cannot be opened, RunError
-    when the copy cannot be made.
+    provider is missing or another one was chosen, EngineDamagedError when a graph cannot be opened,
+    EngineDirectoryError where it was built too long ago for this processor, RunError when the copy cannot be
+    made.
     """
     if manifest.target not in TARGETS:
         raise ProviderError(
@@ -82,6 +84,7 @@ def open_graphs(
         plans = open_plans(directory, manifest, device)
         return Graphs(plans[0], plans[1], plans[2], TENSORRT)
     files = _Files(directory, manifest, threads or usable_cores())
+    files.check()
     gradient, pixel_gradients = (_opened_later(files, name) for name in (GRADIENT, PIXEL_GRADIENTS))
     if share_as is not None:
         shared = shared_directory(share_as, installed_runtime().__version__)
@@ -98,6 +101,16 @@ class _Files:
     manifest: Manifest
     threads: int
 
+    def check(self) -> None:
+        """Raises EngineDirectoryError where products of bytes would overflow, which its probe was to show."""
+        manifest = self.manifest
+        old = manifest.target == "cpu" and manifest.probe is None and manifest.precision in BYTES
+        if old and adds_in_16_bits():
+            raise EngineDirectoryError(
+                f"{self.directory} was built in {manifest.precision} when products of bytes still needed a "
+                f"processor with VNNI, and this one has none; {mend_command(manifest)}"
+            )
+
     def path(self, name: str) -> Path:
         return self.directory / f"{name}.onnx"
 
@@ -110,18 +123,13 @@ class _Files:
             options.add_session_config_entry(*UNFUSED)
         return options
 
-    @property
-    def fits_16_bits(self) -> bool:
-        """Whether pairs of products of bytes fit: not in engines from before there was a probe."""
-        return self.manifest.probe is not None
-
     def open(self, name: str, options: Any = None) -> Graph:
         return _open(
             self.path(name),
             PROVIDERS["cpu"],
             options or self.options(),
             mend_command(self.manifest),
-            fits_16_bits=self.fits_16_bits,
+            fits_16_bits=self.manifest.target == "cpu",
         )
 
 
@@ -209,7 +217,7 @@ def _packed(files: _Files, shared: Path) -> Path:
                 options.optimized_model_filepath = str(partial / f"{name}.onnx")
                 for key, value in PACKING.items():
                     options.add_session_config_entry(f"session.{key}", value.format(name=name))
-                open_session(files.path(name), options, fits_16_bits=files.fits_16_bits)
+                open_session(files.path(name), options, fits_16_bits=True)
     except Exception as error:
         raise RunError(
             f"the shared copy of the weights cannot be written to {shared} ({error}); free some disk space "

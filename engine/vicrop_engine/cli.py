@@ -19,7 +19,7 @@ from vicrop_engine.cli_bench import bench
 from vicrop_engine.cli_calibrate import calibrate
 from vicrop_engine.cli_errors import explain
 from vicrop_engine.cli_layers import DeviceOption, layers
-from vicrop_engine.cli_options import CropTokensOption, NoProbeOption, WhenOption
+from vicrop_engine.cli_options import CropTokensOption, NoProbeOption, ToolOption, WhenOption
 from vicrop_engine.cli_profile import profile
 from vicrop_engine.cli_serve import serve
 from vicrop_engine.errors import SettingError
@@ -38,9 +38,6 @@ EngineArgument = Annotated[
 ]
 DebugOption = Annotated[bool, typer.Option("--debug", help="Show a traceback when something fails.")]
 ThreadsOption = Annotated[int | None, typer.Option(help="Processor cores to use; else all there are.")]
-ToolOption = Annotated[
-    Path | None, typer.Option(metavar="DIR", help="Made by 'build' of that name; else the one in the cache.")
-]
 ArchOption = Annotated[
     str | None, typer.Option(help="GPUs for tensorrt to compile for: sm_86,sm_89…; else this one.")
 ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -24,4 +25,7 @@ NoProbeOption = Annotated[
     typer.Option(
         "--no-probe", help="Open the engine without comparing what it gives here with where it was built."
     ),
+]
+ToolOption = Annotated[
+    Path | None, typer.Option(metavar="DIR", help="Made by 'build' of that name; else the one in the cache.")
 ]

@@ -10,7 +10,7 @@ import typer
 
 from vicrop_engine import cli_output as output
 from vicrop_engine.cli_layers import DeviceOption
-from vicrop_engine.cli_options import NoProbeOption, WhenOption
+from vicrop_engine.cli_options import NoProbeOption, ToolOption, WhenOption
 from vicrop_engine.errors import ProviderError
 
 if TYPE_CHECKING:
@@ -27,9 +27,6 @@ KeyFileOption = Annotated[
 AllowedHostOption = Annotated[
     list[str] | None,
     typer.Option(metavar="NAME", help="Name the server goes by beside this machine's own; once for each."),
-]
-ToolOption = Annotated[
-    Path | None, typer.Option(metavar="DIR", help="Made by 'build' of that name; else the one in the cache.")
 ]
 
 

@@ -11,7 +11,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from vicrop_export.layouts import CONTRIB, Arrays, Exact, Floats, Values, Widened, exact_product, to_half
+from vicrop_export.byte_products import CONTRIB, Arrays, Exact, Floats, Values, exact_product
+from vicrop_export.layouts import Widened, to_half
 from vicrop_export.node_list import NodeList
 
 _SHRINK = (0.92, 0.85)  # of the scale that holds a block's largest weight; a tighter one often costs less

@@ -17,8 +17,9 @@ from numpy.typing import NDArray
 from onnx_ir.passes.common import RemoveUnusedOpsetsPass
 
 from vicrop_engine.errors import BuildError
+from vicrop_export.byte_products import CONTRIB
 from vicrop_export.external_data import ExternalData
-from vicrop_export.layouts import CONTRIB, Layout, float_nodes
+from vicrop_export.layouts import Layout, float_nodes
 from vicrop_export.onnx_export import share
 from vicrop_export.prefill_products import Product, prefill_product
 from vicrop_export.stacking import split_product, stacked_weights

@@ -18,18 +18,17 @@ import onnx_ir as ir
 
 from vicrop_engine.manifest import GRAPHS, PREFILL, WIDE
 from vicrop_export.block_layout import Blocks
-from vicrop_export.layouts import (
+from vicrop_export.byte_products import (
     ONE_BYTE,
     Arrays,
-    Bytes,
     Exact,
     Floats,
-    Layout,
     Values,
     byte_products,
     exact_product,
     rounded_to_bytes,
 )
+from vicrop_export.layouts import Bytes, Layout
 from vicrop_export.node_list import NodeList
 
 TWIN_SPARE = 1 << 30  # bytes of memory that all twins of an engine may take beside the usual graphs

@@ -18,7 +18,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from vicrop_engine.errors import BuildError
-from vicrop_export.layouts import Arrays, Exact, Floats, Values, Widened, to_half
+from vicrop_export.byte_products import Arrays, Exact, Floats, Values
+from vicrop_export.layouts import Widened, to_half
 from vicrop_export.node_list import NodeList
 
 LARGEST_FLOAT8 = 448.0  # of e4m3

@@ -19,8 +19,9 @@ from vicrop_engine.examples import signs
 from vicrop_engine.manifest import EMBEDDINGS, Manifest
 from vicrop_export.agreement import intersection_over_union
 from vicrop_export.build import build_engine
+from vicrop_export.byte_products import Values
 from vicrop_export.checks import FAR
-from vicrop_export.layouts import Bytes, Values
+from vicrop_export.layouts import Bytes
 from vicrop_export.node_list import NodeList
 from vicrop_export.parity import relative_l2
 from vicrop_export.prefill_products import AsFloats

@@ -13,21 +13,24 @@ import pytest
 
 from tests.engines import GROUPED_224, STRETCH_168, built
 from tests.processors.haswell import run_on_haswell
-from vicrop_engine import ViCropEngine, probe, proofs
+from vicrop_engine import ViCropEngine, backend, probe, proofs
 from vicrop_engine.cli import main
-from vicrop_engine.errors import EngineDamagedError, ProbeError
+from vicrop_engine.errors import EngineDamagedError, EngineDirectoryError, ProbeError
 from vicrop_engine.info import engine_info
 from vicrop_engine.manifest import MANIFEST, PROBE, hash_file, read_manifest
 from vicrop_export import layouts, prefill_products
 from vicrop_export.build import build_engine
-from vicrop_export.layouts import Range
+from vicrop_export.byte_products import Range
 
 OPENED = """
 import sys
+from pathlib import Path
 from vicrop_engine import ViCropEngine
 from vicrop_engine.errors import ProbeError
+from vicrop_engine.probe import prove
 try:
-    engine = ViCropEngine.load(sys.argv[1])
+    engine = ViCropEngine.load(sys.argv[1])  # where it was built on such a processor this runs no probe
+    prove(engine.model.vision, engine.model.decoder, engine.manifest, Path(sys.argv[1]))
     print(engine.ask(sys.argv[2], sys.argv[3], max_new_tokens=1).crop_box)
 except ProbeError as error:
     print(error)
@@ -215,3 +218,19 @@ def test_a_kernel_that_overflows_is_refused(tmp_path: Path, monkeypatch: pytest.
     printed = run_on_haswell(OPENED, engine, "none", "none")
     assert "wanted at most" in printed
     assert "byte products in 16 bits" in printed
+
+
+@pytest.mark.parametrize(("overflows", "precision"), [(True, "int8"), (True, "fp32"), (False, "int8")])
+def test_engines_of_bytes_from_before_are_refused_where_they_would_overflow(
+    overflows: bool, precision: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine = copied(tmp_path, built(STRETCH_168, precision).engine)
+    document = json.loads((engine / MANIFEST).read_text())
+    del document["probe"]
+    (engine / MANIFEST).write_text(json.dumps(document))
+    monkeypatch.setattr(backend, "adds_in_16_bits", lambda: overflows)
+    if overflows and precision == "int8":
+        with pytest.raises(EngineDirectoryError, match=r"processor with VNNI.*rebuild it with"):
+            ViCropEngine.load(engine)
+    else:
+        ViCropEngine.load(engine)
