@@ -58,8 +58,10 @@ class Blocks:
             return exact_product(x.astype(np.float16), self.decode(arrays))
         missing = -x.shape[-1] % self.block
         blocks = np.pad(x, ((0, 0), (0, missing))).reshape(len(x), -1, self.block)
-        scales = np.abs(blocks).max(-1, keepdims=True) / np.float32(127)
-        steps = np.round(blocks / np.where(scales == 0, np.float32(1), scales)).astype(np.float64)
+        largest = np.abs(blocks).max(-1, keepdims=True)
+        inverse = np.float32(127) / np.where(largest == 0, np.float32(1), largest)  # as MatMulNBits takes it
+        steps = np.round(blocks * inverse).astype(np.float64)
+        scales = largest / np.float32(127)
         return exact_product((steps * scales).reshape(len(x), -1), self.decode(arrays))
 
     def nodes(self, x: ir.Value, stored: Values, size: tuple[int, int]) -> list[ir.Node]:
