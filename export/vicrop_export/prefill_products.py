@@ -118,10 +118,11 @@ def plan_twins(
     """The twins that are worth it, and what the weights of each take in memory beside the usual graph's.
 
     `graphs` are the checkpoint's names of each one's weights. A twin with floats is for processors without
-    VNNI and called so. Graphs are taken in the order of GRAPHS while their twins fit TWIN_SPARE together. The
-    vision tower has no decode steps, so that its twin replaces it; a decoder keeps both.
+    VNNI and called so. Those of bytes come first, which gain most, then the others, each in the order of
+    GRAPHS, while they fit TWIN_SPARE together. The vision tower has no decode steps, so that its twin
+    replaces it; a decoder keeps both.
     """
-    twins: dict[str, int] = {}
+    wanted: dict[str, int] = {}
     for name in GRAPHS:
         layouts = {source: layout_of(source) for source in graphs.get(name, ())}
         products = {source: prefill_product(layout) for source, layout in layouts.items()}
@@ -131,7 +132,10 @@ def plan_twins(
         for source, layout in layouts.items():
             at_work = (products[source] or layout).bits - (layout.bits if name == VISION else 0)
             bits += at_work * math.prod(shapes[source])
-        if sum(twins.values()) + bits / 8 <= TWIN_SPARE:
-            floats = any(isinstance(product, AsFloats) for product in products.values())
-            twins[name + (WIDE if floats else PREFILL)] = math.ceil(bits / 8)
+        floats = any(isinstance(product, AsFloats) for product in products.values())
+        wanted[name + (WIDE if floats else PREFILL)] = math.ceil(bits / 8)
+    twins: dict[str, int] = {}
+    for name, size in sorted(wanted.items(), key=lambda item: item[0].endswith(WIDE)):
+        if sum(twins.values()) + size <= TWIN_SPARE:
+            twins[name] = size
     return twins

@@ -130,6 +130,8 @@ def test_twins_are_made_while_they_fit() -> None:
         "decoder_lower.wide": 4 * few,
         "decoder_upper.prefill": few,
     }
+    most = TWIN_SPARE // 2
+    assert twins(most, layouts) == {"decoder_upper.prefill": most}, "what gains most comes first"
     many = TWIN_SPARE // 4
     assert twins(many, layouts) == {"vision.wide": 2 * many, "decoder_upper.prefill": many}
     assert twins(few, {"vision": Bytes(), "decoder_lower": Blocks(8), "decoder_upper": Bytes()}) == {}
