@@ -275,7 +275,7 @@ def _wait(url: str) -> None:
 
 
 def _pictures() -> list[Image.Image]:
-    """One within a crop window, one of middling size, and one of noise and a sign that is looked at in tiles."""
+    """One within a crop window, a middling one, and one of noise and a sign that is looked at in tiles."""
     from vicrop_engine import examples
 
     paths = [path for path, _ in examples.signs()]
