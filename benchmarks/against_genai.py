@@ -60,7 +60,7 @@ def run_ours(engine_directory: Path, threads: int) -> Rates:
     import dataclasses
 
     from vicrop_engine import ViCropEngine
-    from vicrop_engine.passes import Pass
+    from vicrop_engine.model.forward import Pass
 
     engine = ViCropEngine.load(engine_directory, threads=threads, cache_bytes=0)
     decoder = engine._model.decoder

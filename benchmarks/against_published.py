@@ -42,7 +42,7 @@ from benchmarks.setting import (
     write_json,
 )
 from vicrop_engine import ViCropEngine
-from vicrop_export.published import METHODS, Published
+from vicrop_export.checks.published import METHODS, Published
 
 PLAIN, FAST = "published, eager", "the same, SDPA"
 COLOURS, ENGINE = {PLAIN: 0, FAST: 1}, 2

@@ -31,19 +31,20 @@ from world import make_scene, render
 
 from benchmarks.setting import setting, setting_line
 from vicrop_engine import ViCropEngine
+from vicrop_engine.engine_dir.files import FileEntry
+from vicrop_engine.engine_dir.registry import find_model
 from vicrop_engine.examples import signs
-from vicrop_engine.manifest import FileEntry
-from vicrop_engine.model import open_model
-from vicrop_engine.models import find_model
-from vicrop_engine.result import Answer
-from vicrop_export import build, precision
-from vicrop_export.agreement import MAX_NEW_TOKENS, SAME_BOX, compare
-from vicrop_export.block_layout import Blocks
-from vicrop_export.checkpoint import locate
-from vicrop_export.described import DescribedTensors
-from vicrop_export.layouts import Bytes, Whole
+from vicrop_engine.model.opening import open_model
+from vicrop_engine.vicrop.answer import Answer
+from vicrop_export import build
+from vicrop_export.checkpoint.described import DescribedTensors
+from vicrop_export.checkpoint.locate import locate
+from vicrop_export.checks.agreement import MAX_NEW_TOKENS, SAME_BOX, compare
 from vicrop_export.plan import make_plan
-from vicrop_export.precision import PRECISIONS, Precision
+from vicrop_export.precision import rules as precision
+from vicrop_export.precision.block_layout import Blocks
+from vicrop_export.precision.layouts import Bytes, Whole
+from vicrop_export.precision.rules import PRECISIONS, Precision
 from vicrop_export.quiet import quiet
 
 MODEL, SEEDS = "llava-signs", (31, 32)

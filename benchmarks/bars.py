@@ -8,7 +8,7 @@ from pathlib import Path
 
 from PIL import Image, ImageDraw
 
-from vicrop_engine.overlay_text import Label, font
+from vicrop_engine.drawing.text import Label, font
 
 WIDTH, MARGIN, LABELS, NUMBERS, ROW = 1600, 48, 470, 330, 40
 INK, MUTED, LINE = "#15181c", "#68707b", "#e3e6ea"

@@ -27,8 +27,8 @@ from rich.table import Table
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from benchmarks import heatmap_in_torch
-from vicrop_engine.crop import find_box
-from vicrop_engine.geometry import whole_grid
+from vicrop_engine.images.geometry import whole_grid
+from vicrop_engine.vicrop.crop import find_box
 from vicrop_kernels import definition, numpy_operator, numpy_search
 from vicrop_kernels.arguments import Arguments, PictureGrid
 from vicrop_kernels.placement import Box

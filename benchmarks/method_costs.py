@@ -31,7 +31,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from benchmarks.setting import MID_SIZE, QUESTION, noise
 from tests.checkpoints import write_checkpoint
 from vicrop_engine import ViCropEngine
-from vicrop_engine import vicrop as engine_module
+from vicrop_engine import engine as engine_module
 from vicrop_engine.timing import Stopwatch
 from vicrop_export.build import build_engine
 

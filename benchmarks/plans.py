@@ -13,16 +13,16 @@ import tempfile
 import time
 from pathlib import Path
 
-from vicrop_engine.manifest import GRAPHS
+from vicrop_engine.engine_dir.manifest import GRAPHS
 from vicrop_export.build import write_graphs
-from vicrop_export.checkpoint import locate
-from vicrop_export.described import DescribedTensors
-from vicrop_export.exported import export_described
-from vicrop_export.graphs import graph_modules
+from vicrop_export.checkpoint.described import DescribedTensors
+from vicrop_export.checkpoint.locate import locate
+from vicrop_export.modules.interfaces import graph_modules
+from vicrop_export.onnx_files.exported import export_described
 from vicrop_export.plan import Plan, make_plan
-from vicrop_export.plan_compiler import ARCHITECTURES, Compiler, choose_compiler
-from vicrop_export.plan_lengths import plan_lengths
 from vicrop_export.quiet import quiet
+from vicrop_export.trt.compiler import ARCHITECTURES, Compiler, choose_compiler
+from vicrop_export.trt.lengths import plan_lengths
 
 
 def main() -> None:

@@ -21,12 +21,12 @@ from numpy.typing import NDArray
 from rich.console import Console
 from rich.table import Table
 
-from vicrop_engine.processor import instruction_sets, processor_name
-from vicrop_engine.sessions import adds_in_16_bits, open_session, session_options
-from vicrop_export.block_layout import Blocks
-from vicrop_export.byte_products import CONTRIB, Arrays
-from vicrop_export.layouts import Bytes, Half, Layout, Whole
-from vicrop_export.prefill_products import AsBytes, AsFloats, Product
+from vicrop_engine.runtime.processor import instruction_sets, processor_name
+from vicrop_engine.runtime.sessions import adds_in_16_bits, open_session, session_options
+from vicrop_export.precision.block_layout import Blocks
+from vicrop_export.precision.byte_products import CONTRIB, Arrays
+from vicrop_export.precision.layouts import Bytes, Half, Layout, Whole
+from vicrop_export.precision.prefill_products import AsBytes, AsFloats, Product
 
 Floats = NDArray[np.float32]
 LAYOUTS: dict[str, Layout] = {

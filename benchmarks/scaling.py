@@ -42,7 +42,7 @@ from benchmarks.setting import (
     write_json,
 )
 from vicrop_engine import Answer, ViCropEngine
-from vicrop_engine.arithmetic import num_flops
+from vicrop_engine.engine_dir.flops import num_flops
 
 SIZES = ((512, 512), (1024, 768), (2048, 2048), (4096, 2048))
 LENGTHS = (1, 5, 20, 60)

@@ -24,13 +24,13 @@ from rich.table import Table
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from vicrop_engine.bench.loops import Loop, closed_loop, open_loop
-from vicrop_engine.bench.report import LOAD, SINGLE, Report
-from vicrop_engine.bench.session import Trial, bench_engine
-from vicrop_engine.bench.workload import Workload, draw_queries
 from vicrop_engine.builder import build_model
+from vicrop_engine.engine_dir.registry import find_model
 from vicrop_engine.examples import signs
-from vicrop_engine.models import find_model
+from vicrop_engine.measure.bench.loops import Loop, closed_loop, open_loop
+from vicrop_engine.measure.bench.report import LOAD, SINGLE, Report
+from vicrop_engine.measure.bench.session import Trial, bench_engine
+from vicrop_engine.measure.bench.workload import Workload, draw_queries
 
 MODEL = "llava-signs"
 KEYWORDS = {"method": "rel-att", "max_new_tokens": 20}

@@ -15,8 +15,8 @@ import numpy as np
 from PIL import Image
 
 from tests.checkpoints import CheckpointSpec, write_checkpoint
-from vicrop_engine.processor import processor_name
-from vicrop_engine.runtime_package import package_version
+from vicrop_engine.runtime.onnx_runtime import package_version
+from vicrop_engine.runtime.processor import processor_name
 from vicrop_export.build import build_engine
 
 ROOT = Path(__file__).resolve().parent.parent

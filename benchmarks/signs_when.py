@@ -15,13 +15,13 @@ import numpy as np
 from rich.table import Table
 
 from vicrop_engine import Answer, Reading, ViCropEngine
-from vicrop_engine.calibration import Trial, cost, full_curve, is_right, try_examples
-from vicrop_engine.certainty import doubt, focus
-from vicrop_engine.config import CurvePoint
-from vicrop_engine.curve_plot import Line, draw_curves
-from vicrop_engine.image import ImageInput
-from vicrop_engine.localizers.localizer import Localization
-from vicrop_engine.localizers.relative_attention import RelativeAttention
+from vicrop_engine.drawing.curve import Line, draw_curves
+from vicrop_engine.engine_dir.records import CurvePoint
+from vicrop_engine.images.picture import ImageInput
+from vicrop_engine.measure.calibration import Trial, cost, full_curve, is_right, try_examples
+from vicrop_engine.vicrop.localizers.localizer import Localization
+from vicrop_engine.vicrop.localizers.relative_attention import RelativeAttention
+from vicrop_engine.vicrop.when import doubt, focus
 
 Example = tuple[ImageInput, str, str]
 KEPT = 0.95

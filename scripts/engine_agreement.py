@@ -23,9 +23,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from vicrop_engine import ViCropEngine
 from vicrop_engine.builder import build_model
+from vicrop_engine.engine_dir.registry import find_model
 from vicrop_engine.examples import signs
-from vicrop_engine.models import find_model
-from vicrop_export.agreement import MAX_NEW_TOKENS, SAME_BOX, Compared, compare
+from vicrop_export.checks.agreement import MAX_NEW_TOKENS, SAME_BOX, Compared, compare
 
 MODEL = "llava-signs"
 

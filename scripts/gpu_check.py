@@ -26,7 +26,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from scripts.gpu_checks import CHECKS, Check, Place
 from scripts.gpu_report import MARKDOWN, NO_GPU, Outcome, Report
-from vicrop_engine.info import machine_info
+from vicrop_engine.cli.facts import machine_info
 
 ROOT = Path(__file__).resolve().parent.parent
 

@@ -105,7 +105,7 @@ async def batch(port: int, makers: list[Any], report: Report) -> None:
 
 def valid_question() -> dict[str, Any]:
     """The demo's picture and question."""
-    from vicrop_engine.demo import demo_question
+    from vicrop_engine.examples import demo_question
 
     path, asked = demo_question()
     return chat(data_url(path.read_bytes()), asked["question"], max_tokens=20)

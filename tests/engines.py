@@ -11,7 +11,7 @@ from functools import cache
 from pathlib import Path
 
 from tests.checkpoints import CheckpointSpec, write_checkpoint
-from vicrop_engine.manifest import Manifest
+from vicrop_engine.engine_dir.manifest import Manifest
 from vicrop_export.build import build_engine
 
 STRETCH_168 = CheckpointSpec(seed=11, image_size=168, feature_layer=-1, processor="exact")

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 import onnx_ir as ir
 
-from vicrop_engine.sessions import open_session, session_options
-from vicrop_export.byte_products import CONTRIB, Arrays
+from vicrop_engine.runtime.sessions import open_session, session_options
+from vicrop_export.precision.byte_products import CONTRIB, Arrays
 
 Nodes = Callable[[ir.Value, dict[str, ir.Value], tuple[int, int]], list[ir.Node]]
 

@@ -1,4 +1,4 @@
-"""Who may import what: DESIGN.md's table, proven on every file, and what a plain import really loads."""
+"""Who may import what, as docs/architecture.md says, and what a plain import really loads."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ ALLOWED = {
     },
 }
 ONLY_IN = {
-    "onnxruntime": {"vicrop_engine/onnx_runtime.py"},
+    "onnxruntime": {"vicrop_engine/runtime/onnx_runtime.py"},
     "vicrop_export": {"vicrop_engine/builder.py"},
     "ray": {
         *(f"vicrop_engine/ray_serve/{name}.py" for name in ("__init__", "application", "ingress", "replica")),
@@ -43,7 +43,7 @@ ONLY_IN = {
         "vicrop_engine/ray_data/job.py",
     },
     "pyarrow": {"vicrop_engine/ray_data/job.py"},
-    "huggingface_hub": {"vicrop_export/hub.py"},
+    "huggingface_hub": {"vicrop_export/checkpoint/hub.py"},
     "triton": {
         *("vicrop_kernels/triton_kernel.py", "vicrop_kernels/triton_search.py"),
         *("vicrop_kernels/triton_operator.py", "vicrop_kernels/compile.py"),
@@ -53,60 +53,35 @@ ONLY_IN = {
 ONLY_UNDER = dict.fromkeys(
     ("starlette", "uvicorn", "h11", "prometheus_client", "opentelemetry"), "vicrop_engine/server/"
 )
-# Lower files know nothing of higher ones; files of one row may know each other.
-LAYERS = (
-    {"errors"},
-    {"image_structure"},
-    {
-        *("config", "geometry", "image", "layers", "timing", "counters", "overlay_text", "token_block"),
-        *("strands", "generation"),
-    },
-    {"runtime_package", "nvidia", "processor"},
-    {
-        "manifest",
-        "examples",
-        "preprocessing",
-        "prompts",
-        "crop",
-        "kv_arena",
-        "kv_cache",
-        "cuda_driver",
-        "prefix_cache",
-        "memory",
-        "overlay",
-        "high_pass",
-        "certainty",
-        "crop_tokens",
-        "curve_plot",
-        "arithmetic",
-    },
-    {"tiling", "pictures"},
-    {"models", "builder", "loading", "result", "shared_weights"},
-    {"onnx_runtime", "repeated_run"},
-    {"appending", "sessions"},
-    {"graph", "plan_runtime"},
-    {"twin_graph"},
-    {"backend", "machine"},
-    {"decode_steps", "passes", "proofs"},
-    {"device"},
-    {"device_graph"},
-    {"generate", "vision", "pixel_gradients", "tools"},
-    {"device_decoder", "device_vision", "two_answers", "probe"},
-    {"model", "reading", "tile_reading"},
-    {"info"},
-    {"localizers"},
-    {"layer_survey", "request", "looking", "calibration"},
-    {"asking"},
-    {"serving"},
-    {"vicrop"},
-    {"demo"},
-    {"server"},
-    {"cli_output", "cost", "bench"},
-    {"cli_build", "cli_errors", "cli_layers", "cli_calibrate", "cli_options", "cli_profile"},
-    {"cli_bench", "cli_serve"},
-    {"cli"},
-    {"ray_serve", "ray_data"},
-)
+# A room imports only from rows below its own; rooms of one row do not know each other.
+ROWS = {
+    "vicrop_engine": (
+        {"errors", "arrays", "counters", "timing", "byte_cache", "drawing"},
+        {"engine_dir"},
+        {"images", "runtime", "examples"},
+        {"external"},
+        {"model"},
+        {"vicrop"},
+        {"serving"},
+        {"builder"},
+        {"engine"},
+        {"server", "measure"},
+        {"cli"},
+        {"ray_serve", "ray_data"},
+    ),
+    "vicrop_export": (
+        {"staging", "progress", "quiet", "probe", "ops"},
+        {"precision", "checkpoint"},
+        {"onnx_files"},
+        {"modules"},
+        {"trt"},
+        {"plan"},
+        {"targets", "existing", "checks"},
+        {"build", "external"},
+    ),
+}
+FOR_BUILDS = 6  # rows of the engine that the build package may use
+MOST_MODULES = 20  # in one folder
 
 
 def modules(package: str) -> list[Path]:
@@ -157,7 +132,7 @@ def test_sessions_of_onnx_runtime_are_made_in_one_place() -> None:
 def test_tensorrt_is_loaded_in_two_places_and_only_when_wanted() -> None:
     """The runtime of plans and their compiler find the package by name, for it may be one of two."""
     loading = {path.name for path in every_file() if "import_module(" in path.read_text(encoding="utf-8")}
-    assert loading - {"__init__.py"} == {"plan_runtime.py", "plan_compiler.py"}
+    assert loading - {"__init__.py"} == {"tensorrt_plans.py", "compiler.py"}
     assert not [path for path in every_file() for name in imports(path) if name.startswith("tensorrt")]
 
 
@@ -168,21 +143,67 @@ def test_the_build_package_is_imported_when_building_only() -> None:
     assert "vicrop_export.build.build_engine" in imports(path)
 
 
-def engine_rank() -> dict[str, int]:
-    return {name: rank for rank, names in enumerate(LAYERS) for name in names}
+def room(name: str) -> str:
+    """The room of a dotted name inside a package, "" for the package itself."""
+    parts = name.split(".")
+    return parts[1] if len(parts) > 1 else ""
 
 
-@pytest.mark.parametrize("path", modules("vicrop_engine"), ids=name_of)
-def test_lower_files_know_nothing_of_higher_ones(path: Path) -> None:
-    if path.stem == "__init__":
+def ranks(package: str) -> dict[str, int]:
+    return {name: rank for rank, names in enumerate(ROWS[package]) for name in names}
+
+
+@pytest.mark.parametrize("path", [*modules("vicrop_engine"), *modules("vicrop_export")], ids=name_of)
+def test_a_room_knows_only_rooms_below_it(path: Path) -> None:
+    package = package_of(path)
+    known = ranks(package)
+    own = path.relative_to(ROOT / FOLDERS[package] / package).parts[0].removesuffix(".py")
+    if own == "__init__":  # the public face
         return
-    ranks = engine_rank()
-    own = path.relative_to(ROOT / "engine" / "vicrop_engine").parts[0].removesuffix(".py")
-    assert own in ranks, f"give {own} its place in LAYERS"
+    assert own in known, f"give {own} its row in ROWS"
     for name in imports(path):
-        if name.startswith("vicrop_engine."):
-            other = name.split(".")[1]
-            assert ranks.get(other, -1) <= ranks[own], f"{path.stem} knows the higher {other}"
+        if name.split(".")[0] == package and room(name) != own:
+            assert known.get(room(name), len(known)) < known[own], f"{name_of(path)} imports {name}"
+
+
+@pytest.mark.parametrize("path", modules("vicrop_export"), ids=name_of)
+def test_the_build_knows_no_more_of_the_engine_than_the_method(path: Path) -> None:
+    known = set().union(*ROWS["vicrop_engine"][:FOR_BUILDS])
+    for name in imports(path):
+        assert not name.startswith("vicrop_engine.") or room(name) in known, f"{name_of(path)}: {name}"
+        assert name != "vicrop_engine", f"{name_of(path)} imports the public face"
+
+
+def module_of(path: Path) -> str:
+    parts = path.relative_to(ROOT).with_suffix("").parts[1:]
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+def test_no_imports_go_in_a_circle() -> None:
+    """Not even those inside functions; who imports a name imports the file that it stands in."""
+    files = {module_of(path): path for path in every_file()}
+    known = {
+        module: [name if name in files else name.rpartition(".")[0] for name in imports(path)]
+        for module, path in files.items()
+    }
+    done: set[str] = set()
+
+    def visit(module: str, above: tuple[str, ...]) -> None:
+        assert module not in above, " imports ".join((*above[above.index(module) :], module))
+        if module in done or module not in files:
+            return
+        for other in known[module]:
+            visit(other, (*above, module))
+        done.add(module)
+
+    for module in files:
+        visit(module, ())
+
+
+def test_folders_are_small_enough_to_be_read() -> None:
+    folders = {path.parent for path in every_file()}
+    crowded = {name_of(folder) for folder in folders if len(list(folder.glob("*.py"))) - 1 > MOST_MODULES}
+    assert not crowded
 
 
 def test_no_file_is_named_like_the_standard_library() -> None:

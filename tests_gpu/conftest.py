@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 import torch
 
-from vicrop_engine.nvidia import find_driver
+from vicrop_engine.runtime.nvidia import find_driver
 
 NUMBER = os.environ.get("VICROP_GPU", "0")
 REHEARSAL = NUMBER == "rehearsal"

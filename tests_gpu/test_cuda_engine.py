@@ -14,9 +14,9 @@ from tests_gpu.conftest import Place
 from vicrop_engine import ViCropEngine
 from vicrop_engine.errors import ViCropError
 from vicrop_engine.examples import signs
-from vicrop_engine.nvidia import find_driver
-from vicrop_export.agreement import intersection_over_union
-from vicrop_export.parity import relative_l2
+from vicrop_engine.runtime.nvidia import find_driver
+from vicrop_export.checks.agreement import intersection_over_union
+from vicrop_export.checks.parity import relative_l2
 
 pytestmark = pytest.mark.gpu
 QUESTION = "What is written on the red sign?"

@@ -9,11 +9,11 @@ import os as _os
 import typing as _typing
 
 if _typing.TYPE_CHECKING:
+    from vicrop_engine.engine import ViCropEngine
     from vicrop_engine.errors import ViCropError
-    from vicrop_engine.localizers.localizer import Localization, Localizer
-    from vicrop_engine.reading import Reading
-    from vicrop_engine.result import Answer
-    from vicrop_engine.vicrop import ViCropEngine
+    from vicrop_engine.vicrop.answer import Answer
+    from vicrop_engine.vicrop.localizers.localizer import Localization, Localizer
+    from vicrop_engine.vicrop.request_state import Reading
 
 # ONNX Runtime for Linux reports its use over the network unless this is set before it is imported.
 _os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
@@ -21,11 +21,11 @@ _os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 __all__ = ["Answer", "Localization", "Localizer", "Reading", "ViCropEngine", "ViCropError"]
 
 _HOMES = {
-    "Answer": "vicrop_engine.result",
-    "Localization": "vicrop_engine.localizers.localizer",
-    "Localizer": "vicrop_engine.localizers.localizer",
-    "Reading": "vicrop_engine.reading",
-    "ViCropEngine": "vicrop_engine.vicrop",
+    "Answer": "vicrop_engine.vicrop.answer",
+    "Localization": "vicrop_engine.vicrop.localizers.localizer",
+    "Localizer": "vicrop_engine.vicrop.localizers.localizer",
+    "Reading": "vicrop_engine.vicrop.request_state",
+    "ViCropEngine": "vicrop_engine.engine",
     "ViCropError": "vicrop_engine.errors",
 }
 

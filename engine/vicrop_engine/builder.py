@@ -5,17 +5,26 @@ The only file of the runtime that knows the build package; it is imported when s
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from vicrop_engine.engine_dir.registry import (
+    KnownModel,
+    KnownTool,
+    Progress,
+    cached_engine,
+    find_engine,
+    find_model,
+    logger,
+)
 from vicrop_engine.errors import BuildError
-from vicrop_engine.models import KnownModel, KnownTool, Progress
-from vicrop_engine.runtime_package import demand_one_package
+from vicrop_engine.runtime.onnx_runtime import demand_one_package
 
 if TYPE_CHECKING:
-    from vicrop_engine.layers import LayerChoice
-    from vicrop_engine.manifest import Manifest
+    from vicrop_engine.engine_dir.layer_choice import LayerChoice
+    from vicrop_engine.engine_dir.manifest import Manifest
 
 
 def build_model(
@@ -86,7 +95,7 @@ def open_published(checkpoint: str) -> Any:
     Raises BuildError without the build extra, and CheckpointError.
     """
     try:
-        from vicrop_export.published import Published
+        from vicrop_export.checks.published import Published
     except ModuleNotFoundError as error:
         raise _without(error, "comparing with the published flow") from error
     return Published(checkpoint)
@@ -96,3 +105,18 @@ def _without(error: ModuleNotFoundError, what: str = "building") -> BuildError:
     return BuildError(
         f"{what} needs {error.name}, which is not installed; run pip install 'vicrop-engine[cpu,build]'"
     )
+
+
+def resolve(engine: str | os.PathLike[str], progress: Progress | None = None) -> Path:
+    """The engine directory `engine` stands for, building a known model into the cache if it never was.
+
+    A build says so in the log; `progress` hears the stage and its share done. Raises UnknownModelError,
+    EngineDirectoryError, and whatever a build raises.
+    """
+    found = find_engine(engine)
+    if found is not None:
+        return found
+    built = cached_engine(str(engine))
+    logger.warning("%s was never built here; building it once into %s", engine, built)
+    build_model(find_model(str(engine)), built, progress=progress)
+    return built

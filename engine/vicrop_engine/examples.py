@@ -6,10 +6,12 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
-from vicrop_engine.config import parse
+from vicrop_engine.engine_dir.parsing import parse
+from vicrop_engine.engine_dir.registry import find_model
 from vicrop_engine.errors import ExamplesError
 
 SIGNS = Path(__file__).parent / "signs"
+
 EXAMPLES = "examples.json"
 
 
@@ -53,3 +55,11 @@ def signs() -> list[tuple[Path, Example]]:
 
 
 _WANTED = 'a list of objects with "image", "question" and "box", and with "answer" if it is known'
+
+DEMO_MODEL = "llava-signs"
+
+
+def demo_question() -> tuple[Path, dict[str, str]]:
+    """The embedded picture's file, and its "question" with the right "answer"."""
+    home = find_model(DEMO_MODEL).home
+    return home / "demo.png", json.loads((home / "demo.json").read_text(encoding="utf-8"))

@@ -16,9 +16,11 @@ from pathlib import Path
 
 import numpy as np
 
-from vicrop_engine.config import to_json
-from vicrop_engine.layers import LayerChoice
-from vicrop_engine.manifest import (
+from vicrop_engine.engine_dir.files import hash_file
+from vicrop_engine.engine_dir.layer_choice import LayerChoice
+from vicrop_engine.engine_dir.manifest import (
+    CPU,
+    CUDA,
     EMBEDDINGS,
     GRADIENT,
     PIXEL_GRADIENTS,
@@ -27,35 +29,32 @@ from vicrop_engine.manifest import (
     TOKENIZER,
     WIDE,
     Manifest,
-    hash_file,
     write_manifest,
 )
-from vicrop_export.agreement import measure_agreement
-from vicrop_export.arithmetic import count_products
-from vicrop_export.checkpoint import fetch_weights, locate, refuse_impossible
-from vicrop_export.checks import check_exported, check_written
-from vicrop_export.described import DescribedTensors
-from vicrop_export.device_graphs import write_device_graphs
+from vicrop_engine.engine_dir.parsing import to_json
+from vicrop_export.checkpoint.described import DescribedTensors
+from vicrop_export.checkpoint.locate import fetch_weights, locate, refuse_impossible
+from vicrop_export.checks.against_transformers import check_exported, check_written
+from vicrop_export.checks.agreement import measure_agreement
+from vicrop_export.checks.probed import with_probe
+from vicrop_export.checks.products import check_products
+from vicrop_export.checks.reference import run_reference
 from vicrop_export.existing import reusable
-from vicrop_export.exported import ExportedGraph, export_described
-from vicrop_export.graph_writer import StoredTensors, write_graph, write_referring_graph, write_twin
-from vicrop_export.graphs import pixel_gradients
-from vicrop_export.half_graph import to_half_graph
-from vicrop_export.idle_rows import skip_idle_rows
-from vicrop_export.layouts import Layout, to_half
+from vicrop_export.modules.interfaces import pixel_gradients
+from vicrop_export.onnx_files.device_graphs import write_device_graphs
+from vicrop_export.onnx_files.exported import ExportedGraph, export_described
+from vicrop_export.onnx_files.flops import count_products
+from vicrop_export.onnx_files.half import to_half_graph
+from vicrop_export.onnx_files.idle_rows import skip_idle_rows
+from vicrop_export.onnx_files.writer import StoredTensors, write_graph, write_referring_graph, write_twin
 from vicrop_export.plan import Plan, make_plan
-from vicrop_export.plan_lengths import demand_aligned, plan_lengths
-from vicrop_export.precision import Precision
-from vicrop_export.prefill_products import plan_twins
-from vicrop_export.probed import with_probe
-from vicrop_export.product_checks import check_products
+from vicrop_export.precision.layouts import Layout, to_half
+from vicrop_export.precision.prefill_products import plan_twins
+from vicrop_export.precision.rules import Precision
 from vicrop_export.progress import FetchProgress, WeightProgress
 from vicrop_export.quiet import quiet
-from vicrop_export.reference import run_reference
 from vicrop_export.staging import LAST, clear_leftovers, demand_space, scratch, staged
 from vicrop_export.targets import (
-    CPU,
-    CUDA,
     check_target,
     compiler_for,
     has_gradients,
@@ -64,6 +63,7 @@ from vicrop_export.targets import (
     modules_of,
     opset_of,
 )
+from vicrop_export.trt.lengths import demand_aligned, plan_lengths
 
 LARGEST_COMPARED = 2 << 30  # bytes of float32 weights up to which a build asks a float32 engine and autograd
 FETCHED = 0.5  # the share of a build that fetching its weights takes, where it does

@@ -8,12 +8,11 @@ from __future__ import annotations
 from collections.abc import Collection
 from pathlib import Path
 
-from vicrop_engine.errors import EngineDirectoryError
-from vicrop_engine.manifest import (
+from vicrop_engine.engine_dir.files import MANIFEST
+from vicrop_engine.engine_dir.manifest import (
     GRADIENT,
     GRAPHS,
     KV_BUFFER,
-    MANIFEST,
     PIXEL_GRADIENTS,
     PREFILL,
     PROBE,
@@ -25,6 +24,7 @@ from vicrop_engine.manifest import (
     read_manifest,
     verify_files,
 )
+from vicrop_engine.errors import EngineDirectoryError
 from vicrop_export.plan import Plan, versions
 
 OWN_FILES = {

@@ -12,7 +12,10 @@ from importlib.metadata import PackageNotFoundError, version
 import numpy as np
 from tokenizers import Tokenizer
 
-from vicrop_engine.config import (
+from vicrop_engine.engine_dir.files import FileEntry
+from vicrop_engine.engine_dir.layer_choice import LayerChoice, parse_layers
+from vicrop_engine.engine_dir.manifest import SCHEMA_VERSION, TENSORRT, Manifest
+from vicrop_engine.engine_dir.records import (
     Agreement,
     CropSettings,
     DecoderGeometry,
@@ -24,15 +27,13 @@ from vicrop_engine.config import (
     VisionGeometry,
     default_layer,
 )
-from vicrop_engine.layers import LayerChoice, parse_layers
-from vicrop_engine.manifest import SCHEMA_VERSION, TENSORRT, FileEntry, Manifest
-from vicrop_export.checkpoint import Checkpoint
-from vicrop_export.graphs import writes_in_place
-from vicrop_export.llava_config import LlavaFacts, read_facts
-from vicrop_export.plan_compiler import Compiler
-from vicrop_export.processor import read_preprocessing
-from vicrop_export.reference import Probe
-from vicrop_export.tokens import begin_token, image_placeholder, load_tokenizer
+from vicrop_export.checkpoint.config import LlavaFacts, read_facts
+from vicrop_export.checkpoint.locate import Checkpoint
+from vicrop_export.checkpoint.processor import read_preprocessing
+from vicrop_export.checkpoint.tokenizer import begin_token, image_placeholder, load_tokenizer
+from vicrop_export.modules.interfaces import writes_in_place
+from vicrop_export.probe import Probe
+from vicrop_export.trt.compiler import Compiler
 
 FAMILY = "llava-1.5"
 TEMPLATE = "\nUSER: {question} Answer the question using a single word or phrase.\nASSISTANT:"

@@ -17,8 +17,8 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
+from vicrop_engine.engine_dir.files import MANIFEST
 from vicrop_engine.errors import EngineDirectoryError, NoSpaceError
-from vicrop_engine.manifest import MANIFEST
 
 FULL_DISK = (errno.ENOSPC, errno.EDQUOT)
 NEARLY_FULL = 1 << 20

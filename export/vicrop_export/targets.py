@@ -9,17 +9,16 @@ from collections.abc import Iterator, Sequence
 
 from torch import nn
 
+from vicrop_engine.engine_dir.manifest import CPU, CUDA, TENSORRT
 from vicrop_engine.errors import SettingError
-from vicrop_engine.manifest import TENSORRT
-from vicrop_export.cuda_graphs import cuda_modules
-from vicrop_export.graphs import graph_modules
-from vicrop_export.onnx_export import GraphInterface
+from vicrop_export.checkpoint.tensors import CheckpointTensors
+from vicrop_export.modules.cuda import cuda_modules
+from vicrop_export.modules.interfaces import graph_modules
+from vicrop_export.onnx_files.export import GraphInterface
 from vicrop_export.plan import Plan
-from vicrop_export.plan_compiler import Compiler, choose_compiler
-from vicrop_export.precision import CUDA_PRECISIONS, PRECISIONS, STANDARD_PRECISIONS, Precision
-from vicrop_export.tensors import CheckpointTensors
+from vicrop_export.precision.rules import CUDA_PRECISIONS, PRECISIONS, STANDARD_PRECISIONS, Precision
+from vicrop_export.trt.compiler import Compiler, choose_compiler
 
-CPU, CUDA = "cpu", "cuda"
 LAYOUTS = {CPU: PRECISIONS, CUDA: CUDA_PRECISIONS, TENSORRT: STANDARD_PRECISIONS}
 BUILDABLE = {CPU: tuple(PRECISIONS), CUDA: ("fp16", "int8", "int4"), TENSORRT: tuple(STANDARD_PRECISIONS)}
 OPSETS = {"int4": 21, "fp8": 19}  # what blocks of a few bits, and float8, came with; else onnx_export's

@@ -20,10 +20,10 @@ from world import Scene, make_scene, render
 
 from vicrop_engine import ViCropEngine
 from vicrop_engine.builder import build_model
-from vicrop_engine.calibration import calibrated, try_examples
-from vicrop_engine.demo import DEMO_MODEL
-from vicrop_engine.manifest import add_calibration
-from vicrop_engine.models import find_model
+from vicrop_engine.engine_dir.manifest import add_calibration
+from vicrop_engine.engine_dir.registry import find_model
+from vicrop_engine.examples import DEMO_MODEL
+from vicrop_engine.measure.calibration import calibrated, try_examples
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent.parent))
 

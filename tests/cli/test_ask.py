@@ -16,7 +16,7 @@ from PIL import Image
 
 from tests.cli.conftest import Run, refused
 from vicrop_engine import builder
-from vicrop_engine.models import KnownModel
+from vicrop_engine.engine_dir.registry import KnownModel
 
 QUESTION = "What is written on the red sign?"
 KEYS = {

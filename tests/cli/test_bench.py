@@ -14,13 +14,13 @@ from starlette.requests import Request
 from tests.cli.conftest import Run, refused
 from tests.server.running import serving
 from vicrop_engine import ViCropEngine
-from vicrop_engine.bench.in_process import ScheduledEngine
-from vicrop_engine.bench.outcome import Outcome
-from vicrop_engine.bench.workload import Query
-from vicrop_engine.server.desk import Desk
+from vicrop_engine.measure.bench.in_process import ScheduledEngine
+from vicrop_engine.measure.bench.outcome import Outcome
+from vicrop_engine.measure.bench.workload import Query
 from vicrop_engine.server.problem import Problem
+from vicrop_engine.server.routes import Desk
+from vicrop_engine.serving.handle import Ticket
 from vicrop_engine.serving.scheduler import Scheduler
-from vicrop_engine.serving.ticket import Ticket
 
 SHORT = ("--requests", "8", "--concurrency", "4")
 

@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 
 from tests.cli.conftest import Run
-from tests.engine.fake_driver import FakeDriver, pretend_libraries
-from tests.engine.installed import pretend_installed
 from tests.engines import STRETCH_168, built
-from vicrop_engine.manifest import read_manifest
+from tests.runtime.fake_driver import FakeDriver, pretend_libraries
+from tests.runtime.installed import pretend_installed
+from vicrop_engine.engine_dir.manifest import read_manifest
 
 
 def test_build_makes_an_engine_in_the_cache_and_says_what_it_is(run: Run, own_cache: Path) -> None:

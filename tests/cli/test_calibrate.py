@@ -10,9 +10,9 @@ import pytest
 from PIL import Image
 
 from tests.cli.conftest import Run, refused
+from vicrop_engine.engine_dir.manifest import read_manifest
+from vicrop_engine.engine_dir.registry import find_model
 from vicrop_engine.examples import SIGNS, signs
-from vicrop_engine.manifest import read_manifest
-from vicrop_engine.models import find_model
 
 MODEL = find_model("llava-signs")
 

@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from tests.cli.conftest import Run
-from vicrop_engine import models
+from vicrop_engine.engine_dir import registry as models
 
 
 @pytest.fixture

@@ -9,9 +9,17 @@ from typing import Any
 
 import pytest
 
-from vicrop_engine import builder, models
+from vicrop_engine import builder
+from vicrop_engine.builder import resolve
+from vicrop_engine.engine_dir import registry as models
+from vicrop_engine.engine_dir.registry import (
+    KnownModel,
+    cache_directory,
+    cached_engine,
+    find_engine,
+    find_model,
+)
 from vicrop_engine.errors import BuildError, EngineDirectoryError, UnknownModelError
-from vicrop_engine.models import KnownModel, cache_directory, cached_engine, find_engine, find_model, resolve
 
 
 def make_engine(directory: Path) -> Path:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageChops
 
-from vicrop_engine.overlay import (
+from vicrop_engine.drawing.overlay import (
     ACCENT,
     CANVAS_WIDTH,
     MARGIN,
@@ -18,7 +18,7 @@ from vicrop_engine.overlay import (
     plan_layout,
     render_overlay,
 )
-from vicrop_engine.overlay_text import Label, font, printable
+from vicrop_engine.drawing.text import Label, font, printable
 
 RED = tuple(bytes.fromhex(ACCENT[1:]))
 SIZES = [

@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from vicrop_engine.cli_output import first_answer_shown, progress_bar
+from vicrop_engine.cli.output import first_answer_shown, progress_bar
 
 
 def test_a_stage_is_one_line_and_one_more_for_every_twentieth(capsys: pytest.CaptureFixture[str]) -> None:

@@ -80,7 +80,7 @@ def test_an_unexpected_error_is_a_sentence_with_status_1(run: Run, monkeypatch: 
     def fail() -> None:
         raise RuntimeError("the roof is gone")
 
-    monkeypatch.setattr("vicrop_engine.info.machine_info", fail)
+    monkeypatch.setattr("vicrop_engine.cli.facts.machine_info", fail)
     ran = run("info")
     assert (ran.status, ran.out) == (1, "")
     assert "RuntimeError" in ran.err
@@ -103,7 +103,7 @@ def test_failures_of_the_machine_have_status_1(
     def fail() -> None:
         raise error
 
-    monkeypatch.setattr("vicrop_engine.info.machine_info", fail)
+    monkeypatch.setattr("vicrop_engine.cli.facts.machine_info", fail)
     ran = run("info")
     assert (ran.status, ran.out) == (1, "")
     assert words in ran.err

@@ -9,10 +9,11 @@ from pathlib import Path
 import pytest
 
 from tests.engines import GROUPED_224, built
-from vicrop_engine.models import find_model
-from vicrop_export import agreement, build
-from vicrop_export.exported import export_described
-from vicrop_export.onnx_export import GraphInterface
+from vicrop_engine.engine_dir.registry import find_model
+from vicrop_export import build
+from vicrop_export.checks import agreement
+from vicrop_export.onnx_files.export import GraphInterface
+from vicrop_export.onnx_files.exported import export_described
 
 EMBEDDED = find_model("llava-signs")
 COMPARED = 6  # questions a build here asks, instead of all

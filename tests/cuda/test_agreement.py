@@ -11,10 +11,10 @@ from PIL import Image
 from tests.cuda.builds import COMPARED, EMBEDDED, embedded, seeded
 from tests.engines import GROUPED_224, built
 from vicrop_engine import ViCropEngine
+from vicrop_engine.engine_dir.manifest import read_manifest
 from vicrop_engine.examples import signs
-from vicrop_engine.manifest import read_manifest
-from vicrop_export.agreement import intersection_over_union
-from vicrop_export.parity import relative_l2
+from vicrop_export.checks.agreement import intersection_over_union
+from vicrop_export.checks.parity import relative_l2
 
 QUESTION = "What is written on the red sign?"
 EVERY = 9  # of the signs, one in so many is asked here; all of them are in docs/cuda.md

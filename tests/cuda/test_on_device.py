@@ -15,13 +15,13 @@ from PIL import Image
 from tests.cuda.builds import seeded
 from vicrop_engine import ViCropEngine
 from vicrop_engine.counters import Counters
-from vicrop_engine.device import AttentionRow, DeviceTensor
-from vicrop_engine.device_decoder import DeviceDecoder
-from vicrop_engine.device_graph import DeviceGraph
-from vicrop_engine.kv_cache import KVBuffers
-from vicrop_engine.localizers.localizer import Localization
-from vicrop_engine.prefix_cache import Prefix
-from vicrop_engine.reading import Reading
+from vicrop_engine.model.decoder_on_device import DeviceDecoder
+from vicrop_engine.model.kv_cache import KVBuffers
+from vicrop_engine.model.prefix_cache import Prefix
+from vicrop_engine.runtime.device import AttentionRow, DeviceTensor
+from vicrop_engine.runtime.device_graph import DeviceGraph
+from vicrop_engine.vicrop.localizers.localizer import Localization
+from vicrop_engine.vicrop.request_state import Reading
 
 QUESTION = "What is written on the red sign?"
 FEW: dict[str, Any] = {"max_new_tokens": 3}

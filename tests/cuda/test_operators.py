@@ -12,7 +12,7 @@ import pytest
 from tests.cuda.builds import embedded, seeded
 from tests.cuda.cuda_kernels import ON_SHAPES, OWN, STANDARD
 from tests.tensorrt_target.test_operators import listed, operators
-from vicrop_engine.manifest import GRAPHS, KV_BUFFER, ROWS
+from vicrop_engine.engine_dir.manifest import GRAPHS, KV_BUFFER, ROWS
 
 NAMES = (*GRAPHS, ROWS, KV_BUFFER)
 FLAVOURS = {"fp16": {"MatMul"}, "int8": {"MatMulNBits", "Split"}, "int4": {"MatMulNBits", "Split"}}

@@ -10,11 +10,12 @@ from PIL import Image
 
 from tests.cuda.builds import EMBEDDED, seeded
 from tests.engines import GROUPED_224, built
-from vicrop_engine import ViCropEngine, device_graph, onnx_runtime
-from vicrop_engine.cli_output import parse_device
+from vicrop_engine import ViCropEngine
+from vicrop_engine.cli.output import parse_device
 from vicrop_engine.counters import Tally
+from vicrop_engine.engine_dir.manifest import read_manifest
 from vicrop_engine.errors import ProviderError, SettingError
-from vicrop_engine.manifest import read_manifest
+from vicrop_engine.runtime import device_graph, onnx_runtime
 from vicrop_export.build import build_engine
 
 

@@ -16,10 +16,10 @@ from safetensors.torch import load_file, save_file
 from tests.checkpoints import CheckpointSpec, write_checkpoint, write_json
 from tests.engines import STRETCH_168, built
 from vicrop_export import build
-from vicrop_export.described import DescribedTensors
-from vicrop_export.exported import ExportedGraph, export_described
-from vicrop_export.graphs import graph_modules
-from vicrop_export.llava_config import read_facts
+from vicrop_export.checkpoint.config import read_facts
+from vicrop_export.checkpoint.described import DescribedTensors
+from vicrop_export.modules.interfaces import graph_modules
+from vicrop_export.onnx_files.exported import ExportedGraph, export_described
 from vicrop_export.quiet import quiet
 
 SMALL = CheckpointSpec(hidden=32, layers=2, vision_hidden=16, vision_layers=2, image_size=56)

@@ -17,22 +17,25 @@ from tokenizers import Tokenizer
 
 from tests.engines import STRETCH_168, Built, built
 from tests.export.conftest import SMALL
-from vicrop_engine.config import Preprocessing, parse
+from vicrop_engine.engine_dir.files import hash_file
+from vicrop_engine.engine_dir.manifest import GRADIENT, GRAPHS, REQUIRED, read_manifest, verify_files
+from vicrop_engine.engine_dir.parsing import parse
+from vicrop_engine.engine_dir.records import Preprocessing
 from vicrop_engine.errors import CheckpointError, LayerError, ParityError, SettingError
-from vicrop_engine.manifest import GRADIENT, GRAPHS, REQUIRED, hash_file, read_manifest, verify_files
-from vicrop_export import agreement, build, parity
+from vicrop_export import build
 from vicrop_export.build import build_engine
-from vicrop_export.checkpoint import locate
-from vicrop_export.described import DescribedTensors
-from vicrop_export.exported import ExportedGraph
-from vicrop_export.graph_writer import write_graph
-from vicrop_export.parity import check_parity, relative_l2
+from vicrop_export.checkpoint.described import DescribedTensors
+from vicrop_export.checkpoint.locate import locate
+from vicrop_export.checkpoint.processor import read_preprocessing
+from vicrop_export.checkpoint.tensors import CheckpointTensors
+from vicrop_export.checks import agreement, parity
+from vicrop_export.checks.parity import check_parity, relative_l2
+from vicrop_export.checks.reference import Reference, run_reference
+from vicrop_export.onnx_files.exported import ExportedGraph
+from vicrop_export.onnx_files.writer import write_graph
 from vicrop_export.plan import Plan, make_plan
-from vicrop_export.precision import PRECISIONS
-from vicrop_export.processor import read_preprocessing
+from vicrop_export.precision.rules import PRECISIONS
 from vicrop_export.quiet import quiet
-from vicrop_export.reference import Reference, run_reference
-from vicrop_export.tensors import CheckpointTensors
 
 LIMIT = 1e-4
 

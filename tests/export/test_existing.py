@@ -10,9 +10,10 @@ from typing import Any
 import pytest
 
 from tests.engines import STRETCH_168, Built, built
+from vicrop_engine.engine_dir.files import hash_file
+from vicrop_engine.engine_dir.layer_choice import LayerChoice
+from vicrop_engine.engine_dir.manifest import Manifest, read_manifest, write_manifest
 from vicrop_engine.errors import EngineDamagedError, EngineDirectoryError
-from vicrop_engine.layers import LayerChoice
-from vicrop_engine.manifest import Manifest, hash_file, read_manifest, write_manifest
 from vicrop_export import build, existing
 from vicrop_export.build import build_engine
 

@@ -16,19 +16,19 @@ import torch
 
 from tests.engines import STRETCH_168, built
 from tests.export.conftest import exported
-from vicrop_engine.manifest import GRAPHS
-from vicrop_export.decoder_graph import LanguageHead, LowerDecoder, UpperDecoder, causal_bias
-from vicrop_export.described import DescribedTensors
-from vicrop_export.exported import export_described
-from vicrop_export.graph_writer import write_graph
-from vicrop_export.graphs import head_interface
-from vicrop_export.layouts import Whole
-from vicrop_export.llava_config import LlavaFacts, read_facts
-from vicrop_export.onnx_export import OPSET
-from vicrop_export.parity import open_whole, relative_l2
+from vicrop_engine.engine_dir.manifest import GRAPHS
+from vicrop_export.checkpoint.config import LlavaFacts, read_facts
+from vicrop_export.checkpoint.described import DescribedTensors
+from vicrop_export.checkpoint.tensors import CheckpointTensors
+from vicrop_export.checks.parity import open_whole, relative_l2
+from vicrop_export.modules.decoder import LanguageHead, LowerDecoder, UpperDecoder, causal_bias
+from vicrop_export.modules.interfaces import head_interface
+from vicrop_export.modules.vision import VisionTower
+from vicrop_export.onnx_files.export import OPSET
+from vicrop_export.onnx_files.exported import export_described
+from vicrop_export.onnx_files.writer import write_graph
+from vicrop_export.precision.layouts import Whole
 from vicrop_export.quiet import quiet
-from vicrop_export.tensors import CheckpointTensors
-from vicrop_export.vision_graph import VisionTower
 
 Arrays = dict[str, npt.NDArray[Any]]
 # The same float32 sums in another order move these figures by up to 2e-6.

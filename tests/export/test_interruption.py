@@ -19,8 +19,8 @@ import pytest
 from tests.engines import STRETCH_168, Built, built
 from tests.export.conftest import exported
 from vicrop_engine import ViCropEngine
+from vicrop_engine.engine_dir.manifest import read_manifest, write_manifest
 from vicrop_engine.errors import EngineDirectoryError
-from vicrop_engine.manifest import read_manifest, write_manifest
 from vicrop_export.build import build_engine
 from vicrop_export.staging import LAST
 

@@ -15,10 +15,11 @@ import pytest
 from optimum.commands import optimum_cli
 
 from tests.engines import STRETCH_168, Built, built
-from vicrop_engine import builder, cli
-from vicrop_engine.manifest import read_manifest
-from vicrop_engine.models import find_model, model_of
-from vicrop_export import agreement
+from vicrop_engine import builder
+from vicrop_engine.cli import app as cli
+from vicrop_engine.engine_dir.manifest import read_manifest
+from vicrop_engine.engine_dir.registry import find_model, model_of
+from vicrop_export.checks import agreement
 
 ROOT = Path(__file__).parents[2]
 

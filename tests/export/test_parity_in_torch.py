@@ -10,14 +10,14 @@ import pytest
 import torch
 
 from tests.checkpoints import CheckpointSpec, write_checkpoint
-from vicrop_export.checkpoint import locate
-from vicrop_export.decoder_graph import LanguageHead, LowerDecoder, UpperDecoder, causal_bias
-from vicrop_export.parity import relative_l2
+from vicrop_export.checkpoint.locate import locate
+from vicrop_export.checkpoint.tensors import CheckpointTensors
+from vicrop_export.checks.parity import relative_l2
+from vicrop_export.checks.reference import Reference, run_reference
+from vicrop_export.modules.decoder import LanguageHead, LowerDecoder, UpperDecoder, causal_bias
+from vicrop_export.modules.vision import VisionTower
 from vicrop_export.plan import Plan, make_plan
 from vicrop_export.quiet import quiet
-from vicrop_export.reference import Reference, run_reference
-from vicrop_export.tensors import CheckpointTensors
-from vicrop_export.vision_graph import VisionTower
 
 SMALL = CheckpointSpec(hidden=32, layers=3, vision_hidden=16, vision_layers=3, image_size=56)
 # Float32 alone moves these figures by up to 4e-6; a wrong layer, mask or head order moves them above 1e-2.

@@ -13,13 +13,13 @@ from transformers import LlavaForConditionalGeneration
 
 from tests.checkpoints import CheckpointSpec, write_checkpoint
 from tests.engines import GROUPED_224, built
-from vicrop_engine.manifest import PIXEL_GRADIENTS
-from vicrop_engine.token_block import TokenBlock
-from vicrop_export.llava_config import read_facts
-from vicrop_export.modules import ACTIVATIONS, DERIVATIVES
-from vicrop_export.parity import open_whole, relative_l2
-from vicrop_export.pixel_gradient_graph import PixelGradients
-from vicrop_export.tensors import CheckpointTensors
+from vicrop_engine.engine_dir.manifest import PIXEL_GRADIENTS
+from vicrop_engine.model.packing import TokenBlock
+from vicrop_export.checkpoint.config import read_facts
+from vicrop_export.checkpoint.tensors import CheckpointTensors
+from vicrop_export.checks.parity import open_whole, relative_l2
+from vicrop_export.modules.pixel_gradient import PixelGradients
+from vicrop_export.ops.layers import ACTIVATIONS, DERIVATIVES
 
 SUFFIXES = ([20, 30, 40, 50, 60, 61], [99, 98], [33, 34, 35, 97])
 SPECS = {

@@ -10,9 +10,9 @@ import pytest
 from tests.checkpoints import write_checkpoint
 from tests.export.conftest import SMALL
 from vicrop_engine.errors import CheckpointError
-from vicrop_export.attention_op import HEAD_DIM_MULTIPLE
 from vicrop_export.build import build_engine
-from vicrop_export.checkpoint import locate
+from vicrop_export.checkpoint.locate import locate
+from vicrop_export.ops.attention import HEAD_DIM_MULTIPLE
 from vicrop_export.plan import make_plan
 
 ODD = replace(SMALL, hidden=48)  # four heads of 12

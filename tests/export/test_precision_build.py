@@ -14,17 +14,17 @@ import pytest
 from tests.checkpoints import write_checkpoint
 from tests.engines import STRETCH_168, built
 from vicrop_engine import ViCropEngine
+from vicrop_engine.engine_dir.manifest import EMBEDDINGS, Manifest
 from vicrop_engine.errors import ParityError
 from vicrop_engine.examples import signs
-from vicrop_engine.manifest import EMBEDDINGS, Manifest
-from vicrop_export.agreement import intersection_over_union
 from vicrop_export.build import build_engine
-from vicrop_export.byte_products import Values
-from vicrop_export.checks import FAR
-from vicrop_export.layouts import Bytes
-from vicrop_export.node_list import NodeList
-from vicrop_export.parity import relative_l2
-from vicrop_export.prefill_products import AsFloats
+from vicrop_export.checks.against_transformers import FAR
+from vicrop_export.checks.agreement import intersection_over_union
+from vicrop_export.checks.parity import relative_l2
+from vicrop_export.ops.node_list import NodeList
+from vicrop_export.precision.byte_products import Values
+from vicrop_export.precision.layouts import Bytes
+from vicrop_export.precision.prefill_products import AsFloats
 
 FACTS = {
     "fp16": ({"MatMul", "Cast"}, 0.99, 0.02),

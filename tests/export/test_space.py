@@ -12,10 +12,10 @@ from tests.engines import STRETCH_168, Built, built
 from vicrop_engine.errors import NoSpaceError
 from vicrop_export import build, staging
 from vicrop_export.build import build_engine, num_build_bytes, num_weight_bytes
-from vicrop_export.checkpoint import locate
-from vicrop_export.described import DescribedTensors
+from vicrop_export.checkpoint.described import DescribedTensors
+from vicrop_export.checkpoint.locate import locate
 from vicrop_export.plan import Plan, make_plan
-from vicrop_export.precision import PRECISIONS
+from vicrop_export.precision.rules import PRECISIONS
 
 
 class StoppedError(Exception):

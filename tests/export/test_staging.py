@@ -12,8 +12,8 @@ from typing import Any
 
 import pytest
 
+from vicrop_engine.engine_dir.files import MANIFEST
 from vicrop_engine.errors import EngineDirectoryError, NoSpaceError
-from vicrop_engine.manifest import MANIFEST
 from vicrop_export.staging import LAST, clear_leftovers, demand_space, staged
 
 

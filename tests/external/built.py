@@ -15,11 +15,11 @@ import numpy as np
 from PIL import Image
 
 from tests.external import checkpoints
-from vicrop_engine import cli
-from vicrop_engine.config import parse
-from vicrop_engine.manifest import hash_file
-from vicrop_engine.models import ToolName
-from vicrop_engine.tools.tool_manifest import SETTINGS, ToolManifest, write_tool
+from vicrop_engine.cli import app as cli
+from vicrop_engine.engine_dir.files import hash_file
+from vicrop_engine.engine_dir.parsing import parse
+from vicrop_engine.engine_dir.registry import ToolName
+from vicrop_engine.external.manifest import SETTINGS, ToolManifest, write_tool
 
 WRITERS: dict[ToolName, Callable[[Path], Path]] = {
     "clip": checkpoints.write_clip,

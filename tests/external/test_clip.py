@@ -12,16 +12,16 @@ from tests.external.built import SIZES, checkpoint, picture, tool
 from tests.external.checkpoints import write_clip
 from tests.external.plain import PlainClip
 from vicrop_engine import ViCropEngine
-from vicrop_engine.config import parse
-from vicrop_engine.image import Picture
-from vicrop_engine.localizers.clip_zoom import cut_sides
-from vicrop_engine.localizers.covering_square import covering_square
-from vicrop_engine.preprocessing import preprocess
-from vicrop_engine.tools.settings import ClipSettings
-from vicrop_engine.tools.similarity import BATCH, LEAST, Similarity, open_similarity
-from vicrop_engine.tools.tool_manifest import read_tool
+from vicrop_engine.engine_dir.parsing import parse
+from vicrop_engine.external.clip import BATCH, LEAST, Similarity, open_similarity
+from vicrop_engine.external.manifest import read_tool
+from vicrop_engine.external.settings import ClipSettings
+from vicrop_engine.images.geometry import covering_square
+from vicrop_engine.images.picture import Picture
+from vicrop_engine.images.preprocessing import preprocess
+from vicrop_engine.vicrop.localizers.clip_zoom import cut_sides
+from vicrop_export.checkpoint.processor import read_preprocessing
 from vicrop_export.external.clip import WANTED
-from vicrop_export.processor import read_preprocessing
 
 QUESTIONS = ("What is written on the red sign?", "How many people are there in the picture?")
 LONG = "What is written on the red sign beside the small blue door? " * 5

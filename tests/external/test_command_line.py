@@ -11,7 +11,7 @@ import pytest
 from tests.cli.conftest import Run, refused, run
 from tests.external.built import checkpoint, picture, tool
 from tests.external.plain import PlainClip
-from vicrop_engine.models import ToolName, cached_tool
+from vicrop_engine.engine_dir.registry import ToolName, cached_tool
 
 QUESTION = "What is written on the red sign?"
 __all__ = ["run"]

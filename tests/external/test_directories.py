@@ -14,6 +14,8 @@ from safetensors.torch import load_file, save_file
 from transformers import YolosForObjectDetection
 
 from tests.external.built import checkpoint, read_tool_as_is, tool
+from vicrop_engine.engine_dir.files import hash_file
+from vicrop_engine.engine_dir.registry import ToolName, cached_tool
 from vicrop_engine.errors import (
     CheckpointError,
     EngineDamagedError,
@@ -22,10 +24,8 @@ from vicrop_engine.errors import (
     ToolMissingError,
     ViCropError,
 )
-from vicrop_engine.manifest import hash_file
-from vicrop_engine.models import ToolName, cached_tool
-from vicrop_engine.tools.tool_manifest import REQUIRED, write_tool
-from vicrop_engine.tools.toolbox import Toolbox
+from vicrop_engine.external.manifest import REQUIRED, write_tool
+from vicrop_engine.external.toolbox import Toolbox
 from vicrop_export.external.build import EXPORTERS, build_tool
 from vicrop_export.external.exported import measure, noise
 from vicrop_export.external.yolo import Detections, detector_interface

@@ -14,11 +14,12 @@ from transformers.models.sam.image_processing_pil_sam import _batched_mask_to_bo
 from tests.external.built import SIZES, checkpoint, picture, tool, with_settings
 from tests.external.plain import PlainClip, PlainSam, shared, square
 from vicrop_engine import ViCropEngine
-from vicrop_engine.image import Picture
-from vicrop_engine.tools import masks, segmenter
-from vicrop_engine.tools.segmenter import grid_points, input_size, open_segmenter
-from vicrop_engine.tools.settings import SamSettings
-from vicrop_engine.tools.tool_manifest import checked_settings, read_tool
+from vicrop_engine.external import masks
+from vicrop_engine.external import sam as segmenter
+from vicrop_engine.external.manifest import checked_settings, read_tool
+from vicrop_engine.external.sam import grid_points, input_size, open_segmenter
+from vicrop_engine.external.settings import SamSettings
+from vicrop_engine.images.picture import Picture
 
 QUESTION = "How many people are there in the picture?"
 # Few points, and thresholds between which the masks of random weights lie.

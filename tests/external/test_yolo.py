@@ -12,11 +12,11 @@ from transformers.models.yolos.image_processing_pil_yolos import get_size_with_a
 from tests.external.built import SIZES, checkpoint, picture, tool, with_settings
 from tests.external.plain import PlainClip, PlainYolo, square
 from vicrop_engine import ViCropEngine
-from vicrop_engine.image import Picture
-from vicrop_engine.preprocessing import preprocess
-from vicrop_engine.tools.detector import Detector, confidences, in_pixels, input_size, open_detector
-from vicrop_engine.tools.settings import PixelSettings, YoloSettings
-from vicrop_engine.tools.tool_manifest import checked_settings, read_tool
+from vicrop_engine.external.manifest import checked_settings, read_tool
+from vicrop_engine.external.settings import PixelSettings, YoloSettings
+from vicrop_engine.external.yolo import Detector, confidences, in_pixels, input_size, open_detector
+from vicrop_engine.images.picture import Picture
+from vicrop_engine.images.preprocessing import preprocess
 
 QUESTION = "What is written on the red sign?"
 PUBLISHED = YoloSettings(PixelSettings(2, 1 / 255, (0, 0, 0), (1, 1, 1)), 800, 1333, 16, 0.25)

@@ -17,8 +17,8 @@ from scripts.engine_agreement import LIMITS, figures, is_within
 from scripts.gpu_check import run_checks, without_gpu
 from scripts.gpu_checks import CHECKS, ROOT, Place, Ran, junit_outcome, numerics, run, sanitizer
 from scripts.gpu_report import FAILED, NO_GPU, PASSED, Outcome, Report
-from tests.engine.fake_driver import FakeDriver, pretend_libraries
-from vicrop_export.agreement import Compared
+from tests.runtime.fake_driver import FakeDriver, pretend_libraries
+from vicrop_export.checks.agreement import Compared
 
 ABLE = {"able": True, "reason": ""}
 RUNS = {name: ABLE for name in ("cpu", "cuda", "tensorrt", "tensorrt-rtx", "triton")}

@@ -16,8 +16,8 @@ from world import make_scene, render
 from tests.parity.published_flow import PublishedFlow
 from vicrop_engine import ViCropEngine
 from vicrop_engine.builder import build_model
-from vicrop_engine.manifest import read_manifest
-from vicrop_engine.models import find_model
+from vicrop_engine.engine_dir.manifest import read_manifest
+from vicrop_engine.engine_dir.registry import find_model
 
 MODEL = find_model("llava-signs")
 MOST_CHECKPOINT_BYTES = 12_000_000

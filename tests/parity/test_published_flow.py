@@ -15,7 +15,7 @@ from tests.checkpoints import CheckpointSpec
 from tests.engines import GROUPED_224, ONE_KV_HEAD_336, STRETCH_168, built
 from tests.parity.published_flow import PublishedAnswer, PublishedFlow
 from vicrop_engine import ViCropEngine
-from vicrop_engine.result import Answer
+from vicrop_engine.vicrop.answer import Answer
 
 QUESTION = "What is written on the red sign?"
 NEW_TOKENS = 8

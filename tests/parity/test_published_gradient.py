@@ -17,8 +17,8 @@ from tests.parity.test_high_res import detailed
 from tests.parity.test_published_flow import CHECKPOINTS, NEW_TOKENS, PICTURES, QUESTION, picture
 from vicrop_engine import ViCropEngine
 from vicrop_engine.counters import Counters
-from vicrop_engine.result import Answer
-from vicrop_export.parity import relative_l2
+from vicrop_engine.vicrop.answer import Answer
+from vicrop_export.checks.parity import relative_l2
 
 OTHER = "How many people are there?"
 MODELS = {

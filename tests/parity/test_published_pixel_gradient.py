@@ -13,9 +13,9 @@ from tests.parity.published_flow import PublishedFlow
 from tests.parity.published_pixel_gradient import pure_gradient
 from tests.parity.test_published_flow import PICTURES, picture, relative_l2
 from vicrop_engine import ViCropEngine
-from vicrop_engine.localizers import methods
-from vicrop_engine.localizers.pure_gradient import PureGradient
-from vicrop_engine.result import Answer
+from vicrop_engine.vicrop.answer import Answer
+from vicrop_engine.vicrop.localizers import methods
+from vicrop_engine.vicrop.localizers.pure_gradient import PureGradient
 
 QUESTION = "What is written on the red sign?"
 CHECKPOINTS = {

@@ -14,11 +14,11 @@ from onnx import TensorProto, helper
 
 from tests.processors.haswell import run_on_haswell
 from tests.products import product_model
-from vicrop_engine.sessions import BYTE_PRODUCT, open_session, session_options
-from vicrop_export.block_layout import Blocks
-from vicrop_export.layouts import Bytes, Layout
-from vicrop_export.precision import PRECISIONS
-from vicrop_export.prefill_products import AsBytes, prefill_product
+from vicrop_engine.runtime.sessions import BYTE_PRODUCT, open_session, session_options
+from vicrop_export.precision.block_layout import Blocks
+from vicrop_export.precision.layouts import Bytes, Layout
+from vicrop_export.precision.prefill_products import AsBytes, prefill_product
+from vicrop_export.precision.rules import PRECISIONS
 
 LAYOUTS: dict[str, Layout] = {
     "bytes": Bytes(),

@@ -13,14 +13,18 @@ import pytest
 
 from tests.engines import GROUPED_224, STRETCH_168, built
 from tests.processors.haswell import run_on_haswell
-from vicrop_engine import ViCropEngine, backend, probe, proofs
+from vicrop_engine import ViCropEngine
 from vicrop_engine.cli import main
+from vicrop_engine.cli.facts import engine_info
+from vicrop_engine.engine_dir.files import MANIFEST, hash_file
+from vicrop_engine.engine_dir.manifest import PROBE, read_manifest
 from vicrop_engine.errors import EngineDamagedError, EngineDirectoryError, ProbeError
-from vicrop_engine.info import engine_info
-from vicrop_engine.manifest import MANIFEST, PROBE, hash_file, read_manifest
-from vicrop_export import layouts, prefill_products
+from vicrop_engine.model import probe
+from vicrop_engine.runtime import graphs as backend
+from vicrop_engine.runtime import proofs
 from vicrop_export.build import build_engine
-from vicrop_export.byte_products import Range
+from vicrop_export.precision import layouts, prefill_products
+from vicrop_export.precision.byte_products import Range
 
 OPENED = """
 import sys

@@ -11,14 +11,15 @@ import onnx
 import pytest
 
 from tests.engines import STRETCH_168, built
-from vicrop_engine import ViCropEngine, backend
+from vicrop_engine import ViCropEngine
+from vicrop_engine.engine_dir.manifest import PREFILL, WIDE
 from vicrop_engine.examples import signs
-from vicrop_engine.graph import BoundGraph, BoundStep, Graph
-from vicrop_engine.manifest import PREFILL, WIDE
-from vicrop_engine.twin_graph import TwinGraph
-from vicrop_export.block_layout import Blocks
-from vicrop_export.layouts import Bytes, Layout
-from vicrop_export.prefill_products import TWIN_SPARE, plan_twins
+from vicrop_engine.runtime import graphs as backend
+from vicrop_engine.runtime.host_graph import BoundGraph, BoundStep, Graph
+from vicrop_engine.runtime.twin_graph import TwinGraph
+from vicrop_export.precision.block_layout import Blocks
+from vicrop_export.precision.layouts import Bytes, Layout
+from vicrop_export.precision.prefill_products import TWIN_SPARE, plan_twins
 
 FINE, FINEST = Bytes(fine_tokens=True), Bytes(fine_tokens=True, fine_weights=True)
 Open = Callable[[Path], ViCropEngine]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from vicrop_engine.result import Answer
+from vicrop_engine.vicrop.answer import Answer
 
 SAME = ("answer", "answer_without_crop", "method", "high_res", "crop_box", "crop_skipped", "crop_worth")
 SAME += (

@@ -14,7 +14,7 @@ from vicrop_engine.counters import Tally
 from vicrop_engine.errors import DeadlineError, RunError, WorkFailedError
 from vicrop_engine.ray_serve.messages import Asked
 from vicrop_engine.ray_serve.replica import FAILURES, Replica
-from vicrop_engine.serving.ticket import Ticket
+from vicrop_engine.serving.handle import Ticket
 
 
 @pytest.fixture

@@ -28,7 +28,7 @@ from vicrop_engine.errors import (
 from vicrop_engine.examples import Example
 from vicrop_engine.ray_serve.messages import Answered, Asked, Course, Heard, Refused
 from vicrop_engine.ray_serve.remote_scheduler import RemoteScheduler
-from vicrop_engine.result import Answer
+from vicrop_engine.vicrop.answer import Answer
 
 Play = Callable[[Asked], AsyncIterator[Any]]
 

@@ -10,7 +10,7 @@ import pytest
 
 from tests.server.running import MODEL, Running, serving, wait_until
 from vicrop_engine import ViCropEngine
-from vicrop_engine.server.logs import LOGGERS
+from vicrop_engine.server.ops.logs import LOGGERS
 from vicrop_engine.serving.scheduler import Scheduler
 
 

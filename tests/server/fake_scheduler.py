@@ -8,12 +8,12 @@ from typing import Any
 
 from tests.server.running import MODEL, wait_until
 from vicrop_engine.counters import Tally
+from vicrop_engine.engine_dir.manifest import read_manifest
+from vicrop_engine.engine_dir.registry import find_engine
 from vicrop_engine.errors import ViCropError
-from vicrop_engine.manifest import read_manifest
-from vicrop_engine.models import find_engine
-from vicrop_engine.result import Answer, EngineInfo, TokenCounts
-from vicrop_engine.server.readiness import QUESTION
-from vicrop_engine.serving.ticket import Ticket
+from vicrop_engine.server.ops.readiness import QUESTION
+from vicrop_engine.serving.handle import Ticket
+from vicrop_engine.vicrop.answer import Answer, EngineInfo, TokenCounts
 
 
 def an_answer(text: str = "K7", **more: Any) -> Answer:

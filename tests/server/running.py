@@ -17,11 +17,11 @@ from openai import OpenAI
 from PIL import Image
 from starlette.applications import Starlette
 
-from vicrop_engine.demo import demo_question
+from vicrop_engine.examples import demo_question
 from vicrop_engine.server.app import create_app
-from vicrop_engine.server.listening import Server, listen, url_of
+from vicrop_engine.server.ops.traces import Traces
 from vicrop_engine.server.settings import ServerSettings
-from vicrop_engine.server.traces import Traces
+from vicrop_engine.server.uvicorn_server import Server, listen, url_of
 from vicrop_engine.serving.scheduler import Scheduler
 
 MODEL = "llava-signs"

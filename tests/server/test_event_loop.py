@@ -9,7 +9,8 @@ import pytest
 
 from tests.server.fake_scheduler import FakeScheduler, an_answer
 from tests.server.running import chat, serving, small_picture
-from vicrop_engine.server import desk, streaming
+from vicrop_engine.server import routes as desk
+from vicrop_engine.server.openai import sse as streaming
 
 
 @pytest.mark.parametrize("stream", [False, True])

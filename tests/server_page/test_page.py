@@ -23,8 +23,8 @@ from tests.server_page.acting import (
 from tests.server_page.conftest import PHONE, Open
 from vicrop_engine import ViCropEngine
 from vicrop_engine.examples import signs
+from vicrop_engine.serving.handle import Ticket
 from vicrop_engine.serving.scheduler import Scheduler
-from vicrop_engine.serving.ticket import Ticket
 
 
 def test_a_dropped_picture_is_asked_about_and_all_of_the_answer_is_shown(

@@ -10,7 +10,7 @@ import numpy as np
 from PIL import Image
 
 from vicrop_engine.examples import signs
-from vicrop_engine.result import Answer
+from vicrop_engine.vicrop.answer import Answer
 
 KINDS: tuple[dict[str, Any], ...] = (
     {},

@@ -8,9 +8,9 @@ import pytest
 import torch
 
 from tests.serving.conftest import Small
-from vicrop_engine.generate import Decoder
-from vicrop_engine.kv_arena import KVArena
-from vicrop_export.attention_op import attention
+from vicrop_engine.model.decoder import Decoder
+from vicrop_engine.model.kv_cache import KVArena
+from vicrop_export.ops.attention import attention
 
 LENGTHS = np.array([40, 7, 129, 64, 1, 90])
 Floats = npt.NDArray[np.float32]

@@ -11,8 +11,8 @@ import pytest
 from tests.serving.conftest import Small, Start
 from tests.serving.mixed import Request, mixed_requests, numbers
 from vicrop_engine import ViCropEngine
-from vicrop_engine.result import Answer
 from vicrop_engine.serving.scheduler import Scheduler
+from vicrop_engine.vicrop.answer import Answer
 
 CLIENTS = 32
 

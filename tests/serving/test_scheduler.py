@@ -13,6 +13,8 @@ import pytest
 from tests.serving.conftest import Start
 from tests.serving.mixed import large_picture, numbers
 from vicrop_engine import ViCropEngine
+from vicrop_engine.engine_dir.files import FileEntry
+from vicrop_engine.engine_dir.memory import requests_that_fit
 from vicrop_engine.errors import (
     BatchError,
     ClosedError,
@@ -25,9 +27,7 @@ from vicrop_engine.errors import (
     SettingError,
 )
 from vicrop_engine.examples import signs
-from vicrop_engine.manifest import FileEntry
-from vicrop_engine.memory import requests_that_fit
-from vicrop_engine.serving.answer_batch import AnswerBatch, DecodingAnswer, _has_ended
+from vicrop_engine.serving.decode_batch import AnswerBatch, DecodingAnswer, _has_ended
 from vicrop_engine.serving.scheduler import Scheduler
 from vicrop_engine.serving.settings import SchedulerSettings
 
@@ -221,7 +221,7 @@ def test_a_step_that_fails_ends_the_answers_in_it_alone(
 ) -> None:
     scheduler = start()
     with monkeypatch.context() as patch:
-        patch.setattr("vicrop_engine.decode_steps.DecodeSteps.run", lambda *_: 1 / 0)
+        patch.setattr("vicrop_engine.model.forward.DecodeSteps.run", lambda *_: 1 / 0)
         with pytest.raises(RunError, match="could not be answered"):
             scheduler.submit(PATH, EXAMPLE.question).future.result(timeout=20)
     assert scheduler.submit(PATH, EXAMPLE.question).future.result(timeout=20).answer

@@ -10,13 +10,13 @@ import pytest
 
 from vicrop_engine import ViCropEngine
 from vicrop_engine.builder import build_model
-from vicrop_engine.models import find_model
+from vicrop_engine.engine_dir.registry import find_model
 from vicrop_export import build
 from vicrop_export.build import write_graphs
-from vicrop_export.checkpoint import locate
-from vicrop_export.described import DescribedTensors
-from vicrop_export.exported import ExportedGraph, export_described
-from vicrop_export.graphs import graph_modules
+from vicrop_export.checkpoint.described import DescribedTensors
+from vicrop_export.checkpoint.locate import locate
+from vicrop_export.modules.interfaces import graph_modules
+from vicrop_export.onnx_files.exported import ExportedGraph, export_described
 from vicrop_export.plan import Plan, make_plan
 from vicrop_export.quiet import quiet
 

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import onnxruntime
 
-from vicrop_export.plan_lengths import ALIGNMENT, Lengths
+from vicrop_export.trt.lengths import ALIGNMENT, Lengths
 
 TYPES = {"tensor(float)": np.float32, "tensor(float16)": np.float16, "tensor(int64)": np.int64}
 OUT_OF_MEMORY = 2

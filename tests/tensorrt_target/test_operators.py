@@ -11,9 +11,9 @@ import onnx
 import pytest
 
 from tests.tensorrt_target.conftest import MODEL
-from vicrop_engine.manifest import GRAPHS
-from vicrop_export.onnx_export import OPSET
-from vicrop_export.parity import open_whole
+from vicrop_engine.engine_dir.manifest import GRAPHS
+from vicrop_export.checks.parity import open_whole
+from vicrop_export.onnx_files.export import OPSET
 
 DOCS = Path(__file__).parents[2] / "docs" / "tensorrt.md"
 OPSETS = {"fp32": OPSET, "fp16": OPSET, "int8": OPSET, "int4": 21, "fp8": 19}

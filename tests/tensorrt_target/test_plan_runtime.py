@@ -15,13 +15,14 @@ import pytest
 
 from tests.tensorrt_target.conftest import ARCHITECTURE
 from tests.tensorrt_target.fake_gpu import FakeLibrary, FakeTensorRT
-from vicrop_engine import ViCropEngine, cuda_driver
+from vicrop_engine import ViCropEngine
+from vicrop_engine.engine_dir.manifest import GRAPHS, plan_file, read_manifest
 from vicrop_engine.errors import EngineDamagedError, ProviderError, RunError
 from vicrop_engine.examples import signs
-from vicrop_engine.generate import Decoder
-from vicrop_engine.manifest import GRAPHS, plan_file, read_manifest
-from vicrop_engine.plan_runtime import DeviceTensor
-from vicrop_export.plan_lengths import plan_lengths
+from vicrop_engine.model.decoder import Decoder
+from vicrop_engine.runtime import cuda as cuda_driver
+from vicrop_engine.runtime.tensorrt_plans import DeviceTensor
+from vicrop_export.trt.lengths import plan_lengths
 
 FEW = {"max_new_tokens": 5}
 PREFILL, SUFFIX, DECODE = 2, 1, 0  # the order plans have them in

@@ -14,6 +14,9 @@ from onnx import TensorProto, helper
 
 from benchmarks.true_size import Size, make_config, write_settings, write_weights
 from tests.tensorrt_target.conftest import ARCHITECTURE, MODEL, plan_of
+from vicrop_engine.cli.facts import engine_facts, engine_info
+from vicrop_engine.engine_dir.files import hash_file
+from vicrop_engine.engine_dir.manifest import GRAPHS, read_manifest
 from vicrop_engine.errors import (
     BuildError,
     CheckpointError,
@@ -21,17 +24,15 @@ from vicrop_engine.errors import (
     EngineDirectoryError,
     SettingError,
 )
-from vicrop_engine.info import engine_facts, engine_info
-from vicrop_engine.manifest import GRAPHS, hash_file, read_manifest
 from vicrop_export.build import build_engine, write_graphs
-from vicrop_export.checkpoint import locate
-from vicrop_export.described import DescribedTensors
-from vicrop_export.exported import export_described
-from vicrop_export.graphs import graph_modules
+from vicrop_export.checkpoint.described import DescribedTensors
+from vicrop_export.checkpoint.locate import locate
+from vicrop_export.modules.interfaces import graph_modules
+from vicrop_export.onnx_files.exported import export_described
 from vicrop_export.plan import make_plan
-from vicrop_export.plan_compiler import ARCHITECTURES, Compiler, choose_compiler
-from vicrop_export.plan_lengths import demand_aligned, plan_lengths
 from vicrop_export.quiet import quiet
+from vicrop_export.trt.compiler import ARCHITECTURES, Compiler, choose_compiler
+from vicrop_export.trt.lengths import demand_aligned, plan_lengths
 
 PRECISIONS = {"fp16": "sm_80", "int8": "sm_86", "int4": "sm_89", "fp8": "sm_120"}
 SHALLOW = Size(hidden=4096, intermediate=11008, layers=2, heads=32, shards=1, vision_layers=2)
@@ -138,7 +139,7 @@ def test_lengths_are_those_of_decode_suffix_and_prefill() -> None:
 
 
 def test_architectures_are_refused_before_any_work(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("vicrop_export.plan_compiler.this_gpu", lambda: None)
+    monkeypatch.setattr("vicrop_export.trt.compiler.this_gpu", lambda: None)
     known = ", ".join(ARCHITECTURES)
     with pytest.raises(SettingError, match=f"no GPU here to compile for; give --arch .*{known}"):
         choose_compiler([], "fp16")
@@ -182,7 +183,7 @@ def test_a_missing_compiler_is_one_sentence(monkeypatch: pytest.MonkeyPatch, tmp
 
 
 def test_the_gpu_here_is_compiled_for_with_tensorrt_itself(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("vicrop_export.plan_compiler.this_gpu", lambda: "sm_90")
+    monkeypatch.setattr("vicrop_export.trt.compiler.this_gpu", lambda: "sm_90")
     assert choose_compiler([], "fp8") == Compiler("tensorrt", ("sm_90",))
     assert choose_compiler(["sm_89"], "fp8") == Compiler("tensorrt_rtx", ("sm_89",))
 

@@ -10,9 +10,9 @@ from typing import Annotated
 
 import typer
 
-from vicrop_engine import cli_output as output
-from vicrop_engine.cli_errors import explain
-from vicrop_engine.cli_options import CropTokensOption, WhenOption
+from vicrop_engine.cli import output
+from vicrop_engine.cli.errors import explain
+from vicrop_engine.cli.options import CropTokensOption, WhenOption
 from vicrop_engine.errors import RayMissingError
 from vicrop_engine.ray_data.questions import read_questions
 

@@ -16,16 +16,16 @@ import pyarrow as pa
 import ray
 import ray.data
 
+from vicrop_engine.builder import resolve
+from vicrop_engine.engine import ViCropEngine
+from vicrop_engine.engine_dir.files import MANIFEST, hash_file
 from vicrop_engine.errors import SettingError, ViCropError
-from vicrop_engine.manifest import MANIFEST, hash_file
-from vicrop_engine.models import resolve
 from vicrop_engine.ray_data.answers import answer_line, answered_rows, append, appending
 from vicrop_engine.ray_data.questions import Question, shard_size, shards
-from vicrop_engine.serving.batch import NO_DEADLINE
+from vicrop_engine.serving.ask_batch import NO_DEADLINE
+from vicrop_engine.serving.handle import Ticket
 from vicrop_engine.serving.scheduler import Scheduler
 from vicrop_engine.serving.settings import SchedulerSettings
-from vicrop_engine.serving.ticket import Ticket
-from vicrop_engine.vicrop import ViCropEngine
 
 Columns = dict[str, npt.NDArray[Any]]
 LEFT_OUT = ("heatmap", "timings")  # of an answer's JSON: large, and never twice the same

@@ -9,10 +9,10 @@ from typing import Any, cast
 from ray import serve
 from ray.serve.handle import DeploymentHandle
 
-from vicrop_engine.cli_serve import read_keys
 from vicrop_engine.ray_serve.remote_scheduler import RemoteScheduler
 from vicrop_engine.ray_serve.settings import Plan
 from vicrop_engine.server.app import create_app
+from vicrop_engine.server.key_file import read_keys
 from vicrop_engine.serving.scheduler import Scheduler
 
 

@@ -14,8 +14,8 @@ import numpy.typing as npt
 
 from vicrop_engine.counters import Counters
 from vicrop_engine.errors import ViCropError
-from vicrop_engine.image import ImageInput, open_picture
-from vicrop_engine.result import Answer
+from vicrop_engine.images.picture import ImageInput, open_picture
+from vicrop_engine.vicrop.answer import Answer
 
 Portable = bytes | npt.NDArray[np.uint8]
 

@@ -28,6 +28,8 @@ from ray.exceptions import (
 from ray.serve.exceptions import BackPressureError, ReplicaUnavailableError
 from ray.serve.handle import DeploymentHandle
 
+from vicrop_engine.builder import resolve
+from vicrop_engine.engine_dir.manifest import Manifest, read_manifest
 from vicrop_engine.errors import (
     ClosedError,
     QueueFullError,
@@ -36,9 +38,7 @@ from vicrop_engine.errors import (
     ViCropError,
     WorkFailedError,
 )
-from vicrop_engine.image import ImageInput
-from vicrop_engine.manifest import Manifest, read_manifest
-from vicrop_engine.models import resolve
+from vicrop_engine.images.picture import ImageInput
 from vicrop_engine.ray_serve.messages import Answered, Asked, Refused, ReplicaFacts, image_key, portable
 from vicrop_engine.ray_serve.remote_ticket import Hearer, RemoteTicket
 from vicrop_engine.ray_serve.settings import Plan

@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 from vicrop_engine.counters import Tally
 from vicrop_engine.ray_serve.messages import Answered
-from vicrop_engine.serving.ticket import Ticket
+from vicrop_engine.serving.handle import Ticket
 
 
 class RemoteTicket(Ticket):

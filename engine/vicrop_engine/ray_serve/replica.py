@@ -9,13 +9,13 @@ from collections.abc import AsyncIterator, Callable
 import ray
 from ray import serve
 
+from vicrop_engine.engine import ViCropEngine
 from vicrop_engine.errors import RequestError, ViCropError, WorkFailedError
 from vicrop_engine.ray_serve.messages import Answered, Asked, Course, Heard, Refused, ReplicaFacts
 from vicrop_engine.ray_serve.settings import Plan
-from vicrop_engine.server.readiness import QUESTION, made_up_picture
+from vicrop_engine.server.ops.readiness import QUESTION, made_up_picture
+from vicrop_engine.serving.handle import Ticket
 from vicrop_engine.serving.scheduler import Scheduler
-from vicrop_engine.serving.ticket import Ticket
-from vicrop_engine.vicrop import ViCropEngine
 
 FAILURES = 3  # in a row, of the work and not of what was asked: as after a GPU's error that stays
 

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from vicrop_engine.config import parse
+from vicrop_engine.engine_dir.parsing import parse
 from vicrop_engine.errors import SettingError
 from vicrop_engine.server.settings import ServerSettings
 from vicrop_engine.serving.settings import MOST_RUNNING, SchedulerSettings

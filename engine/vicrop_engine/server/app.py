@@ -13,18 +13,18 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from vicrop_engine.errors import ViCropError
-from vicrop_engine.server.api_keys import ApiKeys
-from vicrop_engine.server.desk import Desk
-from vicrop_engine.server.freed_memory import give_back_freed
-from vicrop_engine.server.hosts import AllowedHosts
-from vicrop_engine.server.limits import BodyLimits
-from vicrop_engine.server.metrics import Metrics
+from vicrop_engine.server.guard.api_keys import ApiKeys
+from vicrop_engine.server.guard.body_limits import BodyLimits
+from vicrop_engine.server.guard.hosts import AllowedHosts
+from vicrop_engine.server.ops.malloc_trim import give_back_freed
+from vicrop_engine.server.ops.metrics import Metrics
+from vicrop_engine.server.ops.readiness import Readiness
+from vicrop_engine.server.ops.request_log import RequestLog, noted_problem
+from vicrop_engine.server.ops.traces import NoTraces, Traces
 from vicrop_engine.server.page import page_route
 from vicrop_engine.server.problem import Problem
-from vicrop_engine.server.readiness import Readiness
-from vicrop_engine.server.request_log import RequestLog, noted_problem
+from vicrop_engine.server.routes import Desk
 from vicrop_engine.server.settings import ServerSettings
-from vicrop_engine.server.traces import NoTraces, Traces
 from vicrop_engine.serving.scheduler import Scheduler
 
 

@@ -17,7 +17,7 @@ from starlette.requests import Request
 from starlette.responses import FileResponse, HTMLResponse, Response
 from starlette.routing import Route
 
-from vicrop_engine.demo import demo_question
+from vicrop_engine.examples import demo_question
 
 PAGE = Path(__file__).parent / "page" / "index.html"
 EXAMPLE = "example"

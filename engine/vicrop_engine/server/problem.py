@@ -13,7 +13,7 @@ from typing import Any
 from starlette.responses import Response
 
 from vicrop_engine import errors
-from vicrop_engine.server.documents import encode
+from vicrop_engine.server.json_documents import encode
 
 LONGEST = 600  # characters of a sentence that may quote what the client sent
 
@@ -85,3 +85,7 @@ def problem_of(error: BaseException) -> Problem:
     if isinstance(error, errors.ClosedError | errors.RequestCancelledError):
         return Problem(503, "the server is stopping and takes no more requests", code="stopping")
     return Problem(500, "the request failed inside the server, whose log says more", code="internal_error")
+
+
+class ClientGone(Exception):
+    """Nobody is there any more to take the answer."""

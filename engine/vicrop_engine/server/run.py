@@ -5,16 +5,16 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 
+from vicrop_engine.engine import ViCropEngine
 from vicrop_engine.errors import RunError
 from vicrop_engine.server.app import create_app
-from vicrop_engine.server.freed_memory import bound_heaps
-from vicrop_engine.server.listening import Server, listen, url_of
-from vicrop_engine.server.logs import FACTS
+from vicrop_engine.server.ops.logs import FACTS
+from vicrop_engine.server.ops.malloc_trim import bound_heaps
+from vicrop_engine.server.ops.traces import open_traces
 from vicrop_engine.server.settings import ServerSettings
-from vicrop_engine.server.traces import open_traces
+from vicrop_engine.server.uvicorn_server import Server, listen, url_of
 from vicrop_engine.serving.scheduler import Scheduler
 from vicrop_engine.serving.settings import SchedulerSettings
-from vicrop_engine.vicrop import ViCropEngine
 
 logger = logging.getLogger("vicrop_engine.server")
 

@@ -6,7 +6,7 @@ import ipaddress
 from dataclasses import dataclass
 
 from vicrop_engine.errors import SettingError, one_of
-from vicrop_engine.request import WHEN
+from vicrop_engine.vicrop.params import WHEN
 
 MIB = 1 << 20
 WHOLE = (

@@ -9,10 +9,11 @@ from concurrent.futures import InvalidStateError
 from dataclasses import dataclass, field
 
 from vicrop_engine.errors import RequestError
-from vicrop_engine.pictures import Source
-from vicrop_engine.request import Request, Settings
-from vicrop_engine.result import Answer
-from vicrop_engine.serving.ticket import Ticket
+from vicrop_engine.images.cache import Source
+from vicrop_engine.serving.handle import Ticket
+from vicrop_engine.vicrop.answer import Answer
+from vicrop_engine.vicrop.params import Settings
+from vicrop_engine.vicrop.request import Request
 
 Heard = Callable[[str], None]
 

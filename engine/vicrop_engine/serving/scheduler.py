@@ -12,14 +12,14 @@ from collections.abc import Hashable
 from typing import Any
 
 from vicrop_engine.errors import ClosedError, QueueFullError, RunError, ViCropError
-from vicrop_engine.image import ImageInput
-from vicrop_engine.pictures import source_of
-from vicrop_engine.request import Settings, plan_request
+from vicrop_engine.images.cache import source_of
+from vicrop_engine.images.picture import ImageInput
+from vicrop_engine.serving.executor import Engine, PlainWork, StagedWork, request_tally
+from vicrop_engine.serving.handle import Ticket
 from vicrop_engine.serving.job import Asker, Heard, Job
-from vicrop_engine.serving.plain_work import Engine, PlainWork
 from vicrop_engine.serving.settings import SchedulerSettings
-from vicrop_engine.serving.staged_work import StagedWork, request_tally
-from vicrop_engine.serving.ticket import Ticket
+from vicrop_engine.vicrop.params import Settings
+from vicrop_engine.vicrop.request import plan_request
 
 SMOOTH = 0.1  # share of the newest request in what is usual
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
+from vicrop_engine.engine_dir.manifest import Manifest
+from vicrop_engine.engine_dir.memory import requests_that_fit
 from vicrop_engine.errors import SettingError
-from vicrop_engine.manifest import Manifest
-from vicrop_engine.memory import requests_that_fit
 
 MOST_RUNNING = 8
 

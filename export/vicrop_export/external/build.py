@@ -11,11 +11,11 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from vicrop_engine.config import to_json
+from vicrop_engine.engine_dir.files import MANIFEST, hash_file, verify_hashes
+from vicrop_engine.engine_dir.parsing import to_json
+from vicrop_engine.engine_dir.registry import ToolName
 from vicrop_engine.errors import EngineDirectoryError
-from vicrop_engine.manifest import MANIFEST, hash_file, verify_hashes
-from vicrop_engine.models import ToolName
-from vicrop_engine.tools.tool_manifest import (
+from vicrop_engine.external.manifest import (
     REQUIRED,
     SETTINGS,
     TOOL_SCHEMA,
@@ -24,7 +24,7 @@ from vicrop_engine.tools.tool_manifest import (
     read_tool,
     write_tool,
 )
-from vicrop_export.checkpoint import Checkpoint, Wanted, fetch_weights, locate, refuse_impossible
+from vicrop_export.checkpoint.locate import Checkpoint, Wanted, fetch_weights, locate, refuse_impossible
 from vicrop_export.existing import is_built
 from vicrop_export.external import clip, sam, yolo
 from vicrop_export.external.loading import demand_type

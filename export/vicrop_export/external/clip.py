@@ -14,15 +14,15 @@ import torch
 from torch import Tensor, nn
 from transformers import CLIPModel
 
-from vicrop_engine.manifest import TOKENIZER
-from vicrop_engine.tools.settings import ClipSettings
-from vicrop_export.checkpoint import Wanted
+from vicrop_engine.engine_dir.manifest import TOKENIZER
+from vicrop_engine.external.settings import ClipSettings
+from vicrop_export.checkpoint.locate import Wanted
+from vicrop_export.checkpoint.processor import read_preprocessing
+from vicrop_export.checkpoint.tokenizer import load_tokenizer
 from vicrop_export.external.exported import measure, noise, write_module
 from vicrop_export.external.loading import demand_type, load_model
-from vicrop_export.onnx_export import GraphInterface
-from vicrop_export.processor import read_preprocessing
+from vicrop_export.onnx_files.export import GraphInterface
 from vicrop_export.progress import Report
-from vicrop_export.tokens import load_tokenizer
 
 MODEL_TYPE = "clip"
 WANTED = Wanted("CLIP", "openai/clip-vit-base-patch16")

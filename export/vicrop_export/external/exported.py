@@ -11,9 +11,9 @@ import torch
 from torch import Tensor, nn
 
 from vicrop_engine.errors import ParityError
-from vicrop_export.external_data import ExternalData
-from vicrop_export.onnx_export import GraphInterface, export_graph, share
-from vicrop_export.parity import open_whole, relative_l2
+from vicrop_export.checks.parity import open_whole, relative_l2
+from vicrop_export.onnx_files.export import GraphInterface, export_graph, share
+from vicrop_export.onnx_files.external_data import ExternalData
 
 TOLERANCE = 1e-4
 

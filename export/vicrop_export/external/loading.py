@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from vicrop_engine.errors import CheckpointError
-from vicrop_engine.tools.settings import PixelSettings
+from vicrop_engine.external.settings import PixelSettings
 from vicrop_export.quiet import reason
 
 

@@ -15,11 +15,11 @@ from transformers import SamModel
 from transformers.models.sam.image_processing_pil_sam import SamImageProcessorPil
 
 from vicrop_engine.errors import CheckpointError
-from vicrop_engine.tools.settings import SamSettings
-from vicrop_export.checkpoint import Wanted
+from vicrop_engine.external.settings import SamSettings
+from vicrop_export.checkpoint.locate import Wanted
 from vicrop_export.external.exported import measure, noise, write_module
 from vicrop_export.external.loading import demand_type, load_model, load_processor, pixel_settings
-from vicrop_export.onnx_export import GraphInterface
+from vicrop_export.onnx_files.export import GraphInterface
 from vicrop_export.progress import Report
 
 MODEL_TYPE = "sam"

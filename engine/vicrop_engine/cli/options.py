@@ -1,0 +1,51 @@
+"""Options of several commands: when a crop is made, how much of it is read, and how an engine is opened."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+WhenOption = Annotated[
+    str,
+    typer.Option(
+        help="When to crop: always; auto, only where the first answer is unsure enough for it (needs an "
+        "engine that 'calibrate' has measured); never, which is --method none."
+    ),
+]
+
+CropTokensOption = Annotated[
+    str,
+    typer.Option(
+        metavar="N|all", help="Image tokens of the crop to read, those that differ most; fewer cost less."
+    ),
+]
+
+NoProbeOption = Annotated[
+    bool,
+    typer.Option(
+        "--no-probe", help="Open the engine without comparing what it gives here with where it was built."
+    ),
+]
+
+ToolOption = Annotated[
+    Path | None, typer.Option(metavar="DIR", help="Made by 'build' of that name; else the one in the cache.")
+]
+
+EngineArgument = Annotated[
+    str, typer.Argument(metavar="ENGINE", help="An engine directory, or a known model's name.")
+]
+
+DebugOption = Annotated[bool, typer.Option("--debug", help="Show a traceback when something fails.")]
+
+ThreadsOption = Annotated[int | None, typer.Option(help="Processor cores to use; else all there are.")]
+
+JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON document and nothing else.")]
+
+DeviceOption = Annotated[
+    str | None,
+    typer.Option(
+        metavar="N", help="GPU for an engine for cuda or tensorrt, from 0; or cpu, to try it there."
+    ),
+]

@@ -1,0 +1,199 @@
+"""The engine: ask about a picture, look where the model looks, crop, and ask again on the same prefix."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+from vicrop_engine.builder import resolve
+from vicrop_engine.counters import Counters, Tally
+from vicrop_engine.engine_dir.layer_choice import LayerChoice
+from vicrop_engine.engine_dir.manifest import Manifest
+from vicrop_engine.engine_dir.verify import checked_manifest
+from vicrop_engine.errors import BatchError, SettingError, ViCropError
+from vicrop_engine.external.toolbox import Toolbox
+from vicrop_engine.images.picture import ImageInput
+from vicrop_engine.model.model import Model
+from vicrop_engine.model.opening import Place, open_model
+from vicrop_engine.model.probe import prove_once
+from vicrop_engine.timing import Stopwatch
+from vicrop_engine.vicrop.answer import Answer
+from vicrop_engine.vicrop.ask import answered, opened_picture, reading_of
+from vicrop_engine.vicrop.localizers.localizer import Localization, Localizer
+from vicrop_engine.vicrop.localizers.methods import NONE
+from vicrop_engine.vicrop.params import ALL, ALWAYS, NEVER, Settings
+from vicrop_engine.vicrop.request import plan_request
+
+
+class ViCropEngine:
+    """An open engine. Asks from several threads run one after the other."""
+
+    def __init__(self, model: Model) -> None:
+        self._model = model
+        self._lock = threading.Lock()
+
+    @classmethod
+    def load(
+        cls,
+        engine: str | os.PathLike[str],
+        *,
+        threads: int | None = None,
+        cache_bytes: int | None = None,
+        verify: bool = False,
+        share_weights: bool = False,
+        provider: str | None = None,
+        device: int = 0,
+        clip: str | os.PathLike[str] | None = None,
+        yolo: str | os.PathLike[str] | None = None,
+        sam: str | os.PathLike[str] | None = None,
+        probe: bool = True,
+    ) -> ViCropEngine:
+        """Open an engine directory, or a model by name (built once into the cache when it never was).
+
+        `threads` is how many cores to use (all when None); `cache_bytes` bounds what is kept of pictures for
+        later questions (None: 1 GiB, or one picture if that is more); `verify` hashes the weights again.
+        `share_weights` maps them from a copy packed for this processor, made in the cache when there is none
+        and twice their size: processes then share one copy in memory. An engine for cuda or tensorrt runs on
+        GPU number `device`, or with `provider` "cpu" on the processor, slowly, to try it where there is none.
+        `clip`, `yolo` and `sam` are directories made by `build` of that name, for these methods; else those
+        in the cache are taken.
+        The first time on a processor and ONNX Runtime the engine's probe is run, unless `probe` is False.
+        Raises SettingError, EngineDirectoryError, EngineDamagedError, UnknownModelError, ProviderError, and
+        ProbeError where the graphs give other numbers than where the engine was built.
+        """
+        if threads is not None and (isinstance(threads, bool) or not isinstance(threads, int) or threads < 1):
+            raise SettingError(f"got threads {threads!r}, wanted a whole number from 1 up")
+        directory = Path(resolve(engine))
+        manifest = checked_manifest(directory, verify=verify)
+        tools = Toolbox({"clip": clip, "yolo": yolo, "sam": sam}, threads)
+        place = Place(provider, device)
+        model = open_model(directory, manifest, threads, cache_bytes, share_weights, tools, place)
+        if probe:
+            prove_once(model.vision, model.decoder, manifest, directory)
+        return cls(model)
+
+    @property
+    def model(self) -> Model:
+        """Its parts, for what works on an engine."""
+        return self._model
+
+    @property
+    def manifest(self) -> Manifest:
+        """What the engine is."""
+        return self._model.manifest
+
+    @property
+    def provider(self) -> str:
+        """The execution provider the graphs really run on."""
+        return self._model.provider
+
+    @property
+    def counters(self) -> Counters:
+        """What has been run since loading."""
+        return self._model.tally.snapshot()
+
+    @property
+    def tally(self) -> Tally:
+        """What counts, and reads the clock."""
+        return self._model.tally
+
+    def forget(self, *, prefixes: bool = True) -> None:
+        """Let go of what is kept of pictures, as if none had been asked about; else of image embeds alone."""
+        with self._lock:
+            self._model.vision.cache.clear()
+            if prefixes:
+                self._model.prefixes.clear()
+                self._model.pictures.clear()
+
+    def check_integrity(self) -> None:
+        """Raises AssertionError when a cache does not hold what it says it holds."""
+        self._model.prefixes.check_integrity()
+        self._model.vision.cache.check_integrity()
+
+    def ask(
+        self,
+        image: ImageInput,
+        question: str,
+        *,
+        method: str | Localizer = "rel-att",
+        high_res: str = "auto",
+        layers: LayerChoice | None = None,
+        max_new_tokens: int = 20,
+        first_answer: bool = True,
+        compat: str | None = None,
+        box: Sequence[int] | None = None,
+        localize: str | None = None,
+        when: str = ALWAYS,
+        crop_tokens: str | int = ALL,
+        on_first_answer: Callable[[str], None] | None = None,
+    ) -> Answer:
+        """Answer `question` about `image`, with and without a crop of the place that matters.
+
+        `method` is "rel-att", "grad-att", "pure-grad", "clip", "yolo", "sam", "none" or a localizer of your
+        own; a `box` (x0, y0, x1, y1 in picture pixels) is cropped to instead.
+        `high_res` "on" makes the heatmap of tiles of at most 1024 pixels a side, which finds smaller things;
+        "auto" does so when the picture's longer side is over 1536, and never with `compat`.
+        `layers` are 14, "10-20" or "all"; `localize` is a shorter question to look with; `first_answer` False
+        leaves the answer without crop out, and `on_first_answer` hears it as it grows, while the crop is on
+        its way; `when` "auto" makes the crop only where the first answer is unsure enough for it (measured by
+        `vicrop-engine calibrate`), "never" is method "none"; of the crop's image tokens only `crop_tokens`
+        are read, those that differ most; `compat` "mllms-know" takes the published code's own geometry.
+        Raises ImageError, QuestionError, or the error of the setting that cannot be used.
+        """
+        if box is None and when != NEVER:  # opened before the watch starts, as the engine's own graphs are
+            self._model.tools.prepare(method)
+        watch, prompts = Stopwatch(self._model.tally.clock), self._model.prompts
+        heard = None if on_first_answer is None else lambda ids: on_first_answer(prompts.decode(ids))
+        settings = Settings(
+            method, high_res, layers, max_new_tokens, first_answer, compat, box, localize, when, crop_tokens
+        )
+        request = plan_request(self._model, question, settings)
+        opened = opened_picture(self._model, request, image, watch)
+        with self._lock:
+            return answered(self._model, request, opened.picture, watch, heard, opened.seen)
+
+    def locate(
+        self,
+        image: ImageInput,
+        question: str,
+        *,
+        method: str | Localizer = "rel-att",
+        high_res: str = "auto",
+        layers: LayerChoice | None = None,
+        compat: str | None = None,
+        localize: str | None = None,
+    ) -> Localization:
+        """Where `ask` would crop, without answering: half the work of an answer with rel-att.
+
+        The picture's prefix is kept for an ask that follows. Raises SettingError for method "none", and what
+        `ask` raises.
+        """
+        if method == NONE:
+            raise SettingError("method 'none' finds no crop; give another one")
+        self._model.tools.prepare(method)
+        settings = Settings(method, high_res, layers, 1, False, compat, None, localize)
+        request = plan_request(self._model, question, settings)
+        assert request.localizer is not None, "every other method has one"
+        watch = Stopwatch()
+        opened = opened_picture(self._model, request, image, watch)
+        with self._lock, reading_of(self._model, request, opened.picture, watch, opened.seen) as reading:
+            return request.localizer.locate(reading)
+
+    def ask_batch(
+        self, items: Iterable[tuple[ImageInput, str]], *, return_errors: bool = False, **keywords: Any
+    ) -> list[Any]:
+        """Answer every (image, question), with the same results as one by one but for last bits.
+
+        They go through the stages several at a time and share what they can: see serving. One bad item does
+        not lose the others: all are asked, then BatchError is raised, its `results` holding an Answer or a
+        ViCropError for each; with `return_errors` that list is returned instead.
+        """
+        from vicrop_engine.serving.ask_batch import answer_all
+
+        results = answer_all(self, items, keywords)
+        if not return_errors and any(isinstance(result, ViCropError) for result in results):
+            raise BatchError(results)
+        return results

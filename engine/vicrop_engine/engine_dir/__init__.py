@@ -1,0 +1,1 @@
+"""Engine directories: what they hold, whether it is whole, and which there are."""

@@ -1,0 +1,93 @@
+"""What asking takes in memory, by arithmetic from an engine's manifest; tests hold it against the real thing.
+
+Weights are counted as their files and a tenth: ONNX Runtime maps these, and keeps a repacked copy of about
+that size instead of the pages where a kernel wants one. Twins are counted whether this processor takes them
+or not.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, replace
+
+from vicrop_engine.engine_dir.manifest import EMBEDDINGS, Manifest
+from vicrop_engine.engine_dir.records import DecoderGeometry
+
+FLOAT, HALF = 4, 2
+ROOM = 128  # tokens of a question and an answer beside two pictures
+PACKED = 1.1  # of a file's size (measured with int4 at the size of LLaVA-1.5-7B: 1.08)
+RUNTIME = 150 << 20  # Python, NumPy and ONNX Runtime before any engine
+LEAST_CACHE = 1 << 30
+SMALL_SHARE = 8  # image embeds and decoded pictures get one part each in so many, prefixes the rest
+
+
+@dataclass(frozen=True)
+class AskMemory:
+    """Bytes while asking about one picture, and what at most is kept of other pictures by default.
+
+    `tile` are the keys and values of one tile up to the heatmap layer, for tiles are read one by one.
+    """
+
+    weights: int
+    kv_buffers: int
+    tile: int
+    working: int
+    cache: int
+
+    @property
+    def peak(self) -> int:
+        """All of it with nothing kept of other pictures."""
+        return RUNTIME + self.weights + self.kv_buffers + self.tile + self.working
+
+
+def ask_memory(manifest: Manifest) -> AskMemory:
+    """The memory of a rel-att ask with a question of usual length."""
+    tokens = 2 * manifest.vision.image_tokens + ROOM
+    weights = sum(entry.size for name, entry in manifest.files.items() if name != EMBEDDINGS)
+    working = _working_bytes(manifest, tokens)
+    weights = int(PACKED * weights) + sum((manifest.twins or {}).values())
+    width = _width(manifest)
+    buffers = kv_bytes(manifest.decoder, tokens, width)
+    lower = replace(manifest.decoder, num_layers=manifest.decoder.num_lower_layers)
+    tile = kv_bytes(lower, manifest.vision.image_tokens + ROOM, width)
+    return AskMemory(weights, buffers, tile, working, default_cache_bytes(manifest))
+
+
+def requests_that_fit(manifest: Manifest, total: int | None = None) -> int:
+    """How many requests' prefixes and answers fit half of `total` bytes beside the weights, one at least.
+
+    None are the machine's bytes.
+    """
+    if total is None:
+        total = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    tokens = 5 * manifest.vision.image_tokens + 3 * ROOM  # a prefix with its crop, and both answers' own rows
+    one = kv_bytes(manifest.decoder, tokens, _width(manifest))
+    return max(1, (total // 2 - ask_memory(manifest).weights) // one)
+
+
+def kv_bytes(decoder: DecoderGeometry, num_tokens: int, width: int = FLOAT) -> int:
+    """Keys and values of so many tokens in all layers, of `width` bytes each."""
+    return 2 * decoder.num_layers * decoder.num_kv_heads * decoder.head_dim * width * num_tokens
+
+
+def default_cache_bytes(manifest: Manifest) -> int:
+    """Room for one picture at least, and a gigabyte if that is more."""
+    one = kv_bytes(manifest.decoder, 2 * manifest.vision.image_tokens + 2 * ROOM, _width(manifest))
+    return max(LEAST_CACHE, -(-one * SMALL_SHARE // (SMALL_SHARE - 2)))
+
+
+def _width(manifest: Manifest) -> int:
+    """Bytes of one number of the states: an engine for a device computes in float16."""
+    return FLOAT if manifest.target == "cpu" else HALF
+
+
+def _working_bytes(manifest: Manifest, tokens: int) -> int:
+    """The widest moments of a pass over a crop: one layer's scores twice, and every new token's states.
+
+    120 times as wide as the hidden size: an MLP's three products with tokens of two bytes, and as much again
+    as the allocator keeps in pieces (measured with int8 at the size of LLaVA-1.5-7B: 114).
+    """
+    decoder, new = manifest.decoder, manifest.vision.image_tokens + ROOM
+    scores = decoder.num_heads * new * tokens
+    states = 120 * decoder.hidden_size * new
+    return FLOAT * (2 * scores + states)

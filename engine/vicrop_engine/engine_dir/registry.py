@@ -1,0 +1,169 @@
+"""The models known by name, and the engine directory a name or path stands for.
+
+A name that was never built is built once into the user's cache. Knows nothing of what an engine holds.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from vicrop_engine.engine_dir.files import MANIFEST
+from vicrop_engine.engine_dir.manifest import read_document
+from vicrop_engine.errors import EngineDirectoryError, UnknownModelError, ViCropError, one_of
+
+Progress = Callable[[str, float], None]
+
+ToolName = Literal["clip", "yolo", "sam"]
+
+logger = logging.getLogger(__name__)
+
+EMBEDDED = Path(__file__).parent.parent / "embedded"
+
+
+@dataclass(frozen=True)
+class KnownModel:
+    """One row of the table: `source` is a Hub id, or a directory inside the package when `embedded`.
+
+    `layers` are its own checkpoint's default heatmap layers; None scales the published one to the depth.
+    """
+
+    name: str
+    source: str
+    layers: tuple[int, ...] | None = None
+    embedded: bool = False
+
+    @property
+    def home(self) -> Path:
+        """The directory inside the package of an embedded model."""
+        return EMBEDDED / self.source
+
+    @property
+    def checkpoint(self) -> Path:
+        """The shipped checkpoint of an embedded model."""
+        return self.home / "checkpoint"
+
+    @property
+    def shipped_engine(self) -> Path:
+        """The shipped float32 CPU engine of an embedded model."""
+        return self.home / "engine"
+
+
+DEFAULT = "llava-1.5"  # what a checkpoint is built as that is no known model's own
+
+MODELS = (
+    KnownModel("llava-signs", "llava_signs", layers=(3,), embedded=True),
+    KnownModel("llava-1.5", "llava-hf/llava-1.5-7b-hf"),
+    KnownModel("llava-1.5-13b", "llava-hf/llava-1.5-13b-hf"),
+)
+
+
+@dataclass(frozen=True)
+class KnownTool:
+    """A model that finds crops from outside the engine: `source` is the Hub id of its default checkpoint."""
+
+    name: ToolName
+    source: str
+
+
+TOOLS = (
+    KnownTool("clip", "openai/clip-vit-base-patch16"),
+    KnownTool("yolo", "hustvl/yolos-small"),
+    KnownTool("sam", "facebook/sam-vit-base"),
+)
+
+
+def find_buildable(name: str) -> KnownModel | KnownTool:
+    """What `build` knows as `name`. Raises UnknownModelError naming all of it and the nearest."""
+    known = {item.name: item for item in (*MODELS, *TOOLS)}
+    if name not in known:
+        raise UnknownModelError(one_of("model", name, known))
+    return known[name]
+
+
+def find_model(name: str) -> KnownModel:
+    """The model called `name`. Raises UnknownModelError naming the known ones and the nearest."""
+    for model in MODELS:
+        if model.name == name:
+            return model
+    raise UnknownModelError(one_of("model", name, [model.name for model in MODELS]))
+
+
+def model_of(checkpoint: str) -> tuple[KnownModel, str | None]:
+    """The model a checkpoint is built as, and the checkpoint, None where it is the model's own.
+
+    A known model goes by its name, its Hub id or its shipped directory; anything else is a checkpoint of
+    LLaVA-1.5's architecture.
+    """
+    directory = Path(checkpoint)
+    for model in MODELS:
+        if directory.is_dir():
+            own = model.embedded and directory.resolve() == model.checkpoint.resolve()
+        else:
+            own = checkpoint == model.name or (checkpoint == model.source and not model.embedded)
+        if own:
+            return model, None
+    return find_model(DEFAULT), checkpoint
+
+
+def cache_directory() -> Path:
+    """Where engines are kept: `$VICROP_HOME`, else `vicrop-engine` in the platform's cache directory."""
+    home = os.environ.get("VICROP_HOME")
+    if home:
+        return Path(home).expanduser()
+    if sys.platform == "win32":
+        base = os.environ.get("LOCALAPPDATA") or Path.home() / "AppData" / "Local"
+    elif sys.platform == "darwin":
+        base = Path.home() / "Library" / "Caches"
+    else:
+        base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(base) / "vicrop-engine"
+
+
+def cached_engine(name: str) -> Path:
+    """The directory in the cache that the engine of model `name` is built into."""
+    return cache_directory() / "engines" / name
+
+
+def cached_tool(name: str) -> Path:
+    """The directory in the cache that the localizer model `name` is built into."""
+    return cache_directory() / "tools" / name
+
+
+def find_tool(name: str) -> Path | None:
+    """A directory made by `build` of a localizer model, or the one in the cache called so; else None."""
+    place = cached_tool(name) if any(tool.name == name for tool in TOOLS) else Path(name)
+    try:
+        return place if "kind" in read_document(place) else None
+    except ViCropError:
+        return None
+
+
+def find_engine(engine: str | os.PathLike[str]) -> Path | None:
+    """A directory made by `build`, else the named model's engine in the cache, else in the package.
+
+    None for a known model that was never built. Raises UnknownModelError and EngineDirectoryError.
+    """
+    path = Path(engine)
+    if (path / MANIFEST).is_file():
+        return path
+    if _is_path(str(engine)):
+        kind = "is not an engine directory" if path.exists() else "does not exist"
+        raise EngineDirectoryError(
+            f"{path} {kind}, wanted a directory with a {MANIFEST}; "
+            "make one with 'vicrop-engine build MODEL -o DIR'"
+        )
+    model = find_model(str(engine))
+    places = [cached_engine(model.name), *([model.shipped_engine] if model.embedded else [])]
+    return next((place for place in places if (place / MANIFEST).is_file()), None)
+
+
+def _is_path(engine: str) -> bool:
+    if any(model.name == engine for model in MODELS):
+        return False
+    return Path(engine).exists() or engine.startswith((".", "~")) or "/" in engine or os.sep in engine

@@ -1,0 +1,1 @@
+"""Pictures: decoded, placed, prepared for the vision tower, cut into tiles."""

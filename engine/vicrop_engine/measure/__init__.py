@@ -1,0 +1,1 @@
+"""Measurements of an engine: profiles, load, calibration, layers."""

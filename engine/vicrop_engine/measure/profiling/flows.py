@@ -1,0 +1,89 @@
+"""Runs the same question in turn without a crop, with it, and again on the same picture: what is measured.
+
+Every run begins cold, but for the second question, which finds the first one's prefix. Knows the engine from
+outside; nothing of stages.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from vicrop_engine.counters import GraphRun
+from vicrop_engine.engine import ViCropEngine
+from vicrop_engine.errors import RunError
+from vicrop_engine.images.picture import ImageInput
+from vicrop_engine.timing import Span
+from vicrop_engine.vicrop.answer import Answer
+from vicrop_engine.vicrop.localizers.methods import NONE
+
+PLAIN, CROPPED, NEXT, PUBLISHED = "plain", "cropped", "next", "published"
+DECODE_IMAGE = "decode_image"
+Clock = Callable[[], float]
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One run: what came of it, the stages it went through in order, and the graphs that ran meanwhile."""
+
+    answer: Answer
+    spans: tuple[Span, ...]
+    runs: tuple[GraphRun, ...]
+
+
+@dataclass(frozen=True)
+class Case:
+    """What is asked in every run; `settings` are further keywords of `ask` for the answers with a crop."""
+
+    image: ImageInput
+    question: str
+    method: str
+    max_new_tokens: int
+    settings: dict[str, Any] = field(default_factory=dict)
+
+
+def measure(
+    engine: ViCropEngine,
+    case: Case,
+    rounds: Iterable[int],
+    published: Callable[[], Sample] | None = None,
+) -> dict[str, list[Sample]]:
+    """The samples of each flow, one a round, taken in turn; the first round warms up and is not kept.
+
+    `published` takes its turn last, if it is given.
+
+    Time is read from the engine's clock. Raises RunError when a flow does not answer alike in every round,
+    and what `ask` raises.
+    """
+    samples: dict[str, list[Sample]] = {PLAIN: [], CROPPED: [], NEXT: []}
+    for _ in rounds:
+        engine.forget()
+        samples[PLAIN].append(_sample(engine, case, method=NONE))
+        engine.forget()
+        samples[CROPPED].append(_sample(engine, case, method=case.method, **case.settings))
+        engine.forget(prefixes=False)  # or the same crop's embeds would be found again
+        again = {**case.settings, "method": case.method, "first_answer": False}
+        samples[NEXT].append(_sample(engine, case, **again))
+        if published is not None:
+            samples.setdefault(PUBLISHED, []).append(published())
+    engine.forget()
+    for flow, taken in samples.items():
+        _demand_alike(flow, [sample.answer for sample in taken])
+    return {flow: taken[1:] for flow, taken in samples.items()}
+
+
+def _sample(engine: ViCropEngine, case: Case, **keywords: Any) -> Sample:
+    with engine.tally.watching() as runs:
+        answer = engine.ask(case.image, case.question, max_new_tokens=case.max_new_tokens, **keywords)
+    decoding, *others = answer.spans
+    return Sample(answer, (decoding._replace(stage=DECODE_IMAGE), *others), tuple(runs))
+
+
+def _demand_alike(flow: str, answers: Sequence[Answer]) -> None:
+    found = {(answer.token_ids, answer.first_token_ids, answer.crop_box) for answer in answers}
+    if len(found) > 1:
+        raise RunError(
+            f"{len(answers)} runs of one question ({flow}) gave {len(found)} different answers or boxes, so "
+            "their times mean nothing; report this"
+        )

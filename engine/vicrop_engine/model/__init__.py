@@ -1,0 +1,1 @@
+"""The open model: prompts, vision tower, decoder, KV and prefix caches."""

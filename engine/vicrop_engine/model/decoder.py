@@ -1,0 +1,298 @@
+"""Prefill and greedy decode on the decoder graphs, and reading attention rows on the way.
+
+Knows token ids, image embeds, prefixes and KV caches; nothing of questions, pictures or crops.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
+from copy import copy
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from vicrop_engine.counters import Tally
+from vicrop_engine.engine_dir.manifest import GRADIENT, GRAPHS
+from vicrop_engine.engine_dir.records import DecoderGeometry, SpecialTokens
+from vicrop_engine.model.forward import DecodeSteps, Pass, PassFeeds
+from vicrop_engine.model.greedy import AnswerTokens, Generation, Heard
+from vicrop_engine.model.kv_cache import KVArena, KVBuffers, KVCache
+from vicrop_engine.model.packing import StrandBlock, TokenBlock
+from vicrop_engine.model.prefix_cache import Prefix
+from vicrop_engine.runtime.graphs import Graphs
+from vicrop_engine.runtime.host_graph import Graph
+from vicrop_engine.runtime.interfaces import Tensor
+
+Floats = npt.NDArray[np.float32]
+Table = npt.NDArray[np.floating]
+_, LOWER, UPPER = GRAPHS
+
+
+class Decoder:
+    """The language model of one engine."""
+
+    answers_go_on = False  # beside whatever is run next: what comes after a pass is to be decoded first
+
+    def __init__(
+        self,
+        graphs: Graphs,
+        embeddings: Table,
+        geometry: DecoderGeometry,
+        tokens: SpecialTokens,
+        tally: Tally,
+    ) -> None:
+        self._graphs = graphs
+        self._embeddings = embeddings
+        self._tokens = tokens
+        self._tally = tally
+        self._num_lower = geometry.num_lower_layers
+        self._num_upper = geometry.num_layers - geometry.num_lower_layers
+        self._vocab_size = geometry.vocab_size
+
+    @property
+    def answers_side_by_side(self) -> bool:
+        """Whether a pass can give the logits of several tokens; engines of old versions cannot."""
+        return self._graphs.upper.takes_answers
+
+    @property
+    def end_signs(self) -> tuple[int, ...]:
+        """Tokens that end an answer."""
+        return self._tokens.eos
+
+    def embed(self, ids: Sequence[int], images: Sequence[Floats] = ()) -> Floats:
+        """[1, len, hidden]: rows of the token table, with image embeds in place of image tokens."""
+        index = np.asarray(ids, np.int64)
+        embeds: Floats = self._embeddings[index].astype(np.float32)
+        if images:
+            embeds[index == self._tokens.image] = np.concatenate(images)
+        return embeds[None]
+
+    def begin(self, ids: Sequence[int], images: Sequence[Floats], capacity: int) -> Prefix:
+        """A prefix with room for `capacity` tokens, to be run with its first suffixes.
+
+        Image tokens take the rows of `images`, [image_tokens, hidden] each, in order.
+        """
+        return Prefix(self._buffers(capacity), len(ids), embeds=self.embed(ids, images))
+
+    def reserve(self, prefix: Prefix, capacity: int) -> None:
+        """Make room for `capacity` tokens; a prefix with less moves to larger buffers, once."""
+        if capacity <= prefix.buffers.capacity:
+            return
+        self._tally.add(prefix_moves=1)
+        old, prefix.buffers = prefix.buffers, self._buffers(capacity)
+        prefix.buffers.lower.take(old.lower, prefix.length)
+        prefix.buffers.upper.take(old.upper, prefix.length)
+
+    def read(
+        self,
+        prefix: Prefix,
+        suffixes: Sequence[Sequence[int]],
+        images: Sequence[Floats] = (),
+        *,
+        answer: bool = True,
+        layers: Sequence[int] = (),
+        gradients: bool = False,
+    ) -> Pass:
+        """Run what is left of `prefix`, then `suffixes`, each right after it and blind to the others.
+
+        All go through the lower layers in one pass. With `answer` the first goes on through the upper layers;
+        all do when one of `layers`, whose attention is read, is up there, or with `gradients`, which are to
+        be asked for next. Only the first stays in the cache.
+        """
+        lengths = tuple(len(suffix) for suffix in suffixes)
+        embeds = self.embed([id for suffix in suffixes for id in suffix], images)
+        return self.read_embeds(prefix, embeds, lengths, answer=answer, layers=layers, gradients=gradients)
+
+    def read_embeds(
+        self,
+        prefix: Prefix,
+        embeds: Floats,
+        lengths: tuple[int, ...],
+        *,
+        answer: bool = True,
+        layers: Sequence[int] = (),
+        gradients: bool = False,
+    ) -> Pass:
+        """`read` of suffixes of these lengths, whose embeddings [1, tokens, hidden] follow each other."""
+        above = gradients or self.reads_above(layers)
+        num_upper = len(lengths) if above else int(answer)
+        block = TokenBlock(prefix.length - _length(prefix.embeds), prefix.length, lengths)
+        cache = prefix.buffers.write(block.done, block.total, prefix.length + lengths[0])
+        feeds = self._feeds(block, bool(layers) or gradients)
+        hidden, lower_rows, tapped = self._lower(cache, _joined(prefix.embeds, embeds), feeds)
+        if prefix.embeds is not None:
+            prefix.hidden = hidden[:, : prefix.length] if self._num_upper else None
+            prefix.embeds = None
+        if not num_upper:
+            return Pass(cache, None, (lower_rows, None), tapped, block)
+        hidden = hidden[:, block.prefix - block.done :][:, : sum(lengths[:num_upper])]
+        going_up = TokenBlock(prefix.length - _length(prefix.hidden), prefix.length, lengths[:num_upper])
+        logits, upper_rows = self._upper(cache, _joined(prefix.hidden, hidden), self._feeds(going_up, above))
+        prefix.hidden = None
+        return Pass(cache, logits, (lower_rows, upper_rows), tapped, block)
+
+    def counted_by(self, tally: Tally) -> Decoder:
+        """The same decoder, whose runs are counted there."""
+        other = copy(self)
+        other._tally = tally
+        return other
+
+    def reads_above(self, layers: Sequence[int]) -> bool:
+        """Whether one of these layers is in the upper graph."""
+        return bool(layers) and max(layers) >= self._num_lower
+
+    def prefill(self, prefix: Prefix, num_tokens: int, *, above: bool) -> bool:
+        """Run `num_tokens` more of `prefix` alone through the lower layers, then, if `above`, the upper ones.
+
+        False when nothing was left to run.
+        """
+        if prefix.embeds is not None:
+            embeds, rest = np.split(prefix.embeds, [num_tokens], axis=1)
+            block, cache = self._next(prefix, prefix.embeds.shape[1], embeds)
+            hidden, _, _ = self._lower(cache, embeds, self._feeds(block))
+            prefix.hidden = _joined(prefix.hidden, hidden) if self._num_upper else None
+            prefix.embeds = rest if rest.shape[1] else None
+            return True
+        if prefix.hidden is None or not above:
+            return False
+        hidden, rest = np.split(prefix.hidden, [num_tokens], axis=1)
+        block, cache = self._next(prefix, prefix.hidden.shape[1], hidden)
+        self._upper(cache, hidden, self._feeds(block))
+        prefix.hidden = rest if rest.shape[1] else None
+        return True
+
+    @staticmethod
+    def _next(prefix: Prefix, num_left: int, tokens: Floats) -> tuple[TokenBlock, KVCache]:
+        """Where the next tokens of a prefix stand that has `num_left` of them to go, and their rows."""
+        done = prefix.length - num_left
+        block = TokenBlock(done, done + tokens.shape[1], ())
+        return block, prefix.buffers.write(block.done, block.total, block.total)
+
+    def gradients(self, read: Pass, suffix: int) -> tuple[Floats, Floats]:
+        """Attention of a suffix's last token and the loss's gradient at it, [layers, heads, total] each.
+
+        The loss is minus the cross-entropy of the token's logits with their largest; layers are those from
+        the lowest heatmap layer on. `read` was made with `gradients`, and nothing has been run since then.
+        Raises ValueError for another pass.
+        """
+        open_graph, block, buffers = self._graphs.gradient, read.block, read.cache.buffers
+        if open_graph is None or read.tapped is None or block is None or not buffers.is_latest(read.cache):
+            raise ValueError("gradients are of a pass just made with gradients, in an engine that has them")
+        self._tally.add(gradient_passes=1)
+        last = block.ends[suffix]
+        feeds: dict[str, npt.NDArray[Any] | Tensor] = {
+            "tapped_states": read.tapped[:, suffix : suffix + 1],
+            "position_ids": block.position_ids[:, last : last + 1],
+            "attention_bias": block.last_bias(suffix, buffers.capacity),
+            "own_row": np.array([block.own_row(suffix)]),
+            **buffers.lower.buffers,
+            **buffers.upper.buffers,
+        }
+        with self._tally.running(GRADIENT, capacity=buffers.capacity):
+            outputs = open_graph().run(feeds)
+        attention, gradient = outputs["attention"].numpy(), outputs["gradient"].numpy()
+        return attention[..., : block.total], gradient[..., : block.total]
+
+    def logits(self, read: Pass) -> Floats:
+        """Logits [vocab] after the first suffix of a pass. Raises ValueError if that did not go up."""
+        if read.logits is None:
+            raise ValueError("the pass went through the lower layers only; run it with answer")
+        return read.logits
+
+    def decode(self, start: Pass, max_new_tokens: int, heard: Heard | None = None) -> Generation:
+        """Greedy tokens from the logits of `start` until an end sign or `max_new_tokens`.
+
+        `heard` is told their ids whenever there is one more.
+        """
+        answer = AnswerTokens(self._tokens.eos, max_new_tokens, heard)
+        cache, steps = start.cache, None
+        answer.take(self.logits(start))
+        while not answer.is_done:
+            steps = steps or self.steps(cache.buffers)
+            with self._counted_step(1, cache.length + 1, cache.buffers.capacity):
+                logits = steps.after(self.embed(answer.ids[-1:]), cache.length)
+            answer.take(logits)
+            cache = cache.grown(1)
+        return answer.generation
+
+    def step(self, steps: DecodeSteps, embeds: Floats, block: StrandBlock) -> Floats:
+        """One step of an answer or two; logits [answers, vocab]."""
+        with self._counted_step(block.num_new, block.total, steps.capacity):
+            return steps.run(embeds, block.position_ids, block.bias())
+
+    def _counted_step(self, tokens: int, total: int, capacity: int) -> AbstractContextManager[None]:
+        self._tally.add(
+            decode_steps=tokens, lower_passes=1, lower_tokens=tokens, upper_passes=1, upper_tokens=tokens
+        )
+        sizes = {"seq": tokens, "total": total, "rows": 0, "answers": tokens, "capacity": capacity}
+        return self._tally.running(LOWER, UPPER, **sizes)
+
+    @property
+    def takes_batches(self) -> bool:
+        """Whether a step can be of several sequences; engines of old versions cannot."""
+        graphs = self._graphs.lower, self._graphs.upper
+        return all(isinstance(graph, Graph) and graph.takes_batches for graph in graphs)
+
+    def arena(self, count: int, capacity: int) -> KVArena:
+        """Zeroed buffers for `count` sequences; memory is taken as they are filled."""
+        graphs = self._graphs.lower, self._graphs.upper
+        lower, upper = (graph for graph in graphs if isinstance(graph, Graph))
+        slots = [graph.new_buffers(count, capacity) for graph in (lower, upper)]
+        return KVArena(slots[0], slots[1], (lower.bound_to, upper.bound_to), capacity)
+
+    def steps(self, buffers: KVBuffers, count: int = 1) -> DecodeSteps:
+        """Steps of `count` tokens on these buffers."""
+        tensor = self._graphs.lower.tensor
+        return DecodeSteps(buffers, tensor, self._vocab_size, self._embeddings.shape[1], count)
+
+    def side_by_side(
+        self, cache: KVCache, block: StrandBlock, embeds: Floats, num_decoded: int
+    ) -> tuple[KVCache, Floats]:
+        """One pass of new tokens of several answers after the rows of `cache`; logits [answers, vocab].
+
+        `num_decoded` of the tokens belong to answers, the others to prompts.
+        """
+        feeds = self._feeds(block)
+        cache = cache.grown(block.num_new)
+        hidden, _, _ = self._lower(cache, embeds, feeds)
+        self._tally.add(upper_passes=1, upper_tokens=feeds.num_new, decode_steps=num_decoded)
+        with self._tally.running(UPPER, capacity=cache.buffers.capacity, **feeds.sizes):
+            outputs = cache.buffers.upper.run({"hidden_states": hidden, **feeds.tensors})
+        return cache, outputs["logits"].numpy()
+
+    def _buffers(self, capacity: int) -> KVBuffers:
+        return KVBuffers(self._graphs.lower.bound(capacity), self._graphs.upper.bound(capacity), capacity)
+
+    def _feeds(self, block: TokenBlock | StrandBlock, tap: bool = False) -> PassFeeds:
+        return PassFeeds(block, tap, self._graphs.lower.tensor)
+
+    def _lower(
+        self, cache: KVCache, embeds: Floats, feeds: PassFeeds
+    ) -> tuple[Floats, Floats | None, Floats | None]:
+        """Hidden states [1, new, hidden], and with a tap attention rows and the taps' states."""
+        self._tally.add(lower_passes=1, lower_tokens=feeds.num_new)
+        with self._tally.running(LOWER, capacity=cache.buffers.capacity, **feeds.sizes):
+            outputs = cache.buffers.lower.run({"inputs_embeds": embeds, **feeds.tensors})
+        hidden = outputs["hidden_states"].numpy()
+        if not feeds.tap:
+            return hidden, None, None
+        tapped = outputs.get("tapped_states")
+        return hidden, outputs["attention"].numpy(), None if tapped is None else tapped.numpy()
+
+    def _upper(self, cache: KVCache, hidden: Floats, feeds: PassFeeds) -> tuple[Floats, Floats | None]:
+        """Logits [vocab] after the first suffix, and with a tap attention rows of the upper layers."""
+        self._tally.add(upper_passes=1, upper_tokens=feeds.num_new)
+        with self._tally.running(UPPER, capacity=cache.buffers.capacity, **feeds.sizes):
+            outputs = cache.buffers.upper.run({"hidden_states": hidden, **feeds.tensors})
+        rows = outputs["attention"].numpy() if feeds.tap and self._num_upper else None
+        return outputs["logits"].numpy().reshape(-1), rows
+
+
+def _length(waiting: Floats | None) -> int:
+    return 0 if waiting is None else waiting.shape[1]
+
+
+def _joined(waiting: Floats | None, new: Floats) -> Floats:
+    return new if waiting is None else np.concatenate((waiting, new), axis=1)

@@ -1,0 +1,248 @@
+"""Prefill and greedy decode where all tensors stay on a device, and attention rows left there.
+
+The counterpart of `generate` for graphs that know causal attention alone: suffixes are passes of their own,
+the one to be continued last, for the others' keys and values are then written over. Every pass taps one row,
+so that no operator sees an empty tensor. Logits come to the host, one row for each token generated.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+import numpy.typing as npt
+
+from vicrop_engine.counters import Tally
+from vicrop_engine.engine_dir.records import DecoderGeometry, SpecialTokens
+from vicrop_engine.model.decoder import Table
+from vicrop_engine.model.greedy import AnswerTokens, Generation, Heard
+from vicrop_engine.model.kv_cache import KVBuffers, KVCache
+from vicrop_engine.model.prefix_cache import Prefix
+from vicrop_engine.runtime.device import AttentionRow, Device, DeviceTensor
+from vicrop_engine.runtime.device_graph import BoundDeviceGraph, DeviceGraph, DeviceGraphs, Feed
+
+Floats = npt.NDArray[np.floating]
+Feeds = dict[str, DeviceTensor]
+
+
+@dataclass(frozen=True)
+class DevicePass:
+    """What a pass over a prefix and its suffixes left on the device.
+
+    `cache` ends with the first suffix; `logits` [1, vocab] are those after it, None when it did not go up.
+    `attention` holds, by suffix, its last row of lower and upper graph, each [layers, 1, heads, total].
+    """
+
+    device: Device
+    cache: KVCache
+    logits: DeviceTensor | None
+    attention: tuple[tuple[DeviceTensor, ...], ...]
+
+    def rows(self, suffix: int) -> dict[int, AttentionRow]:
+        """Attention [heads, total] of a suffix's last token, by absolute layer."""
+        places = [(part, layer) for part in self.attention[suffix] for layer in range(part.shape[0])]
+        return {number: AttentionRow(self.device, *place, 0) for number, place in enumerate(places)}
+
+
+class DeviceDecoder:
+    """The language model of one engine on a device."""
+
+    answers_side_by_side: ClassVar[bool] = False
+    answers_go_on: ClassVar[bool] = False
+    takes_batches: ClassVar[bool] = False
+
+    def __init__(
+        self,
+        graphs: DeviceGraphs,
+        embeddings: Table,
+        geometry: DecoderGeometry,
+        tokens: SpecialTokens,
+        tally: Tally,
+    ) -> None:
+        self._graphs, self._device = graphs, graphs.device
+        self._embeddings = embeddings
+        self._tokens = tokens
+        self._tally = tally
+        self._num_lower = geometry.num_lower_layers
+        self._num_upper = geometry.num_layers - geometry.num_lower_layers
+        self._copied: tuple[DevicePass, npt.NDArray[np.float32]] | None = None
+
+    def embed(self, ids: Sequence[int]) -> Floats:
+        """Rows of the token table on the host, [1, len, hidden]."""
+        rows: Floats = self._embeddings[np.asarray(ids, np.int64)].astype(self._graphs.lower.states)
+        return rows[None]
+
+    def begin(self, ids: Sequence[int], images: Sequence[DeviceTensor], capacity: int) -> Prefix:
+        """A prefix with room for `capacity` tokens, to be run with its first suffixes.
+
+        Image tokens take the rows of `images`, [1, image_tokens, hidden] each, in order.
+        """
+        return Prefix(self._buffers(capacity), len(ids), embeds=self._embed(ids, images))
+
+    def reserve(self, prefix: Prefix, capacity: int) -> None:
+        """Make room for `capacity` tokens; a prefix with less moves to larger buffers, once."""
+        if capacity <= prefix.buffers.capacity:
+            return
+        self._tally.add(prefix_moves=1)
+        old, more = prefix.buffers, capacity - prefix.buffers.capacity
+        lower, upper = (_bound(side) for side in (old.lower, old.upper))
+        prefix.buffers = _kv_buffers(self._moved(lower, more), self._moved(upper, more), capacity)
+
+    def read(
+        self,
+        prefix: Prefix,
+        suffixes: Sequence[Sequence[int]],
+        images: Sequence[DeviceTensor] = (),
+        *,
+        answer: bool = True,
+        layers: Sequence[int] = (),
+        gradients: bool = False,
+    ) -> DevicePass:
+        """Run what is left of `prefix`, then each of `suffixes` right after it, the first one last.
+
+        With `answer` the first goes on through the upper layers; all do when one of `layers`, whose attention
+        is read, is up there. Only the first stays in the cache. Raises ValueError for `gradients`.
+        """
+        if gradients:
+            raise ValueError("gradients are not in engines for a device; check the manifest first")
+        above = bool(layers) and max(layers) >= self._num_lower
+        attention: list[tuple[DeviceTensor, ...]] = []
+        for number in reversed(range(len(suffixes))):
+            suffix = suffixes[number]
+            seen = images if self._tokens.image in suffix else ()
+            up = above or (answer and number == 0)
+            cache, logits, rows = self._run_suffix(prefix, self._embed(suffix, seen), up)
+            attention.insert(0, rows)
+        return DevicePass(self._device, cache, logits, tuple(attention))
+
+    def logits(self, read: DevicePass) -> npt.NDArray[np.float32]:
+        """Logits [vocab] after the first suffix of a pass, on the host; copied there once.
+
+        Raises ValueError if the suffix did not go up.
+        """
+        if read.logits is None:
+            raise ValueError("the pass went through the lower layers only; run it with answer")
+        if self._copied is None or self._copied[0] is not read:
+            self._copied = read, self._on_host(read.logits)
+        return self._copied[1]
+
+    def decode(self, start: DevicePass, max_new_tokens: int, heard: Heard | None = None) -> Generation:
+        """Greedy tokens from the logits of `start` until an end sign or `max_new_tokens`.
+
+        `heard` is told their ids whenever there is one more.
+        """
+        answer = AnswerTokens(self._tokens.eos, max_new_tokens, heard)
+        cache = start.cache
+        answer.take(self.logits(start))
+        while not answer.is_done:
+            self._tally.add(decode_steps=1)
+            cache = cache.grown(1)
+            feeds = self._feeds(cache.length, 1)
+            lower = self._lower(cache, self._device.upload(self.embed(answer.ids[-1:])), feeds)
+            answer.take(self._on_host(self._upper(cache, lower["hidden_states"], feeds)["logits"]))
+        return answer.generation
+
+    def _on_host(self, logits: DeviceTensor) -> npt.NDArray[np.float32]:
+        return self._device.host(logits).reshape(-1).astype(np.float32)
+
+    def _run_suffix(
+        self, prefix: Prefix, embeds: DeviceTensor, up: bool
+    ) -> tuple[KVCache, DeviceTensor | None, tuple[DeviceTensor, ...]]:
+        """One pass over what waits of the prefix and a suffix after it: cache, logits and attention."""
+        fresh = prefix.embeds is not None
+        length = prefix.length + embeds.num_rows
+        cache = prefix.buffers.write(0 if fresh else prefix.length, length, length)
+        states = self._joined(prefix.embeds, embeds)
+        feeds = self._feeds(length, states.num_rows)
+        lower = self._lower(cache, states, feeds)
+        hidden, rows = lower["hidden_states"], lower["attention"]
+        if fresh and not up:
+            prefix.hidden = self._picked(hidden, np.arange(prefix.length)) if self._num_upper else None
+        prefix.embeds = None
+        if not up:
+            return cache, None, (rows,)
+        going_up = self._joined(prefix.hidden, hidden)
+        if going_up is not hidden:
+            feeds = self._feeds(length, going_up.num_rows)
+        upper = self._upper(cache, going_up, feeds)
+        prefix.hidden = None
+        return cache, upper["logits"], (rows, upper["attention"]) if self._num_upper else (rows,)
+
+    def _lower(self, cache: KVCache, embeds: DeviceTensor, feeds: Feeds) -> Feeds:
+        self._tally.add(lower_passes=1, lower_tokens=embeds.num_rows)
+        return _bound(cache.buffers.lower).run({"inputs_embeds": embeds, **feeds})
+
+    def _upper(self, cache: KVCache, hidden: DeviceTensor, feeds: Feeds) -> Feeds:
+        self._tally.add(upper_passes=1, upper_tokens=hidden.num_rows)
+        return _bound(cache.buffers.upper).run({"hidden_states": hidden, **feeds})
+
+    def _feeds(self, length: int, num_new: int) -> Feeds:
+        """What both graphs are fed beside states; the last of the tokens is tapped, and may look at all."""
+        arrays: dict[str, npt.NDArray[Any]] = {
+            "position_ids": np.arange(length - num_new, length)[None],
+            "tap_positions": np.array([num_new - 1]),
+            "attention_bias": np.zeros((1, 1, 1, length), np.float32),
+        }
+        feeds = {name: self._device.upload(array) for name, array in arrays.items()}
+        return {**feeds, "answer_position": feeds["tap_positions"]}
+
+    def _embed(self, ids: Sequence[int], images: Sequence[DeviceTensor]) -> DeviceTensor:
+        """[1, len, hidden]: rows of the table, with image embeds in place of image tokens."""
+        index = np.asarray(ids, np.int64)
+        if not images:
+            return self._device.upload(self.embed(index.tolist()))
+        is_image = index == self._tokens.image
+        seen = images[0]
+        for image in images[1:]:
+            seen = self._joined(seen, image)
+        if is_image.all():
+            return seen
+        text = self._device.upload(self.embed(index[~is_image].tolist()))
+        place = np.where(is_image, np.cumsum(is_image) - 1, seen.num_rows + np.cumsum(~is_image) - 1)
+        return self._picked(seen, place, text)
+
+    def _joined(self, waiting: DeviceTensor | None, new: DeviceTensor) -> DeviceTensor:
+        if waiting is None:
+            return new
+        return self._picked(waiting, np.arange(waiting.num_rows + new.num_rows), new)
+
+    def _picked(
+        self, first: DeviceTensor, index: npt.NDArray[np.int64], second: DeviceTensor | None = None
+    ) -> DeviceTensor:
+        """Rows of one tensor, or of two counted on from one to the other, [1, len, hidden]."""
+        feeds: dict[str, Feed] = {"first": first, "second": second or first, "index": index}
+        return self._graphs.rows.run(feeds)["picked"]
+
+    def _buffers(self, capacity: int) -> KVBuffers:
+        graphs = self._graphs.lower, self._graphs.upper
+        lower, upper = (self._with_buffers(graph, max(capacity, 1)) for graph in graphs)
+        return _kv_buffers(lower, upper, capacity)
+
+    def _with_buffers(self, graph: DeviceGraph, capacity: int) -> BoundDeviceGraph:
+        """The graph with buffers of zeros, which are made on the device from a row of them."""
+        buffers = {}
+        for name, (heads, dim) in graph.past_shapes.items():
+            row = self._device.upload(np.zeros((1, heads, 1, dim), graph.states))
+            buffers[name] = self._grown(row, capacity - 1) if capacity > 1 else row
+        return graph.bound(buffers)
+
+    def _moved(self, side: BoundDeviceGraph, more: int) -> BoundDeviceGraph:
+        buffers = {name: self._grown(buffer, more) for name, buffer in side.buffers.items()}
+        return side.graph.bound(buffers)
+
+    def _grown(self, buffer: DeviceTensor, more: int) -> DeviceTensor:
+        """The buffer with `more` rows of zeros after its own, elsewhere on the device."""
+        return self._graphs.kv_buffer.run({"past": buffer, "added": np.array([more])})["buffer"]
+
+
+def _kv_buffers(lower: Any, upper: Any, capacity: int) -> KVBuffers:
+    """Buffers of tensors that say their bytes but, unlike the host's, give no array."""
+    return KVBuffers(lower, upper, capacity)
+
+
+def _bound(side: Any) -> BoundDeviceGraph:
+    """One side of `_kv_buffers` as it was made."""
+    bound: BoundDeviceGraph = side
+    return bound

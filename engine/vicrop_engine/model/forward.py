@@ -1,0 +1,122 @@
+"""One pass through the decoder graphs: what they are fed beside states, and what is left of it.
+
+Knows where tokens stand; nothing of graphs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from vicrop_engine.model.kv_cache import KVBuffers, KVCache
+from vicrop_engine.model.packing import StrandBlock, TokenBlock
+from vicrop_engine.runtime.interfaces import Feed, Tensor
+
+Floats = npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Pass:
+    """What a pass over a prefix and its suffixes left.
+
+    `cache` ends with the first suffix; `logits` [vocab] are those after it, None when no suffix went up.
+    `attention` holds every suffix's last row of lower and upper graph, each [layers, suffixes, heads, total];
+    None where nothing was read. `tapped` [1, suffixes, hidden] are their last tokens' states where the lowest
+    heatmap layer begins, and `block` is where all tokens stand.
+    """
+
+    cache: KVCache
+    logits: Floats | None
+    attention: tuple[Floats | None, Floats | None] = (None, None)
+    tapped: Floats | None = None
+    block: TokenBlock | None = None
+
+    def rows(self, suffix: int) -> dict[int, Floats]:
+        """Attention [heads, total] of a suffix's last token, by absolute layer."""
+        parts = [part[:, suffix] for part in self.attention if part is not None]
+        return dict(enumerate(row for part in parts for row in part))
+
+
+class PassFeeds:
+    """What both graphs are fed beside states."""
+
+    def __init__(
+        self,
+        block: TokenBlock | StrandBlock,
+        tap: bool,
+        tensor: Callable[[npt.NDArray[Any]], Tensor],
+    ) -> None:
+        ends = block.ends
+        last = np.array([block.num_new - 1])  # of a prefix alone: no product likes to be empty
+        answers = ends if isinstance(block, StrandBlock) else ends[:1] if len(ends) else last
+        arrays: dict[str, npt.NDArray[Any]] = {
+            "position_ids": block.position_ids,
+            "tap_positions": ends if tap else NO_TAPS,
+            "attention_bias": block.bias(),
+            "answer_position": answers,
+        }
+        self.tensors = {name: tensor(array) for name, array in arrays.items()}
+        self.num_new, self.tap = block.num_new, tap
+        self.sizes = {
+            "seq": block.num_new,
+            "total": block.total,
+            "rows": len(ends) if tap else 0,
+            "answers": len(answers),
+            "prefix_tokens": block.prefix - block.done if isinstance(block, TokenBlock) else 0,
+        }
+
+
+Ints = npt.NDArray[np.int64]
+
+NO_TAPS: Ints = np.zeros(0, np.int64)
+
+
+class DecodeSteps:
+    """Steps on these buffers, each of `count` tokens, whose logits are all wanted.
+
+    `tensor` puts an array where the graphs want it.
+    """
+
+    def __init__(
+        self,
+        buffers: KVBuffers,
+        tensor: Callable[[npt.NDArray[Any]], Tensor],
+        vocab_size: int,
+        hidden_size: int,
+        count: int = 1,
+    ) -> None:
+        self.capacity, self._tensor = buffers.capacity, tensor
+        self._embeds = np.empty((1, count, hidden_size), np.float32)
+        self._positions = np.empty((1, count), np.int64)
+        self._blind_to_none = np.zeros((1, 1, 1, buffers.capacity), np.float32)
+        self._logits = np.empty((count, vocab_size), np.float32)
+        feeds: dict[str, Feed] = {
+            "inputs_embeds": self._embeds,
+            "hidden_states": np.empty_like(self._embeds),
+            "position_ids": self._positions,
+            "tap_positions": tensor(NO_TAPS),
+            "answer_position": tensor(np.arange(count)),
+            "logits": self._logits,
+        }
+        self._lower, self._upper = buffers.lower.step(feeds), buffers.upper.step(feeds)
+
+    def after(self, embeds: Floats, length: int) -> Floats:
+        """Logits [vocab] of one token, `embeds` [1, 1, hidden], that comes after `length` others it sees."""
+        logits: Floats = self.run(embeds, length, self._blind_to_none[..., : length + 1])[0]
+        return logits
+
+    def run(self, embeds: Floats, positions: Ints | int, bias: Floats) -> Floats:
+        """Logits [count, vocab] of `embeds` [1, count, hidden] at these positions.
+
+        `bias` [1, 1, count, total] is 0 where a token may look and -inf elsewhere.
+        """
+        self._embeds[:] = embeds
+        self._positions[:] = positions
+        changed = {"attention_bias": self._tensor(bias)}
+        self._lower.run(changed)
+        self._upper.run(changed)
+        return self._logits.copy()

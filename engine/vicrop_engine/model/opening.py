@@ -1,0 +1,174 @@
+"""One open engine: graphs, tokenizer, preprocessing and the caches that make a second question cheap.
+
+Answers to prefixes and image embeds; knows nothing of questions or crops.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from vicrop_engine.byte_cache import ByteCache
+from vicrop_engine.counters import Tally
+from vicrop_engine.engine_dir.files import MANIFEST, hash_file
+from vicrop_engine.engine_dir.manifest import (
+    EMBEDDINGS,
+    PREPROCESSOR,
+    TENSORRT,
+    TOKENIZER,
+    Manifest,
+    mend_command,
+)
+from vicrop_engine.engine_dir.memory import SMALL_SHARE, default_cache_bytes
+from vicrop_engine.engine_dir.parsing import parse
+from vicrop_engine.engine_dir.records import Preprocessing
+from vicrop_engine.errors import EngineDamagedError, SettingError
+from vicrop_engine.external.toolbox import Toolbox
+from vicrop_engine.images.cache import KeptPictures
+from vicrop_engine.model.decoder import Decoder
+from vicrop_engine.model.decoder_on_device import DeviceDecoder
+from vicrop_engine.model.gradients import PixelGradients
+from vicrop_engine.model.model import Floats, Model
+from vicrop_engine.model.prompts import PromptBuilder
+from vicrop_engine.model.vision import DeviceVisionTower, VisionTower
+from vicrop_engine.runtime.device import Device
+from vicrop_engine.runtime.device_graph import open_device_graphs
+from vicrop_engine.runtime.graphs import open_graphs
+from vicrop_engine.runtime.host_graph import Graph
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where to run an engine: `provider` of the runtime (None: that of its target), and which GPU, from 0.
+
+    An engine for another target than "cpu" runs on a processor when `provider` is "cpu".
+    """
+
+    provider: str | None = None
+    device: int = 0
+
+
+@dataclass(frozen=True)
+class Parts:
+    """What of an open engine depends on where it runs; `device` where tensors stay on one."""
+
+    provider: str
+    vision: Any  # a VisionTower or a DeviceVisionTower, whose tensors are elsewhere
+    decoder: Any  # a Decoder or a DeviceDecoder
+    device: Device | None = None
+    pixel_gradients: Callable[[], Graph] | None = None
+
+
+def open_model(
+    directory: Path,
+    manifest: Manifest,
+    threads: int | None = None,
+    cache_bytes: int | None = None,
+    share_weights: bool = False,
+    tools: Toolbox | None = None,
+    place: Place | None = None,
+    digest: str | None = None,
+) -> Model:
+    """Open the engine in `directory`, whose files have been checked.
+
+    `cache_bytes` bounds prefixes, image embeds and pictures together; None has room for one picture at least.
+    `digest` tells this engine from others, that of its manifest when None.
+    Raises EngineDamagedError, SettingError, ProviderError, and with `share_weights` RunError.
+    """
+    cache_bytes = default_cache_bytes(manifest) if cache_bytes is None else cache_bytes
+    digest = hash_file(directory / MANIFEST).sha256 if digest is None else digest
+    tally = Tally()
+    opened = _parts_on_device if manifest.target == "cuda" else _parts_on_host
+    settings = _Settings(
+        threads, cache_bytes // SMALL_SHARE, digest if share_weights else None, place or Place()
+    )
+    settings.check(manifest)
+    parts = opened(directory, manifest, tally, settings)
+    document = json.loads((directory / PREPROCESSOR).read_text(encoding="utf-8"))
+    prompts = PromptBuilder(
+        directory / TOKENIZER, manifest.prompts, manifest.tokens, manifest.vision.image_tokens
+    )
+    return Model(
+        digest=digest,
+        manifest=manifest,
+        provider=parts.provider,
+        preprocessing=parse(Preprocessing, document, str(directory / PREPROCESSOR)),
+        prompts=prompts,
+        vision=parts.vision,
+        decoder=parts.decoder,
+        gradients=PixelGradients(parts.pixel_gradients, parts.decoder.embed, manifest.tokens.image, tally),
+        pictures=KeptPictures(cache_bytes // SMALL_SHARE),
+        prefixes=ByteCache(cache_bytes - 2 * (cache_bytes // SMALL_SHARE)),
+        tally=tally,
+        tools=tools or Toolbox(threads=threads),
+        device=parts.device,
+    )
+
+
+@dataclass(frozen=True)
+class _Settings:
+    threads: int | None
+    vision_bytes: int
+    share_as: str | None
+    place: Place
+
+    def check(self, manifest: Manifest) -> None:
+        """Raises SettingError where such an engine cannot run so."""
+        target, provider, device = manifest.target, self.place.provider, self.place.device
+        if target == "cpu" and (provider not in (None, target) or device):
+            raise SettingError(
+                f"got provider {provider!r} and device {device!r} for an engine for cpu; to run on a GPU "
+                f"build one with 'vicrop-engine build {manifest.model.name} --target cuda'"
+            )
+        if provider not in (None, "cpu", target):
+            raise SettingError(f"got provider {provider!r}, wanted {target!r} or 'cpu'")
+        on_host = provider == "cpu"
+        if isinstance(device, bool) or not isinstance(device, int) or device < 0 or (on_host and device):
+            raise SettingError(f"got device {device!r}, wanted the number of a GPU from 0 up")
+        if self.share_as is not None and target != "cpu":
+            raise SettingError("share_weights is for engines for cpu, which map their weights; leave it out")
+
+
+def _parts_on_host(directory: Path, manifest: Manifest, tally: Tally, settings: _Settings) -> Parts:
+    """Of an engine whose tensors are arrays here, at least between passes."""
+    place = settings.place
+    graphs = open_graphs(
+        directory, manifest, settings.threads, settings.share_as, place.provider, place.device
+    )
+    table = _embeddings(directory, manifest)
+    decoder = Decoder(graphs, table, manifest.decoder, manifest.tokens, tally)
+    one = manifest.target == TENSORRT
+    vision = VisionTower(graphs.vision, settings.vision_bytes, tally, one=one)
+    return Parts(graphs.provider, vision, decoder, None, graphs.pixel_gradients)
+
+
+def _parts_on_device(directory: Path, manifest: Manifest, tally: Tally, settings: _Settings) -> Parts:
+    """Of an engine whose tensors stay on a device."""
+    place = settings.place
+    graphs = open_device_graphs(
+        directory, manifest, tally, provider=place.provider, index=place.device, threads=settings.threads
+    )
+    table = _embeddings(directory, manifest)
+    decoder = DeviceDecoder(graphs, table, manifest.decoder, manifest.tokens, tally)
+    vision = DeviceVisionTower(graphs, settings.vision_bytes, tally)
+    return Parts(graphs.provider, vision, decoder, graphs.device)
+
+
+def _embeddings(directory: Path, manifest: Manifest) -> Floats:
+    path = directory / EMBEDDINGS
+    wanted = (manifest.decoder.vocab_size, manifest.decoder.hidden_size)
+    try:
+        table = np.load(path, mmap_mode="r", allow_pickle=False)
+    except (OSError, ValueError) as error:
+        raise EngineDamagedError(f"{path} cannot be read ({error}); {mend_command(manifest)}") from error
+    if table.shape != wanted or table.dtype not in (np.float32, np.float16):
+        raise EngineDamagedError(
+            f"{path} holds {table.dtype} {table.shape}, wanted float32 or float16 {wanted}; "
+            f"{mend_command(manifest)}"
+        )
+    return np.asarray(table)

@@ -1,0 +1,144 @@
+"""A small fixed input through all graphs of an engine, to hold what they give on one machine against another.
+
+It is a picture of noise through the vision tower, then a prompt of a few of its embeddings between tokens
+through all layers, with the heatmap layers' attention, and two decode steps: of a model of 7 billion
+parameters a second or two. An engine brings what its graphs gave where they were built; the first time it is
+opened on another processor or ONNX Runtime they are asked again.
+"""
+
+from __future__ import annotations
+
+import zipfile
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from vicrop_engine.counters import Tally
+from vicrop_engine.engine_dir.manifest import PROBE, Manifest, mend_command
+from vicrop_engine.errors import EngineDamagedError, ProbeError
+from vicrop_engine.model.decoder import Decoder
+from vicrop_engine.model.vision import VisionTower
+from vicrop_engine.runtime.proofs import Proof, is_proven, remember, this_machine
+
+Floats = npt.NDArray[np.float32]
+Outputs = dict[str, Floats]
+BEFORE, AFTER, IMAGE_TOKENS, STEPS = 4, 12, 32, 2
+SLACK = 4  # of a tolerance over what was measured where the engine was built
+
+
+@dataclass(frozen=True)
+class ProbeInput:
+    """`pixels` [1, 3, side, side] around zero; token ids before and after the image's, and of the steps."""
+
+    pixels: Floats
+    ids: tuple[int, ...]
+
+    @property
+    def before(self) -> tuple[int, ...]:
+        """The prompt's tokens before those of the image."""
+        return self.ids[:BEFORE]
+
+    @property
+    def after(self) -> tuple[int, ...]:
+        """The prompt's tokens after those of the image."""
+        return self.ids[BEFORE:-STEPS]
+
+    @property
+    def steps(self) -> tuple[int, ...]:
+        """The tokens of the decode steps."""
+        return self.ids[-STEPS:]
+
+    @classmethod
+    def of(cls, manifest: Manifest) -> ProbeInput:
+        """The same for every engine of these sizes, with NumPy's generator that never changes."""
+        random, side = np.random.RandomState(0), manifest.vision.image_size
+        pixels = random.randint(-128, 128, (1, 3, side, side)).astype(np.float32) / np.float32(64)
+        ids = random.randint(0, manifest.decoder.vocab_size - 1, BEFORE + AFTER + STEPS)
+        return cls(pixels, tuple(int(id) + (id >= manifest.tokens.image) for id in ids))
+
+    def moved(self, by: float, seed: int) -> ProbeInput:
+        """The same input, each pixel moved by some share of itself, `by` at most."""
+        share = np.random.RandomState(seed).uniform(-by, by, self.pixels.shape)
+        return ProbeInput((self.pixels * (1 + share)).astype(np.float32), self.ids)
+
+
+def run_probe(vision: VisionTower, decoder: Decoder, manifest: Manifest) -> Outputs:
+    """`image_embeds` of some image tokens, `attention` [layers, heads, total], `logits` [1 + steps, vocab].
+
+    Nothing is kept and nothing counted. Raises RunError.
+    """
+    given = ProbeInput.of(manifest)
+    vision, decoder = vision.counted_by(Tally()), decoder.counted_by(Tally())
+    shown = some_rows(vision.run([given.pixels])[0])
+    ids = (*given.before, *(manifest.tokens.image,) * len(shown))
+    prefix = decoder.begin(ids, [shown], len(ids) + len(given.after) + len(given.steps))
+    read = decoder.read(prefix, [given.after], layers=manifest.crop.layers)
+    rows = read.rows(0)
+    logits, steps = [decoder.logits(read)], decoder.steps(read.cache.buffers)
+    for number, id in enumerate(given.steps):
+        logits.append(steps.after(decoder.embed([id]), read.cache.length + number))
+    attention = np.stack([rows[layer] for layer in manifest.crop.layers])
+    return {"image_embeds": shown, "attention": attention, "logits": np.stack(logits)}
+
+
+def some_rows(embeds: Floats) -> Floats:
+    """At most IMAGE_TOKENS of the rows, from the first to the last."""
+    rows: Floats = embeds[np.linspace(0, len(embeds) - 1, min(IMAGE_TOKENS, len(embeds))).astype(int)]
+    return rows
+
+
+def prove_once(vision: VisionTower, decoder: Decoder, manifest: Manifest, directory: Path) -> None:
+    """`prove`, unless this engine was proven on such a processor and ONNX Runtime, or has no probe."""
+    if manifest.probe is not None and not is_proven(directory, manifest):
+        prove(vision, decoder, manifest, directory)
+
+
+def prove(vision: VisionTower, decoder: Decoder, manifest: Manifest, directory: Path) -> None:
+    """Compare what the graphs give here with what they gave where they were built, and remember it.
+
+    Raises ProbeError, and EngineDamagedError for an engine without a probe that can be read.
+    """
+    wanted, probed = read_outputs(directory, manifest), manifest.probe
+    assert probed is not None, "the manifest of an engine with a probe says so"
+    found = distances(run_probe(vision, decoder, manifest), wanted)
+    here = this_machine()
+    for name, distance in found.items():
+        if not distance <= probed.tolerances[name]:
+            raise ProbeError(
+                f"{directory}: on this processor ({here.processor}; ONNX Runtime {here.onnxruntime}) "
+                f"{name.replace('_', ' ')} are {distance:.1e} from those where the engine was built "
+                f"({probed.processor}; {probed.onnxruntime}), wanted at most {probed.tolerances[name]:.1e}; "
+                f"{mend_command(manifest)} here, or open it all the same with --no-probe"
+            )
+    remember(directory, Proof(here.processor, here.onnxruntime, found))
+
+
+def read_outputs(directory: Path, manifest: Manifest) -> Outputs:
+    """What the engine's probe gave where it was built. Raises EngineDamagedError."""
+    path = directory / PROBE
+    try:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as stored:
+            outputs = {name: stored[name] for name in stored.files}
+    except (OSError, ValueError, zipfile.BadZipFile) as error:
+        raise EngineDamagedError(f"{path} cannot be read ({error}); {mend_command(manifest)}") from error
+    tolerances = {} if manifest.probe is None else manifest.probe.tolerances
+    if set(outputs) != set(tolerances):
+        raise EngineDamagedError(
+            f"{path} holds {sorted(outputs)} and the manifest expects {sorted(tolerances)}; "
+            f"{mend_command(manifest)}"
+        )
+    return outputs
+
+
+def distances(got: Outputs, wanted: Outputs) -> dict[str, float]:
+    """By output, the largest difference in units of the root mean square of what was wanted."""
+    return {name: _distance(got[name], wanted[name]) for name in wanted}
+
+
+def _distance(got: Floats, wanted: Floats) -> float:
+    if got.shape != wanted.shape or not np.isfinite(got).all():
+        return float("inf")
+    scale = float(np.sqrt(np.mean(np.square(wanted, dtype=np.float64))))
+    return float(np.abs(got - wanted).max()) / max(scale, float(np.finfo(np.float32).tiny))

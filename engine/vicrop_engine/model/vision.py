@@ -1,0 +1,101 @@
+"""The vision tower: pixels to image embeds, remembered by the pixels."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+from vicrop_engine.byte_cache import ByteCache
+from vicrop_engine.counters import Tally
+from vicrop_engine.engine_dir.manifest import GRAPHS
+from vicrop_engine.images.preprocessing import pixel_digest
+from vicrop_engine.runtime.device import DeviceTensor
+from vicrop_engine.runtime.device_graph import DeviceGraphs
+from vicrop_engine.runtime.interfaces import OpenGraph
+
+Floats = npt.NDArray[np.float32]
+
+VISION = GRAPHS[0]
+
+
+class VisionTower:
+    """Image embeds of one engine; the same pixels are run once while they are in the cache.
+
+    With `one` the graph takes one picture at a time.
+    """
+
+    def __init__(self, graph: OpenGraph, cache_bytes: int, tally: Tally, *, one: bool = False) -> None:
+        self._graph, self._one = graph, one
+        self._tally = tally
+        self.cache: ByteCache[Floats] = ByteCache(cache_bytes)
+
+    def counted_by(self, tally: Tally) -> VisionTower:
+        """The same tower with a cache of its own for nothing, whose runs are counted there."""
+        return VisionTower(self._graph, 0, tally, one=self._one)
+
+    def embed(self, pixels: Floats) -> Floats:
+        """Image embeds [image_tokens, hidden] of pixels [1, 3, height, width]."""
+        return self.embed_all([pixels])[0]
+
+    def embed_all(self, pictures: Sequence[Floats]) -> list[Floats]:
+        """The same for several pictures; those not in the cache go through the graph in one run."""
+        keys = [pixel_digest(pixels) for pixels in pictures]
+        known = {key: embeds for key in keys if (embeds := self.cache.get(key)) is not None}
+        new = {key: pixels for key, pixels in zip(keys, pictures, strict=True) if key not in known}
+        self._tally.add(vision_images=len(new), vision_hits=len(keys) - len(new))
+        if new:
+            passes = [[pixels] for pixels in new.values()] if self._one else [list(new.values())]
+            made = [embeds for pixels in passes for embeds in self._run(np.concatenate(pixels))]
+            known.update(zip(new, made, strict=True))
+        for key in new:
+            self.cache.put(key, known[key])
+        return [known[key] for key in keys]
+
+    def run(self, pictures: Sequence[Floats]) -> list[Floats]:
+        """Embeds of several pictures in one run, kept nowhere."""
+        return self._run(np.concatenate(list(pictures)))
+
+    def _run(self, pixels: Floats) -> list[Floats]:
+        """Each picture's embeds, in memory of its own so that one is let go without the others."""
+        self._tally.add(vision_passes=1)
+        with self._tally.running(VISION, images=len(pixels)):
+            embeds: Floats = self._graph.run({"pixel_values": pixels})["image_embeds"].numpy()
+        return [embeds[0]] if len(embeds) == 1 else [one.copy() for one in embeds]
+
+
+class DeviceVisionTower:
+    """Image embeds of one engine; the same pixels are run once while they are in the cache."""
+
+    def __init__(self, graphs: DeviceGraphs, cache_bytes: int, tally: Tally) -> None:
+        self._graph, self._rows = graphs.vision, graphs.rows
+        self._tally = tally
+        self.cache: ByteCache[DeviceTensor] = ByteCache(cache_bytes)
+
+    def embed(self, pixels: Floats) -> DeviceTensor:
+        """Image embeds [1, image_tokens, hidden] of pixels [1, 3, height, width]."""
+        return self.embed_all([pixels])[0]
+
+    def embed_all(self, pictures: Sequence[Floats]) -> list[DeviceTensor]:
+        """The same for several pictures; those not in the cache go through the graph in one run."""
+        keys = [pixel_digest(pixels) for pixels in pictures]
+        known = {key: embeds for key in keys if (embeds := self.cache.get(key)) is not None}
+        new = {key: pixels for key, pixels in zip(keys, pictures, strict=True) if key not in known}
+        self._tally.add(vision_images=len(new), vision_hits=len(keys) - len(new))
+        if new:
+            known.update(zip(new, self._run(np.concatenate(list(new.values()))), strict=True))
+        for key in new:
+            self.cache.put(key, known[key])
+        return [known[key] for key in keys]
+
+    def _run(self, pixels: Floats) -> list[DeviceTensor]:
+        """Each picture's embeds, in memory of its own so that one is let go without the others."""
+        self._tally.add(vision_passes=1)
+        embeds = self._graph.run({"pixel_values": pixels.astype(self._graph.states)})["image_embeds"]
+        if len(pixels) == 1:
+            return [embeds]
+        places = np.arange(embeds.num_rows).reshape(len(pixels), -1)
+        return [
+            self._rows.run({"first": embeds, "second": embeds, "index": place})["picked"] for place in places
+        ]

@@ -1,0 +1,1 @@
+"""What runs graphs: ONNX Runtime on the host or a device, TensorRT plans."""

@@ -1,0 +1,82 @@
+"""Pictures as requests bring them: `data:` URLs, and others where the server was told to fetch them.
+
+What comes back has passed every check that needs no pixel; decoding it is the engine's work.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import binascii
+import re
+
+from vicrop_engine.errors import ImageError
+from vicrop_engine.images.picture import FROM_STRANGERS, ImageLimits, picture_size
+from vicrop_engine.images.structure import MEDIA_TYPES, kind_of
+from vicrop_engine.server.guard.network import Network
+from vicrop_engine.server.guard.remote_image import fetch_image
+from vicrop_engine.server.settings import ServerSettings
+
+_ALSO = {"image/jpg": "image/jpeg"}  # which many write
+_HEAD = re.compile(r"data:([A-Za-z0-9.+/-]*)((?:;[A-Za-z0-9.+=_-]+)*),", re.IGNORECASE)
+_LONGEST_HEAD = 200
+_REMOTE = re.compile(r"https?:", re.IGNORECASE)
+
+
+async def load_image(url: str, settings: ServerSettings, network: Network | None = None) -> bytes:
+    """The encoded picture of an `image_url`: PNG, JPEG, WebP or GIF of one frame, within the limits.
+
+    Raises ImageError. `network` is for tests.
+    """
+    if _REMOTE.match(url):
+        if not settings.allow_remote_images:
+            raise ImageError(
+                "the picture is given by an http URL, which this server does not fetch; send a data: URL"
+            )
+        data = await fetch_image(url, settings, network)
+        await asyncio.to_thread(picture_size, data, _limits(settings))
+        return data
+    return await asyncio.to_thread(read_data_url, url, settings)
+
+
+def read_data_url(url: str, settings: ServerSettings) -> bytes:
+    """The encoded picture in a `data:` URL (RFC 2397) of base64 without line breaks. Raises ImageError."""
+    media_type, start = _head(url)
+    length = (len(url) - start) // 4 * 3
+    if length - 2 > settings.max_image_bytes:
+        raise ImageError(
+            f"the picture has about {length} bytes and the limit is {settings.max_image_bytes}; "
+            "give a smaller one"
+        )
+    try:
+        data = binascii.a2b_base64(url[start:].encode("ascii"), strict_mode=True)
+    except ValueError as error:
+        raise ImageError(
+            "the picture's data: URL is not base64; send A-Z a-z 0-9 + / with its = and without line breaks"
+        ) from error
+    kind = kind_of(data)
+    if kind is not None and MEDIA_TYPES[kind] != media_type:
+        raise ImageError(
+            f"the picture's data: URL says {media_type} and holds {MEDIA_TYPES[kind]}; name what it holds"
+        )
+    picture_size(data, _limits(settings))
+    return data
+
+
+def _head(url: str) -> tuple[str, int]:
+    """Media type of a data URL, and where its base64 begins."""
+    found = _HEAD.match(url, 0, _LONGEST_HEAD)
+    if found is None:
+        raise ImageError(
+            "the picture's URL is no data: URL; send data:image/png;base64,... or another format"
+        )
+    media_type = _ALSO.get(found[1].lower(), found[1].lower())
+    if media_type not in MEDIA_TYPES.values():
+        known = ", ".join(MEDIA_TYPES.values())
+        raise ImageError(f"the picture's data: URL says {media_type[:40] or 'nothing'}; known: {known}")
+    if not found[2].lower().endswith(";base64"):
+        raise ImageError("the picture's data: URL is not in base64; send data:image/png;base64,...")
+    return media_type, found.end()
+
+
+def _limits(settings: ServerSettings) -> ImageLimits:
+    return ImageLimits(FROM_STRANGERS.formats, settings.max_pixels, settings.max_image_bytes, trusted=False)

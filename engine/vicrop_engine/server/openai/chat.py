@@ -1,0 +1,117 @@
+"""A chat request: the document, checked key by key, to what is submitted. Knows no transport."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from vicrop_engine.errors import nearest
+from vicrop_engine.server.json_documents import parse_json
+from vicrop_engine.server.openai.fields import (
+    KNOWN,
+    check_keys,
+    check_neutral,
+    given,
+    shown,
+    token_limit,
+    typed,
+    wants_usage,
+)
+from vicrop_engine.server.openai.messages import read_messages
+from vicrop_engine.server.problem import Problem, bad_request
+from vicrop_engine.server.settings import ServerSettings
+
+OF_ASK: dict[str, tuple[type, ...]] = {
+    "method": (str,),
+    "high_res": (str,),
+    "layers": (int, str),
+    "when": (str,),
+    "first_answer": (bool,),
+    "localize": (str,),
+    "box": (list,),
+    "crop_tokens": (int, str),
+    "compat": (str,),
+}
+OF_ANSWER = ("return_heatmap", "stream_first_answer")
+_NAMES = {str: "text", int: "a whole number", bool: "true or false", list: "a list of four whole numbers"}
+
+
+@dataclass(frozen=True)
+class ChatRequest:
+    """One question about the picture at `image_url`, and the form its answer is wanted in.
+
+    `keywords` are those of `Scheduler.submit`.
+    """
+
+    image_url: str
+    question: str
+    keywords: Mapping[str, Any]
+    stream: bool = False
+    include_usage: bool = False
+    return_heatmap: bool = False
+    stream_first_answer: bool = False
+
+
+def decode(body: bytes) -> dict[str, Any]:
+    """The JSON object in a body. Raises BodyError and Problem."""
+    document = parse_json(body)
+    if not isinstance(document, dict):
+        raise bad_request(f"the body is {shown(document)}, wanted one JSON object")
+    return document
+
+
+def read_chat(document: Mapping[str, Any], settings: ServerSettings, model: str) -> ChatRequest:
+    """What a request to the model of this name asks for. Raises Problem saying what cannot be used."""
+    document = given(document)
+    check_keys(document, KNOWN)
+    _check_model(typed(document, "model", str), model)
+    check_neutral(document)
+    messages = typed(document, "messages", list)
+    if not messages:
+        raise bad_request(
+            "got no messages, wanted one of role 'user' with a question and a picture", "messages"
+        )
+    question, image_url = read_messages(messages)
+    stream = bool(typed(document, "stream", bool))
+    vicrop = given(typed(document, "vicrop", dict) or {})
+    check_keys(vicrop, (*OF_ASK, *OF_ANSWER), "vicrop")
+    heatmap, early = (bool(typed(vicrop, key, bool, "vicrop")) for key in OF_ANSWER)
+    if early and not (stream and vicrop.get("first_answer", True)):
+        raise bad_request(
+            "got vicrop.stream_first_answer without stream, or with first_answer false, where nothing of it "
+            "can be streamed; leave it out",
+            "vicrop.stream_first_answer",
+        )
+    keywords = _keywords(vicrop, settings, token_limit(document, settings.max_tokens))
+    usage = wants_usage(document, stream=stream)
+    return ChatRequest(image_url, question, keywords, stream, usage, heatmap, early)
+
+
+def _keywords(vicrop: Mapping[str, Any], settings: ServerSettings, max_new_tokens: int) -> dict[str, Any]:
+    keywords: dict[str, Any] = {"max_new_tokens": max_new_tokens}
+    for key, kinds in OF_ASK.items():
+        if key in vicrop:
+            keywords[key] = _of_kind(key, vicrop[key], kinds)
+    if "when" not in keywords and "box" not in keywords and settings.when != "always":
+        keywords["when"] = settings.when
+    return keywords
+
+
+def _of_kind(key: str, value: Any, kinds: tuple[type, ...]) -> Any:
+    if not isinstance(value, kinds) or (isinstance(value, bool) and bool not in kinds):
+        wanted = " or ".join(_NAMES[kind] for kind in kinds)
+        raise bad_request(f"got vicrop.{key} {shown(value)}, wanted {wanted}", f"vicrop.{key}")
+    if isinstance(value, list) and not all(type(side) is int for side in value):
+        raise bad_request(f"got vicrop.{key} {shown(value)}, wanted {_NAMES[list]}", f"vicrop.{key}")
+    return value
+
+
+def _check_model(asked: str | None, model: str) -> None:
+    if asked is not None and asked != model:
+        raise Problem(
+            404,
+            f"unknown model {asked[:100]!r}{nearest(asked[:100], [model])}; this server has {model!r}",
+            param="model",
+            code="model_not_found",
+        )

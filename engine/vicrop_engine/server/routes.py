@@ -1,0 +1,165 @@
+"""Where requests come in: what happens to a chat request from its body to its answer, and the small ones."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import time
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+from functools import partial
+from typing import Any
+
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import Response
+from starlette.routing import BaseRoute, Route
+
+from vicrop_engine.server.guard.untrusted_image import load_image
+from vicrop_engine.server.json_documents import Document, encode
+from vicrop_engine.server.openai.chat import ChatRequest, decode, read_chat
+from vicrop_engine.server.openai.events import Conversation, Event
+from vicrop_engine.server.openai.responses import Completion, vicrop_field
+from vicrop_engine.server.openai.sse import EventStream, begun, chunks
+from vicrop_engine.server.ops.metrics import Metrics
+from vicrop_engine.server.ops.readiness import Readiness
+from vicrop_engine.server.ops.request_log import CHAT, facts_of, noted_problem
+from vicrop_engine.server.ops.traces import Traces
+from vicrop_engine.server.problem import ClientGone, Problem, bad_request
+from vicrop_engine.server.settings import ServerSettings
+from vicrop_engine.serving.handle import Ticket
+from vicrop_engine.serving.scheduler import Scheduler
+from vicrop_engine.vicrop.answer import Answer
+
+TIMEOUT = "X-Request-Timeout"
+JSON = "application/json"
+SCRAPED = "text/plain; version=0.0.4; charset=utf-8"
+
+
+class Desk:
+    """The handlers over one scheduler."""
+
+    def __init__(
+        self,
+        scheduler: Scheduler,
+        settings: ServerSettings,
+        metrics: Metrics,
+        readiness: Readiness,
+        traces: Traces,
+    ) -> None:
+        self._scheduler, self._settings = scheduler, settings
+        self._metrics, self._readiness, self._traces = metrics, readiness, traces
+        manifest = scheduler.engine.model.manifest
+        self._model = settings.model or manifest.model.name
+        self._end_signs = manifest.tokens.eos
+        self._started = int(time.time())
+
+    def routes(self) -> list[BaseRoute]:
+        """Every address there is."""
+        return [
+            Route(CHAT, self.chat, methods=["POST"]),
+            Route("/v1/models", self.models),
+            Route("/v1/models/{model}", self.model),
+            Route("/health", self.health),
+            Route("/metrics", self.metrics),
+        ]
+
+    async def chat(self, request: Request) -> Response:
+        """An answer, whole or in chunks."""
+        seconds = self._seconds(request)
+        chat = await self._read(request)
+        image = await load_image(chat.image_url, self._settings)
+        conversation = Conversation(request.receive)
+        ticket = await conversation.submit(self._scheduler, image, chat, seconds)
+        self._metrics.follow(ticket)
+        facts = facts_of(request.scope)
+        self._traces.follow(ticket, request.headers, facts["request_id"])
+        facts["stream"] = chat.stream
+        completion = Completion(self._model, self._end_signs)
+
+        def vicrop(answer: Answer) -> Document:
+            facts.update(_logged(answer, ticket))
+            return vicrop_field(answer, ticket, heatmap=chat.return_heatmap)
+
+        events = conversation.events()
+        if chat.stream:
+            first = await begun(events)
+            noted = partial(noted_problem, request.scope)
+            return EventStream(chunks(first, completion, vicrop, noted, include_usage=chat.include_usage))
+        answer = await _last(events)
+        body = await asyncio.to_thread(lambda: encode(completion.whole(answer, vicrop(answer))))
+        return Response(body, media_type=JSON)
+
+    async def models(self, _: Request) -> Response:
+        """The one model there is."""
+        return _json({"object": "list", "data": [self._model_facts()]})
+
+    async def model(self, request: Request) -> Response:
+        """The same by its name."""
+        if request.path_params["model"] != self._model:
+            raise Problem(
+                404, f"unknown model; this server has {self._model!r}", param="model", code="model_not_found"
+            )
+        return _json(self._model_facts())
+
+    async def health(self, _: Request) -> Response:
+        """Whether requests should be sent here."""
+        return _json({"status": self._readiness.status}, 200 if self._readiness.is_ready else 503)
+
+    async def metrics(self, _: Request) -> Response:
+        """What Prometheus scrapes."""
+        return Response(await asyncio.to_thread(self._metrics.render), headers={"Content-Type": SCRAPED})
+
+    def _model_facts(self) -> Document:
+        return {"id": self._model, "object": "model", "created": self._started, "owned_by": "vicrop-engine"}
+
+    async def _read(self, request: Request) -> ChatRequest:
+        """The request, parsed away from the event loop. Raises Problem and ClientGone."""
+        kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+        if kind != JSON:
+            raise Problem(415, f"got a body of type {kind[:100]!r}, wanted Content-Type: {JSON}")
+        try:
+            body = await request.body()
+        except ClientDisconnect:
+            raise ClientGone from None
+        return await asyncio.to_thread(lambda: read_chat(decode(body), self._settings, self._model))
+
+    def _seconds(self, request: Request) -> float:
+        """The time an answer may take: the server's, or less where the client says so. Raises Problem."""
+        text = request.headers.get(TIMEOUT)
+        if text is None:
+            return self._settings.deadline
+        try:
+            seconds = float(text)
+        except ValueError:
+            seconds = math.nan
+        if not 0 < seconds < math.inf:
+            raise bad_request(f"got {TIMEOUT} {text[:40]!r}, wanted seconds above 0", TIMEOUT)
+        return min(seconds, self._settings.deadline)
+
+
+async def _last(events: AsyncGenerator[Event]) -> Answer:
+    async with aclosing(events):
+        async for event in events:
+            if event.answer is not None:
+                return event.answer
+    raise AssertionError("the last event has the answer")
+
+
+def _logged(answer: Answer, ticket: Ticket) -> dict[str, Any]:
+    """What the log says of an answer: nothing of question, picture or text."""
+    began, token = (
+        None if at is None else round(at - ticket.arrived, 4) for at in (ticket.began, ticket.first_token)
+    )
+    return {
+        "vicrop_method": answer.method,
+        "high_res": answer.high_res,
+        "crop_skipped": answer.crop_skipped,
+        "tokens": vars(answer.tokens).copy(),
+        "shared": ticket.shared,
+        "queue_seconds": began,
+        "first_token_seconds": token,
+    }
+
+
+def _json(document: Document, status: int = 200) -> Response:
+    return Response(encode(document), status, media_type=JSON)

@@ -1,0 +1,43 @@
+"""A list of questions answered through a scheduler of their own, in order. Knows nothing of stages."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from vicrop_engine.errors import ViCropError
+from vicrop_engine.images.picture import ImageInput
+from vicrop_engine.serving.executor import Engine
+from vicrop_engine.serving.handle import Ticket
+from vicrop_engine.serving.scheduler import Scheduler
+from vicrop_engine.serving.settings import SchedulerSettings
+from vicrop_engine.vicrop.answer import Answer
+
+NO_DEADLINE = 10.0 * 365 * 24 * 3600
+
+
+def answer_all(
+    engine: Engine, items: Iterable[tuple[ImageInput, str]], keywords: Mapping[str, Any]
+) -> list[Answer | ViCropError]:
+    """An answer, or the error that ended it, for every (image, question).
+
+    Only so many are taken from `items` ahead that nothing stands idle.
+    """
+    results: list[Answer | ViCropError] = []
+    settings = SchedulerSettings(deadline=NO_DEADLINE)
+    with Scheduler(engine, settings) as scheduler:
+        tickets: deque[Ticket] = deque()
+        for image, question in items:
+            if len(tickets) == settings.waiting:
+                results.append(_result(tickets.popleft()))
+            tickets.append(scheduler.submit(image, question, **keywords))
+        results += [_result(ticket) for ticket in tickets]
+    return results
+
+
+def _result(ticket: Ticket) -> Answer | ViCropError:
+    try:
+        return ticket.future.result()
+    except ViCropError as error:
+        return error

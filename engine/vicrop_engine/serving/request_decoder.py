@@ -1,0 +1,160 @@
+"""The decoder as one request among many sees it: passes in bounded chunks, answers decoded with all others.
+
+Every pass is a function of its own prefix and tokens alone, whoever asks and whatever is kept already: the
+image prefix goes by itself, then each suffix by itself. So a request's numbers do not depend on the others.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass, field
+
+import numpy as np
+import numpy.typing as npt
+
+from vicrop_engine.counters import Tally
+from vicrop_engine.errors import ViCropError
+from vicrop_engine.model.decoder import Decoder
+from vicrop_engine.model.forward import Pass
+from vicrop_engine.model.greedy import AnswerTokens, Generation, Heard
+from vicrop_engine.model.kv_cache import KVCache
+from vicrop_engine.model.prefix_cache import Prefix
+from vicrop_engine.serving.decode_batch import AnswerBatch, DecodingAnswer
+from vicrop_engine.serving.worker_slots import Turn
+
+Floats = npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Passes:
+    """What a pass over each suffix left; `answer` is decoded on from the first one, where that was wanted."""
+
+    passes: tuple[Pass, ...]
+    answer: Future[Generation] | None = None
+    gradients: tuple[Floats, Floats] | None = None
+
+    @property
+    def cache(self) -> KVCache:
+        """Ends with the first suffix."""
+        return self.passes[0].cache
+
+    def rows(self, suffix: int) -> dict[int, Floats]:
+        """Attention [heads, total] of a suffix's last token, by absolute layer."""
+        return self.passes[suffix].rows(0)
+
+
+@dataclass
+class ServedDecoder:
+    """The decoder of one request. `heard` are told the ids of its first and its final answer as they come."""
+
+    decoder: Decoder
+    batch: AnswerBatch
+    turn: Turn
+    tally: Tally
+    ended: Callable[[], ViCropError | None]
+    chunk: int
+    max_new_tokens: int
+    heard: tuple[Heard | None, Heard | None]
+    answers_side_by_side: bool = field(default=False, init=False)
+    answers_go_on: bool = field(default=True, init=False)
+    _begun: list[DecodingAnswer] = field(default_factory=list, init=False)
+
+    @property
+    def end_signs(self) -> tuple[int, ...]:
+        """Tokens that end an answer."""
+        return self.decoder.end_signs
+
+    def embed(self, ids: Sequence[int], images: Sequence[Floats] = ()) -> Floats:
+        """`Decoder.embed`."""
+        return self.decoder.embed(ids, images)
+
+    def begin(self, ids: Sequence[int], images: Sequence[Floats], capacity: int) -> Prefix:
+        """`Decoder.begin`."""
+        return self.decoder.begin(ids, images, capacity)
+
+    def reserve(self, prefix: Prefix, capacity: int) -> None:
+        """`Decoder.reserve`."""
+        self.decoder.reserve(prefix, capacity)
+
+    def read(
+        self,
+        prefix: Prefix,
+        suffixes: Sequence[Sequence[int]],
+        images: Sequence[Floats] = (),
+        *,
+        answer: bool = True,
+        layers: Sequence[int] = (),
+        gradients: bool = False,
+    ) -> Passes:
+        """`Decoder.read`, and with `answer` go on decoding it at once.
+
+        The images are of the first suffix, which is run last: its rows are what the answer continues.
+        """
+        above = gradients or self.decoder.reads_above(layers)
+        while self.decoder.prefill(prefix, self.chunk, above=answer or above):
+            self.turn.boundary()
+        passes: list[Pass] = []
+        found: tuple[Floats, Floats] | None = None
+        for number in reversed(range(len(suffixes))):
+            embeds = self.decoder.embed(suffixes[number], images if number == 0 else ())
+            goes_up = above or (answer and number == 0)
+            start = self._extend(prefix, embeds, above=goes_up)
+            rest = embeds[:, start.length - prefix.length :]
+            read = self.decoder.read_embeds(
+                start, rest, (rest.shape[1],), answer=goes_up, layers=layers, gradients=gradients
+            )
+            passes.insert(0, read)
+            if gradients and found is None:  # of the last suffix, which is the one to look with
+                found = self.decoder.gradients(read, 0)
+            self.turn.boundary()
+        going_on = self._go_on(passes[0], is_final=bool(images)) if answer else None
+        return Passes(tuple(passes), going_on, found)
+
+    def gradients(self, read: Passes, suffix: int) -> tuple[Floats, Floats]:
+        """`Decoder.gradients` of the last suffix. Raises ValueError for another."""
+        if read.gradients is None or suffix != len(read.passes) - 1:
+            raise ValueError("gradients are of the last suffix of a pass made with gradients")
+        return read.gradients
+
+    def logits(self, read: Passes) -> Floats:
+        """`Decoder.logits`."""
+        return self.decoder.logits(read.passes[0])
+
+    def decode(self, start: Passes, max_new_tokens: int, heard: Heard | None = None) -> Generation:
+        """The answer that has been decoded on since `start`."""
+        assert start.answer is not None, "the answer's pass was made for an answer"
+        return self.turn.result(start.answer)
+
+    def leave(self) -> None:
+        """The request is over: what it still decodes is wanted by nobody."""
+        for answer in self._begun:
+            answer.is_wanted = False
+
+    def _extend(self, prefix: Prefix, embeds: Floats, *, above: bool) -> Prefix:
+        """The prefix with all chunks of a suffix's `embeds` but the last, which have been run."""
+        length = prefix.length
+        last = length + (embeds.shape[1] - 1) // self.chunk * self.chunk
+        while length < last:
+            begin = length - prefix.length
+            part = Prefix(prefix.buffers, length + self.chunk, embeds[:, begin : begin + self.chunk])
+            while self.decoder.prefill(part, self.chunk, above=above):
+                self.turn.boundary()
+            length += self.chunk
+        return Prefix(prefix.buffers, length)
+
+    def _go_on(self, read: Pass, *, is_final: bool) -> Future[Generation]:
+        """Decode the answer with all others', or now and alone where it does not fit a slot."""
+        heard = self.heard[is_final]
+        logits = self.decoder.logits(read)
+        if not self.batch.fits(read.cache.length, self.max_new_tokens):
+            alone: Future[Generation] = Future()
+            alone.set_result(self.decoder.decode(read, self.max_new_tokens, heard))
+            return alone
+        tokens = AnswerTokens(self.end_signs, self.max_new_tokens, heard)
+        answer = DecodingAnswer(tokens, read.cache.length, self.tally, self.ended)
+        if self.heard[0] is None:  # a first answer that nobody hears was only to be looked into
+            self.leave()
+        self._begun.append(answer)
+        self.batch.begin(answer, read.cache, logits)
+        return answer.future

@@ -1,0 +1,105 @@
+"""Pictures of all requests through the vision tower, several in one run; the same pixels once.
+
+Whoever has a turn runs what waits at the front, its own or not. Knows pixels and embeds; nothing of requests.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict
+from collections.abc import Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from vicrop_engine.byte_cache import ByteCache
+from vicrop_engine.counters import Tally
+from vicrop_engine.images.preprocessing import pixel_digest
+from vicrop_engine.model.vision import VisionTower
+from vicrop_engine.serving.worker_slots import Turn
+
+Floats = npt.NDArray[np.float32]
+
+
+class VisionStage:
+    """Runs of up to `batch` pictures; image embeds are kept within `cache_bytes`."""
+
+    def __init__(self, tower: VisionTower, batch: int, cache_bytes: int) -> None:
+        self._tower, self._batch = tower, batch
+        self._lock = threading.Lock()
+        self._coming: dict[bytes, Future[Floats]] = {}
+        self._waiting: OrderedDict[bytes, Floats] = OrderedDict()
+        self.cache: ByteCache[Floats] = ByteCache(cache_bytes)
+
+    def embed_all(self, pictures: Sequence[Floats], turn: Turn, tally: Tally) -> list[Floats]:
+        """Image embeds [image_tokens, hidden] of each of these pixels [1, 3, height, width].
+
+        Raises RunError, and what the turn's check raises.
+        """
+        coming = [self._come(pixels, tally) for pixels in pictures]
+        turn.is_early = False
+        while not all(future.done() for future in coming):
+            turn.boundary()
+            if not self._run_front():
+                for future in coming:
+                    turn.result(future)
+        return [future.result() for future in coming]
+
+    def _come(self, pixels: Floats, tally: Tally) -> Future[Floats]:
+        """The embeds of one picture: known, on their way, or put in line."""
+        key = pixel_digest(pixels)
+        with self._lock:
+            known = self.cache.get(key)
+            future = self._coming.get(key)
+            if known is None and future is None:
+                tally.add(vision_images=1)
+                self._waiting[key] = pixels
+                future = self._coming[key] = Future()
+                return future
+            tally.add(vision_hits=1)
+            if known is not None:
+                future = Future()
+                future.set_result(known)
+        assert future is not None, "known or on its way"
+        return future
+
+    def _run_front(self) -> bool:
+        """Run the pictures at the front of the line; False when there are none."""
+        with self._lock:
+            keys = list(self._waiting)[: self._batch]
+            pixels = [self._waiting.pop(key) for key in keys]
+        if not keys:
+            return False
+        try:
+            made = self._tower.run(pixels)
+        except BaseException as error:
+            for key in keys:
+                with self._lock:
+                    future = self._coming.pop(key)
+                future.set_exception(error)
+            raise
+        for key, embeds in zip(keys, made, strict=True):
+            with self._lock:
+                self.cache.put(key, embeds)
+                future = self._coming.pop(key)
+            future.set_result(embeds)
+        return True
+
+
+@dataclass(frozen=True)
+class ServedVision:
+    """The vision tower of one request."""
+
+    stage: VisionStage
+    turn: Turn
+    tally: Tally
+
+    def embed(self, pixels: Floats) -> Floats:
+        """Image embeds [image_tokens, hidden] of pixels [1, 3, height, width]."""
+        return self.embed_all([pixels])[0]
+
+    def embed_all(self, pictures: Sequence[Floats]) -> list[Floats]:
+        """The same for several pictures."""
+        return self.stage.embed_all(pictures, self.turn, self.tally)

@@ -1,0 +1,1 @@
+"""The method: prefill, look, crop, answer."""

@@ -1,0 +1,47 @@
+"""What every way of finding the crop window is: a reading in, a box and perhaps a heatmap out."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+from vicrop_engine.arrays import Heatmap
+from vicrop_engine.engine_dir.manifest import Manifest
+from vicrop_engine.errors import SettingError
+from vicrop_engine.images.geometry import Box, Grid
+from vicrop_engine.vicrop.request_state import Reading
+
+
+@dataclass(frozen=True)
+class Localization:
+    """Where to look: a box in picture pixels, the method that found it, and its heatmap if it made one.
+
+    `grid` says how the heatmap lies on the picture, as the reading's when None; `tiles` are the boxes it was
+    put together from, none when the picture was looked at as it is.
+    """
+
+    method: str
+    box: Box
+    heatmap: Heatmap | None = None
+    layers: tuple[int, ...] = ()
+    grid: Grid | None = None
+    tiles: tuple[Box, ...] = ()
+
+
+class Localizer(Protocol):
+    """One way of finding the crop window."""
+
+    def layers_read(self, size: tuple[int, int], window: int) -> tuple[int, ...]:
+        """The layers whose attention it needs for a picture of `size` (width, height); often none."""
+
+    def locate(self, reading: Reading) -> Localization:
+        """The window for this reading."""
+
+
+def check_target(method: str, manifest: Manifest) -> None:
+    """Raises SettingError for a method whose graph is built for processors only."""
+    if manifest.target != "cpu":
+        raise SettingError(
+            f"method {method!r} is not in engines for {manifest.target} yet; take rel-att, or an engine from "
+            f"'vicrop-engine build {manifest.model.name} --target cpu'"
+        )

@@ -1,0 +1,61 @@
+"""The methods by name: which there are, and the localizer of each."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from vicrop_engine.errors import UnknownMethodError, one_of
+from vicrop_engine.external.toolbox import Toolbox
+from vicrop_engine.vicrop.localizers.clip_zoom import ClipZoom
+from vicrop_engine.vicrop.localizers.custom import OwnLocalizer
+from vicrop_engine.vicrop.localizers.gradient_attention import GradientAttention
+from vicrop_engine.vicrop.localizers.localizer import Localizer
+from vicrop_engine.vicrop.localizers.proposed_box import ProposedBox
+from vicrop_engine.vicrop.localizers.pure_gradient import PureGradient
+from vicrop_engine.vicrop.localizers.relative_attention import RelativeAttention
+
+
+@dataclass(frozen=True)
+class Looking:
+    """What an ask says about how to look: heatmap layers, whether in the published code's way.
+
+    With the localizer models there are, and the number of layers of the decoder.
+    """
+
+    layers: tuple[int, ...]
+    compat: bool
+    tools: Toolbox
+    num_layers: int
+
+
+LOCALIZERS: dict[str, Callable[[Looking], Localizer]] = {
+    "rel-att": lambda looking: RelativeAttention(looking.layers, always=looking.compat),
+    "grad-att": lambda looking: GradientAttention(looking.layers, always=looking.compat),
+    "pure-grad": lambda looking: PureGradient(looking.compat),
+    "clip": lambda looking: ClipZoom(looking.tools.similarity()),
+    "yolo": lambda looking: ProposedBox("yolo", looking.tools.detector(), looking.tools.similarity()),
+    "sam": lambda looking: ProposedBox("sam", looking.tools.segmenter(), looking.tools.similarity()),
+}
+NONE = "none"
+METHODS = (NONE, *LOCALIZERS)
+
+
+def localizer_for(method: str | Localizer, looking: Looking) -> Localizer | None:
+    """The localizer of a method that exists, or the caller's own; None for "none"."""
+    if not isinstance(method, str):
+        return OwnLocalizer(method, looking.num_layers)
+    return None if method == NONE else LOCALIZERS[method](looking)
+
+
+def check_method(method: object) -> None:
+    """Raises UnknownMethodError unless `method` exists in this version or is a localizer."""
+    if not isinstance(method, str):
+        if all(callable(getattr(method, name, None)) for name in ("layers_read", "locate")):
+            return
+        raise UnknownMethodError(
+            f"got {type(method).__name__} as method, wanted one of {', '.join(METHODS)}, or an object with "
+            "layers_read and locate"
+        )
+    if method not in METHODS:
+        raise UnknownMethodError(one_of("method", method, METHODS))

@@ -1,0 +1,86 @@
+"""Whether to crop and where: the first pass's doubt about its answer against what a crop can be worth.
+
+What is decided here needs no token of the first answer to be decoded.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from vicrop_engine.arrays import Heatmap
+from vicrop_engine.images.geometry import Box, Grid
+from vicrop_engine.vicrop.localizers.localizer import Localization, Localizer
+from vicrop_engine.vicrop.request_state import Reading
+
+
+@dataclass(frozen=True)
+class Look:
+    """What looking came to: where the crop would be, None where nothing was looked for, and if it `crops`.
+
+    `worth` is what the crop is worth, the most it can be where nothing was looked for, and None where the
+    pass over the picture was not for an answer.
+    """
+
+    found: Localization | None
+    worth: float | None
+    crops: bool
+
+    @property
+    def box(self) -> Box | None:
+        """The window to crop to."""
+        return self.found.box if self.found is not None and self.crops else None
+
+
+def look(localizer: Localizer | None, reading: Reading, threshold: float | None) -> Look:
+    """Look for the crop's window, and crop if it is worth `threshold`; in any case when that is None.
+
+    Without a localizer there is no crop. A first answer whose doubt alone is below the threshold is not
+    looked any further into.
+    """
+    if localizer is None:
+        return Look(None, None, False)
+    if threshold is not None and (unsure := doubt(reading.first_logits())) < threshold:
+        return Look(None, unsure, False)
+    found = localizer.locate(reading)
+    if not reading.wanted.answer:
+        return Look(found, None, True)
+    worth = doubt(reading.first_logits()) * promise(found, reading)
+    return Look(found, worth, threshold is None or worth >= threshold)
+
+
+def promise(found: Localization, reading: Reading) -> float:
+    """How far a window can be trusted to show something new: its heatmap's focus, 1 where there is none.
+
+    The whole picture shows nothing new.
+    """
+    if found.box == (0, 0, *reading.picture.size):
+        return 0.0
+    return 1.0 if found.heatmap is None else focus(found.heatmap, found.grid or reading.grid)
+
+
+def doubt(logits: npt.NDArray[np.floating]) -> float:
+    """1 less the margin between the probabilities of the two likeliest tokens of `logits` [vocab].
+
+    0 when only one token can come next, 1 when two are equally likely.
+    """
+    shifted = logits.astype(np.float64) - float(logits.max())
+    weights = np.exp(shifted, out=shifted)
+    second, first = np.partition(weights, -2)[-2:] / weights.sum()
+    return float(1.0 - (first - second))
+
+
+def focus(heatmap: Heatmap, grid: Grid) -> float:
+    """How far a heatmap [rows, cols] is gathered in one of the cells that touch the picture.
+
+    The logarithm of the largest value over their mean, over the logarithm of their number: 0 when all are
+    equal, 1 when one cell holds everything.
+    """
+    inside = heatmap[grid.first_row : grid.last_row, grid.first_col : grid.last_col].astype(np.float64)
+    mean, peak = float(inside.mean()), float(inside.max())
+    if mean <= 0 or inside.size == 1:
+        return 0.0
+    return max(0.0, math.log(peak / mean) / math.log(inside.size))

@@ -1,0 +1,106 @@
+"""Transformers' own LLaVA model with its weights read when a part of it runs, and let go after that.
+
+Each part with weights of its own (a linear layer, a norm, an embedding) holds them only while it is at work,
+so that a model far larger than memory can be run, slowly.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from vicrop_engine.errors import BuildError, CheckpointError
+from vicrop_export.checkpoint.tensors import CheckpointTensors, canonical_name
+from vicrop_export.quiet import reason
+
+TIED = {"lm_head.weight": "language_model.embed_tokens.weight"}
+
+
+def streamed_model(tensors: CheckpointTensors) -> Any:
+    """The checkpoint as transformers' LlavaForConditionalGeneration, in float32 with eager attention.
+
+    Raises CheckpointError when transformers refuses the configuration, or when a tensor is missing or of
+    another shape.
+    """
+    from transformers import LlavaConfig, LlavaForConditionalGeneration
+
+    try:
+        config: Any = LlavaConfig.from_pretrained(
+            tensors.directory, local_files_only=True, attn_implementation="eager", dtype=torch.float32
+        )
+        with torch.device("meta"):
+            model: Any = LlavaForConditionalGeneration(config)
+    except Exception as error:  # transformers raises many types for a damaged configuration
+        raise CheckpointError(
+            f"{tensors.directory}: transformers cannot make the model: {reason(error)}"
+        ) from error
+    _fill_buffers(model)
+    tied = bool(config.tie_word_embeddings)
+    _demand_tensors(model, tied, tensors)
+    for path, part in model.named_modules():
+        names = {key: stored_name(f"{path}.{key}", tied) for key, _ in part.named_parameters(recurse=False)}
+        if names:
+            _stream(part, names, tensors)
+    return model.eval()
+
+
+def stored_name(parameter: str, tied: bool) -> str:
+    """The checkpoint's name of one of transformers' parameters."""
+    name = canonical_name(parameter)
+    return TIED.get(name, name) if tied else name
+
+
+def _stream(part: nn.Module, names: dict[str, str], tensors: CheckpointTensors) -> None:
+    empty = dict(part.named_parameters(recurse=False))
+
+    def load(module: nn.Module, _inputs: object) -> None:
+        for key, name in names.items():
+            setattr(module, key, nn.Parameter(tensors.get(name), requires_grad=False))
+
+    def let_go(module: nn.Module, _inputs: object, _outputs: object) -> None:
+        for key, value in empty.items():
+            setattr(module, key, value)
+
+    part.register_forward_pre_hook(load)
+    part.register_forward_hook(let_go)
+
+
+def _demand_tensors(model: nn.Module, tied: bool, tensors: CheckpointTensors) -> None:
+    """Before any of it runs: a checkpoint of the wrong files is told in seconds, not at its last layer."""
+    wanted = {stored_name(path, tied): tuple(value.shape) for path, value in model.named_parameters()}
+    missing = [name for name in wanted if name not in tensors]
+    if missing:
+        raise CheckpointError(
+            f"{tensors.directory}: {len(missing)} tensors are missing, the first is {missing[0]!r}; "
+            "wanted a complete LLaVA checkpoint"
+        )
+    for name, shape in wanted.items():
+        if tensors.shape(name) != shape:
+            raise CheckpointError(
+                f"{tensors.directory}: tensor {name!r} is {tensors.shape(name)} and config.json makes it "
+                f"{shape}; the files are not from one checkpoint"
+            )
+
+
+def _fill_buffers(model: Any) -> None:
+    """Compute the few tensors no checkpoint holds."""
+    for part in model.modules():
+        for name, buffer in part.named_buffers(recurse=False):
+            value = _buffer(part, name, buffer)
+            if value is None:
+                raise BuildError(
+                    f"transformers' {type(part).__name__} has a buffer {name!r} this version does not know; "
+                    "install transformers 5.23 to build"
+                )
+            part.register_buffer(name, value, persistent=False)
+
+
+def _buffer(part: Any, name: str, empty: Tensor) -> Tensor | None:
+    if name == "position_ids":
+        return torch.arange(empty.shape[-1]).expand(empty.shape)
+    if name in ("inv_freq", "original_inv_freq"):
+        made: Tensor = getattr(type(part)(part.config), name)
+        return made
+    return None

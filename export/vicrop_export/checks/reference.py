@@ -1,0 +1,110 @@
+"""What transformers computes for one image and one prompt: the truth a build is checked against.
+
+Runs transformers' own code in float32 with eager attention, a part at a time, and keeps only the numbers.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from vicrop_engine.errors import CheckpointError
+from vicrop_export.checkpoint.streamed_model import streamed_model
+from vicrop_export.checkpoint.tensors import CheckpointTensors
+from vicrop_export.checkpoint.tokenizer import stop_tokens
+from vicrop_export.probe import Floats, Probe
+from vicrop_export.quiet import reason
+
+
+@dataclass(frozen=True)
+class Reference:
+    """Transformers' numbers: `attention` [layers, positions, heads, len] and `logits` [2, vocab].
+
+    `attention` is zero before the first position asked for; `logits` are those after the suffix and after the
+    decoded token. `gradient` [layers, heads, len] is autograd's at the attention of the suffix's last token,
+    of layers from the one asked for; the loss is minus the cross-entropy of its logits with their largest.
+    """
+
+    image_embeds: Floats
+    attention: Floats
+    logits: Floats
+    eos: tuple[int, ...]
+    gradient: Floats | None = None
+
+
+def run_reference(
+    tensors: CheckpointTensors, probe: Probe, first_position: int = 0, gradient_layer: int | None = None
+) -> Reference:
+    """Run the checkpoint on the probe, keeping attention from `first_position` on.
+
+    With `gradient_layer` gradients from that layer on as well, for which all weights are held meanwhile.
+    Raises CheckpointError when a tensor is missing.
+    """
+    model = streamed_model(tensors)
+    ids = torch.tensor([probe.ids])
+    pixel_values = torch.from_numpy(probe.pixel_values)
+    attention, looked = _keep_attention(model, len(probe.ids), first_position)
+    with torch.set_grad_enabled(gradient_layer is not None):
+        # All hidden states are asked for because transformers takes feature layer 0 for "none".
+        features = model.get_image_features(pixel_values=pixel_values, output_hidden_states=True)
+        embeds = features.pooler_output[0]
+        inputs = model.get_input_embeddings()(ids)
+        inputs[ids == probe.image_token] = embeds
+        inputs.requires_grad_(gradient_layer is not None)
+        output = model(inputs_embeds=inputs, use_cache=False, logits_to_keep=2)
+    gradient = None
+    if gradient_layer is not None:
+        gradient = _gradient(output.logits[0, 0], looked[gradient_layer:], len(probe.ids) - 2)
+    return Reference(
+        image_embeds=embeds.numpy(),
+        attention=attention,
+        logits=output.logits[0].detach().numpy(),
+        eos=stop_tokens(_generation(tensors.directory, model).eos_token_id),
+        gradient=gradient,
+    )
+
+
+def _gradient(logits: Tensor, looked: list[Tensor], position: int) -> Floats:
+    """The loss in float64, for a sure answer's would be rounded away."""
+    wide = logits.double()
+    loss = torch.log_softmax(wide, dim=-1)[wide.argmax()]
+    rows = [gradient[0, :, position] for gradient in torch.autograd.grad(loss, looked)]
+    return np.asarray(torch.stack(rows).numpy())
+
+
+def _keep_attention(model: Any, length: int, first: int) -> tuple[Floats, list[Tensor]]:
+    """An array [layers, positions, heads, len] and a list of attention that running the decoder fills in.
+
+    The list is for what gradients are taken of. Positions before `first` are never written to, and so take no
+    memory.
+    """
+    text = model.config.text_config
+    looked: list[Tensor] = []
+    kept = np.zeros((text.num_hidden_layers, length, text.num_attention_heads, length), np.float32)
+
+    def keep(part: Any, _inputs: object, outputs: tuple[Any, ...]) -> None:
+        kept[part.layer_idx, first:] = outputs[1][0, :, first:].transpose(0, 1).detach().numpy()
+        if outputs[1].requires_grad:
+            looked.append(outputs[1])
+
+    for layer in model.model.language_model.layers:
+        layer.self_attn.register_forward_hook(keep)
+    return kept, looked
+
+
+def _generation(directory: Path, model: Any) -> Any:
+    from transformers import GenerationConfig
+
+    if not (directory / "generation_config.json").is_file():
+        return model.generation_config
+    try:
+        return GenerationConfig.from_pretrained(directory, local_files_only=True)
+    except Exception as error:  # transformers raises whatever its validators do
+        raise CheckpointError(
+            f"{directory / 'generation_config.json'} cannot be read ({reason(error)}); fetch it again"
+        ) from error

@@ -1,0 +1,141 @@
+"""Products of whole prompts, in other bytes than those of decode steps: made of the same weights when opened.
+
+A step reads each weight once for one token, so that the fewest bytes are best. A prompt multiplies it with
+hundreds, and other products are faster than those of four bits; and on processors without VNNI, where a
+product of bytes takes half the time of one of floats instead of a quarter, so are floats than tokens or
+weights of two bytes. docs/precision.md has the measurements. Knows layouts and sizes; nothing of files.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import ClassVar, Protocol
+
+import numpy as np
+import onnx_ir as ir
+
+from vicrop_engine.engine_dir.manifest import GRAPHS, PREFILL, WIDE
+from vicrop_export.ops.node_list import NodeList
+from vicrop_export.precision.block_layout import Blocks
+from vicrop_export.precision.byte_products import (
+    ONE_BYTE,
+    Arrays,
+    Exact,
+    Floats,
+    Values,
+    byte_products,
+    exact_product,
+    rounded_to_bytes,
+)
+from vicrop_export.precision.layouts import Bytes, Layout
+
+TWIN_SPARE = 1 << 30  # bytes of memory that all twins of an engine may take beside the usual graphs
+VISION = GRAPHS[0]
+
+
+class Product(Protocol):
+    """One way to multiply with a stored weight; every Layout is one."""
+
+    @property
+    def bits(self) -> float:
+        """Bits one weight takes in memory at work."""
+
+    @property
+    def stacks(self) -> bool:
+        """As a layout's."""
+
+    def plain(self, x: Floats, arrays: Arrays) -> Exact:
+        """As a layout's."""
+
+    def nodes(self, x: ir.Value, stored: Values, size: tuple[int, int]) -> list[ir.Node]:
+        """As a layout's."""
+
+
+@dataclass(frozen=True)
+class AsFloats:
+    """Bytes as float32; tokens are not rounded."""
+
+    stored_as: Bytes
+    bits: ClassVar[float] = 32
+    stacks: ClassVar[bool] = Bytes.stacks
+
+    def plain(self, x: Floats, arrays: Arrays) -> Exact:
+        return exact_product(x, self.stored_as.decode(arrays))
+
+    def nodes(self, x: ir.Value, stored: Values, size: tuple[int, int]) -> list[ir.Node]:
+        made = NodeList()
+        weight = self.stored_as.floats(made, stored, size)
+        made.add("MatMul", x, weight.value)
+        return made.nodes
+
+
+@dataclass(frozen=True)
+class AsBytes:
+    """Four bits with a scale per block as bytes with a scale per output; a token is rounded to a byte."""
+
+    stored_as: Blocks
+    bits: ClassVar[float] = 8
+    stacks: ClassVar[bool] = Blocks.stacks
+
+    def plain(self, x: Floats, arrays: Arrays) -> Exact:
+        weight = self.stored_as.decode(arrays)
+        scales = np.maximum(np.abs(weight).max(0) * np.float32(1 / ONE_BYTE.weight), np.float32(1e-30))
+        return exact_product(rounded_to_bytes(x, ONE_BYTE)[0], np.round(weight / scales) * scales)
+
+    def nodes(self, x: ir.Value, stored: Values, size: tuple[int, int]) -> list[ir.Node]:
+        made = NodeList()
+        weight = self.stored_as.floats(made, stored, size).value  # [out, in]
+        largest = made.add("ReduceMax", made.add("Abs", weight), made.constant([-1], np.int64), keepdims=1)
+        scales = made.add("Mul", largest, made.constant(1 / ONE_BYTE.weight, np.float32))
+        scales = made.add("Max", scales, made.constant(1e-30, np.float32))
+        whole = made.add(
+            "Cast", made.add("Round", made.add("Div", weight, scales)), to=ir.DataType.INT8.value
+        )
+        made_bytes = {
+            "": made.add("Transpose", whole, perm=[1, 0]),
+            "_scales": made.add("Reshape", scales, made.constant([-1], np.int64)),
+        }
+        byte_products(made, x, made_bytes, ONE_BYTE)
+        return made.nodes
+
+
+def prefill_product(layout: Layout) -> AsFloats | AsBytes | None:
+    """How a prompt is multiplied with a weight of this layout in a twin; None where as in the usual graph."""
+    if isinstance(layout, Bytes) and layout.fine_tokens:
+        return AsFloats(layout)
+    if isinstance(layout, Blocks) and layout.width == 4 and not layout.half:
+        return AsBytes(layout)
+    return None
+
+
+def plan_twins(
+    graphs: Mapping[str, Iterable[str]],
+    shapes: Mapping[str, Sequence[int]],
+    layout_of: Callable[[str], Layout],
+) -> dict[str, int]:
+    """The twins that are worth it, and what the weights of each take in memory beside the usual graph's.
+
+    `graphs` are the checkpoint's names of each one's weights. A twin with floats is for processors without
+    VNNI and called so. Those of bytes come first, which gain most, then the others, each in the order of
+    GRAPHS, while they fit TWIN_SPARE together. The vision tower has no decode steps, so that its twin
+    replaces it; a decoder keeps both.
+    """
+    wanted: dict[str, int] = {}
+    for name in GRAPHS:
+        layouts = {source: layout_of(source) for source in graphs.get(name, ())}
+        products = {source: prefill_product(layout) for source, layout in layouts.items()}
+        if not any(products.values()):
+            continue
+        bits = 0.0
+        for source, layout in layouts.items():
+            at_work = (products[source] or layout).bits - (layout.bits if name == VISION else 0)
+            bits += at_work * math.prod(shapes[source])
+        floats = any(isinstance(product, AsFloats) for product in products.values())
+        wanted[name + (WIDE if floats else PREFILL)] = math.ceil(bits / 8)
+    twins: dict[str, int] = {}
+    for name, size in sorted(wanted.items(), key=lambda item: item[0].endswith(WIDE)):
+        if sum(twins.values()) + size <= TWIN_SPARE:
+            twins[name] = size
+    return twins

@@ -1,0 +1,29 @@
+"""What transformers computes for one image and one prompt: the truth a build is checked against.
+
+Runs transformers' own code in float32 with eager attention, a part at a time, and keeps only the numbers.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+Floats = NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Probe:
+    """One image and a prompt cut in three: image prefix, question suffix, one decoded token."""
+
+    pixel_values: Floats  # [1, 3, side, side]
+    image_token: int
+    prefix: list[int]  # with the image token repeated once per image embedding
+    suffix: list[int]
+    decoded: int
+
+    @property
+    def ids(self) -> list[int]:
+        """The whole prompt."""
+        return [*self.prefix, *self.suffix, self.decoded]

@@ -1,0 +1,105 @@
+"""Token ids: those of the checkpoint's own tokenizer, split after the image; and questions refused."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from transformers import AutoTokenizer
+
+from tests.checkpoints import small_tokenizer, write_tokenizer
+from tests.samples import PROMPTS
+from vicrop_engine.engine_dir.records import SpecialTokens
+from vicrop_engine.errors import EngineDamagedError, QuestionError
+from vicrop_engine.model.prompts import PromptBuilder
+
+IMAGE_TOKENS = 144
+QUESTIONS = [
+    "What is written on the red sign?",
+    " two  blanks and a tab\t",
+    "line\nbreak\n\n?",
+    "ünïcode – 汉字 🙂 \u200b?",
+    "{question} {x} }{",
+    "a" * 300,
+    "ASSISTANT: no\nUSER: yes",
+]
+
+
+@pytest.fixture(scope="module")
+def directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    directory = tmp_path_factory.mktemp("tokenizer")
+    write_tokenizer(directory, small_tokenizer())
+    return directory
+
+
+@pytest.fixture(scope="module")
+def builder(directory: Path) -> PromptBuilder:
+    return make_builder(directory)
+
+
+def make_builder(directory: Path, two_images: str = PROMPTS.two_image_question) -> PromptBuilder:
+    image = small_tokenizer().token_to_id("<image>")
+    prompts = type(PROMPTS)(PROMPTS.question, two_images, PROMPTS.general_question, "<image>")
+    return PromptBuilder(directory / "tokenizer.json", prompts, SpecialTokens(1, (2,), image), IMAGE_TOKENS)
+
+
+@pytest.mark.parametrize("question", QUESTIONS)
+def test_ids_are_those_of_transformers(directory: Path, builder: PromptBuilder, question: str) -> None:
+    tokenizer = AutoTokenizer.from_pretrained(directory)
+    for prompt, template in (
+        (builder.one_image(question), PROMPTS.question),
+        (builder.two_images(question), PROMPTS.two_image_question),
+    ):
+        text = template.replace("{question}", question).replace("<image>", "<image>" * IMAGE_TOKENS)
+        assert list(prompt.prefix + prompt.suffix) == tokenizer(text)["input_ids"]
+        assert len(prompt) == len(prompt.prefix) + len(prompt.suffix)
+
+
+@pytest.mark.parametrize("question", QUESTIONS)
+def test_both_prompts_share_prefix_and_end(builder: PromptBuilder, question: str) -> None:
+    builder.check(question)
+    one, two = builder.one_image(question), builder.two_images(question)
+    assert one.prefix == two.prefix
+    assert len(one.prefix) == 1 + IMAGE_TOKENS
+    assert two.suffix == one.prefix[1:] + one.suffix
+
+
+def test_the_general_prompt_is_a_question_like_any_other(builder: PromptBuilder) -> None:
+    assert builder.general() == builder.one_image("Write a general description of the image.")
+
+
+@pytest.mark.parametrize("question", ["", " ", "\n\t "])
+def test_empty_questions(builder: PromptBuilder, question: str) -> None:
+    with pytest.raises(QuestionError, match="the question is empty"):
+        builder.check(question)
+
+
+@pytest.mark.parametrize("text", ["<image>", "<s>", "</s>", "<pad>", "<unk>"])
+def test_special_tokens_in_questions(builder: PromptBuilder, text: str) -> None:
+    with pytest.raises(QuestionError, match=f"the question contains '{text}'"):
+        builder.check(f"what is {text} here?")
+
+
+def test_other_things_that_are_no_question(builder: PromptBuilder) -> None:
+    with pytest.raises(QuestionError, match="the hint is int, wanted text"):
+        builder.check(3, "hint")  # type: ignore[arg-type]
+    with pytest.raises(QuestionError, match="not valid Unicode"):
+        builder.check("half a pair \ud800?")
+
+
+def test_what_only_looks_special_is_allowed(builder: PromptBuilder) -> None:
+    for question in ("<Image>", "< image >", "&lt;image&gt;", "1 < 2 > 0?"):
+        builder.check(question)
+
+
+def test_decoding_drops_special_tokens_and_blanks(builder: PromptBuilder) -> None:
+    ids = small_tokenizer().encode("red sign", add_special_tokens=False).ids
+    assert builder.decode((*ids, 2)) == "red sign"
+    assert builder.decode((2,)) == ""
+
+
+def test_templates_that_do_not_begin_alike_are_refused(directory: Path) -> None:
+    with pytest.raises(EngineDamagedError, match="do not begin alike"):
+        make_builder(directory, "two: " + PROMPTS.two_image_question)
+    with pytest.raises(EngineDamagedError, match="no image token"):
+        make_builder(directory, "{question}")

@@ -1,0 +1,94 @@
+"""Pictures in requests: what a data: URL may be, and what is said of the others."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import random
+
+import pytest
+
+from scripts import hostile_pictures as hostile
+from vicrop_engine.errors import ImageError
+from vicrop_engine.images.structure import MEDIA_TYPES
+from vicrop_engine.server.guard.untrusted_image import load_image
+from vicrop_engine.server.settings import ServerSettings
+
+PNG = hostile.noise(random.Random(1), "PNG")
+
+
+def data_url(data: bytes, media_type: str = "image/png") -> str:
+    return f"data:{media_type};base64,{base64.b64encode(data).decode()}"
+
+
+def load(url: str, **settings: int) -> bytes:
+    return asyncio.run(load_image(url, ServerSettings(**settings)))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("kind", hostile.KINDS)
+def test_the_four_formats_come_back_byte_by_byte(kind: str) -> None:
+    data = hostile.noise(random.Random(2), kind)
+    assert load(data_url(data, MEDIA_TYPES[kind])) == data
+
+
+@pytest.mark.parametrize("head", ["DATA:image/png;base64,", "data:IMAGE/PNG;name=a.png;BASE64,"])
+def test_heads_are_read_without_regard_to_case(head: str) -> None:
+    assert load(head + base64.b64encode(PNG).decode()) == PNG
+
+
+def test_what_many_write_for_jpeg_is_known() -> None:
+    data = hostile.noise(random.Random(2), "JPEG")
+    assert load(data_url(data, "image/jpg")) == data
+
+
+@pytest.mark.parametrize(
+    ("url", "words"),
+    [
+        ("data:image/png,%89PNG", "not in base64"),
+        ("data:image/png;base64", "no data: URL"),
+        ("data:image/png;base64,", "0 bytes"),
+        ("data:;base64,AAAA", "says nothing; known: image/png"),
+        ("data:image/svg+xml;base64,AAAA", r"says image/svg\+xml"),
+        ("data:text/html;base64,AAAA", "says text/html"),
+        ("data:image/png;base64;charset=a,AAAA", "not in base64"),
+        ("data:image/png;base64,not base64", "not base64"),
+        ("data:image/png;base64,AAA", "not base64"),
+        ("data:image/png;base64,AAAA=AAA", "not base64"),
+        ("data:image/png;base64,AAA_", "not base64"),
+        ("data:image/png;base64,AA\nAA", "not base64"),
+        ("data:image/png;base64,ÄÄÄÄ", "not base64"),
+        ("data:image/png;base64,AAAA", "is not PNG, JPEG, WEBP, GIF"),
+        ("data:" + "a" * 5000 + ",AAAA", "no data: URL"),
+        ("", "no data: URL"),
+        ("file:///etc/passwd", "no data: URL"),
+        ("/etc/passwd", "no data: URL"),
+        ("ftp://host/a.png", "no data: URL"),
+        ("http://example.com/a.png", "does not fetch"),
+        ("HTTPS://example.com/a.png", "does not fetch"),
+    ],
+)
+def test_other_urls_are_refused_in_a_sentence(url: str, words: str) -> None:
+    with pytest.raises(ImageError, match=words) as caught:
+        load(url)
+    assert "passwd" not in str(caught.value)
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "WEBP", "GIF"])
+def test_a_media_type_that_is_not_what_the_bytes_are(kind: str) -> None:
+    data = hostile.noise(random.Random(2), kind)
+    with pytest.raises(ImageError, match=f"says image/png and holds {MEDIA_TYPES[kind]}"):
+        load(data_url(data))
+
+
+def test_bytes_are_counted_before_they_are_decoded() -> None:
+    assert load(data_url(PNG), max_image_bytes=len(PNG)) == PNG
+    with pytest.raises(ImageError, match=f"has {len(PNG)} bytes and the limit is {len(PNG) - 1}"):
+        load(data_url(PNG), max_image_bytes=len(PNG) - 1)
+    with pytest.raises(ImageError, match=r"about 3000 bytes and the limit is 1000"):
+        load("data:image/png;base64," + "!" * 4000, max_image_bytes=1000)
+
+
+def test_pixels_are_those_of_the_settings() -> None:
+    assert load(data_url(PNG), max_pixels=48 * 40) == PNG
+    with pytest.raises(ImageError, match="48 x 40 pixels"):
+        load(data_url(PNG), max_pixels=48 * 40 - 1)
