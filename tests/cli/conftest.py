@@ -11,7 +11,7 @@ from typing import Protocol
 import pytest
 
 from tests.engines import STRETCH_168, built
-from vicrop_engine.cli import app as cli
+from vicrop_engine import cli
 
 
 @dataclass(frozen=True)

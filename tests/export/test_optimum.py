@@ -15,8 +15,7 @@ import pytest
 from optimum.commands import optimum_cli
 
 from tests.engines import STRETCH_168, Built, built
-from vicrop_engine import builder
-from vicrop_engine.cli import app as cli
+from vicrop_engine import builder, cli
 from vicrop_engine.engine_dir.manifest import read_manifest
 from vicrop_engine.engine_dir.registry import find_model, model_of
 from vicrop_export.checks import agreement

@@ -15,7 +15,7 @@ import numpy as np
 from PIL import Image
 
 from tests.external import checkpoints
-from vicrop_engine.cli import app as cli
+from vicrop_engine import cli
 from vicrop_engine.engine_dir.files import hash_file
 from vicrop_engine.engine_dir.parsing import parse
 from vicrop_engine.engine_dir.registry import ToolName

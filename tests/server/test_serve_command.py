@@ -21,7 +21,7 @@ import pytest
 from PIL import Image
 
 from tests.server.running import MODEL, SECONDS, chat, demo_text, wait_until
-from vicrop_engine.cli import app as cli
+from vicrop_engine import cli
 from vicrop_engine.errors import SettingError
 from vicrop_engine.server import run as running
 from vicrop_engine.server.key_file import read_keys
