@@ -60,14 +60,14 @@ def run_ours(engine_directory: Path, threads: int) -> Rates:
     import dataclasses
 
     from vicrop_engine import ViCropEngine
-    from vicrop_engine.model.forward import Pass
+    from vicrop_engine.model.forward import PrefillOutput
 
     engine = ViCropEngine.load(engine_directory, threads=threads, cache_bytes=0)
     decoder = engine._model.decoder
     decoder._tokens = dataclasses.replace(decoder._tokens, eos=())  # decode to the end, whatever comes
     ids = [5 + index % 200 for index in range(PREFILL)]
 
-    def prefill() -> Pass:
+    def prefill() -> PrefillOutput:
         return decoder.read(decoder.begin(ids[:300], (), PREFILL + STEPS + 1), [ids[300:]])
 
     return _rates(prefill, lambda start: decoder.decode(start, STEPS + 1))

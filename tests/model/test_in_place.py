@@ -16,7 +16,7 @@ from vicrop_engine import ViCropEngine
 from vicrop_engine.counters import Counters
 from vicrop_engine.errors import QuestionError, RunError
 from vicrop_engine.model.decoder import Decoder
-from vicrop_engine.model.forward import Pass
+from vicrop_engine.model.forward import PrefillOutput
 from vicrop_engine.model.kv_cache import KVBuffers
 from vicrop_engine.model.prefix_cache import Prefix
 from vicrop_engine.vicrop.answer import Answer
@@ -132,7 +132,7 @@ def test_what_waits_for_the_upper_layers_goes_up_with_the_next_suffix(
     assert cost.lower_tokens == prefix.length + 4
 
 
-def check_equal(one: Pass, other: Pass) -> None:
+def check_equal(one: PrefillOutput, other: PrefillOutput) -> None:
     assert one.logits is not None
     np.testing.assert_array_equal(one.logits, other.logits)
 

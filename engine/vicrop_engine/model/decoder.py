@@ -16,7 +16,7 @@ import numpy.typing as npt
 from vicrop_engine.counters import Tally
 from vicrop_engine.engine_dir.manifest import GRADIENT, GRAPHS
 from vicrop_engine.engine_dir.records import DecoderGeometry, SpecialTokens
-from vicrop_engine.model.forward import DecodeSteps, Pass, PassFeeds
+from vicrop_engine.model.forward import DecodeSteps, ForwardInputs, PrefillOutput
 from vicrop_engine.model.greedy import AnswerTokens, Generation, Heard
 from vicrop_engine.model.kv_cache import KVArena, KVBuffers, KVCache
 from vicrop_engine.model.packing import StrandBlock, TokenBlock
@@ -94,7 +94,7 @@ class Decoder:
         answer: bool = True,
         layers: Sequence[int] = (),
         gradients: bool = False,
-    ) -> Pass:
+    ) -> PrefillOutput:
         """Run what is left of `prefix`, then `suffixes`, each right after it and blind to the others.
 
         All go through the lower layers in one pass. With `answer` the first goes on through the upper layers;
@@ -114,7 +114,7 @@ class Decoder:
         answer: bool = True,
         layers: Sequence[int] = (),
         gradients: bool = False,
-    ) -> Pass:
+    ) -> PrefillOutput:
         """`read` of suffixes of these lengths, whose embeddings [1, tokens, hidden] follow each other."""
         above = gradients or self.reads_above(layers)
         num_upper = len(lengths) if above else int(answer)
@@ -126,12 +126,12 @@ class Decoder:
             prefix.hidden = hidden[:, : prefix.length] if self._num_upper else None
             prefix.embeds = None
         if not num_upper:
-            return Pass(cache, None, (lower_rows, None), tapped, block)
+            return PrefillOutput(cache, None, (lower_rows, None), tapped, block)
         hidden = hidden[:, block.prefix - block.done :][:, : sum(lengths[:num_upper])]
         going_up = TokenBlock(prefix.length - _length(prefix.hidden), prefix.length, lengths[:num_upper])
         logits, upper_rows = self._upper(cache, _joined(prefix.hidden, hidden), self._feeds(going_up, above))
         prefix.hidden = None
-        return Pass(cache, logits, (lower_rows, upper_rows), tapped, block)
+        return PrefillOutput(cache, logits, (lower_rows, upper_rows), tapped, block)
 
     def counted_by(self, tally: Tally) -> Decoder:
         """The same decoder, whose runs are counted there."""
@@ -170,7 +170,7 @@ class Decoder:
         block = TokenBlock(done, done + tokens.shape[1], ())
         return block, prefix.buffers.write(block.done, block.total, block.total)
 
-    def gradients(self, read: Pass, suffix: int) -> tuple[Floats, Floats]:
+    def gradients(self, read: PrefillOutput, suffix: int) -> tuple[Floats, Floats]:
         """Attention of a suffix's last token and the loss's gradient at it, [layers, heads, total] each.
 
         The loss is minus the cross-entropy of the token's logits with their largest; layers are those from
@@ -195,13 +195,13 @@ class Decoder:
         attention, gradient = outputs["attention"].numpy(), outputs["gradient"].numpy()
         return attention[..., : block.total], gradient[..., : block.total]
 
-    def logits(self, read: Pass) -> Floats:
+    def logits(self, read: PrefillOutput) -> Floats:
         """Logits [vocab] after the first suffix of a pass. Raises ValueError if that did not go up."""
         if read.logits is None:
             raise ValueError("the pass went through the lower layers only; run it with answer")
         return read.logits
 
-    def decode(self, start: Pass, max_new_tokens: int, heard: Heard | None = None) -> Generation:
+    def decode(self, start: PrefillOutput, max_new_tokens: int, heard: Heard | None = None) -> Generation:
         """Greedy tokens from the logits of `start` until an end sign or `max_new_tokens`.
 
         `heard` is told their ids whenever there is one more.
@@ -265,11 +265,11 @@ class Decoder:
     def _buffers(self, capacity: int) -> KVBuffers:
         return KVBuffers(self._graphs.lower.bound(capacity), self._graphs.upper.bound(capacity), capacity)
 
-    def _feeds(self, block: TokenBlock | StrandBlock, tap: bool = False) -> PassFeeds:
-        return PassFeeds(block, tap, self._graphs.lower.tensor)
+    def _feeds(self, block: TokenBlock | StrandBlock, tap: bool = False) -> ForwardInputs:
+        return ForwardInputs(block, tap, self._graphs.lower.tensor)
 
     def _lower(
-        self, cache: KVCache, embeds: Floats, feeds: PassFeeds
+        self, cache: KVCache, embeds: Floats, feeds: ForwardInputs
     ) -> tuple[Floats, Floats | None, Floats | None]:
         """Hidden states [1, new, hidden], and with a tap attention rows and the taps' states."""
         self._tally.add(lower_passes=1, lower_tokens=feeds.num_new)
@@ -281,7 +281,7 @@ class Decoder:
         tapped = outputs.get("tapped_states")
         return hidden, outputs["attention"].numpy(), None if tapped is None else tapped.numpy()
 
-    def _upper(self, cache: KVCache, hidden: Floats, feeds: PassFeeds) -> tuple[Floats, Floats | None]:
+    def _upper(self, cache: KVCache, hidden: Floats, feeds: ForwardInputs) -> tuple[Floats, Floats | None]:
         """Logits [vocab] after the first suffix, and with a tap attention rows of the upper layers."""
         self._tally.add(upper_passes=1, upper_tokens=feeds.num_new)
         with self._tally.running(UPPER, capacity=cache.buffers.capacity, **feeds.sizes):

@@ -20,7 +20,7 @@ Floats = npt.NDArray[np.float32]
 
 
 @dataclass(frozen=True)
-class Pass:
+class PrefillOutput:
     """What a pass over a prefix and its suffixes left.
 
     `cache` ends with the first suffix; `logits` [vocab] are those after it, None when no suffix went up.
@@ -41,7 +41,7 @@ class Pass:
         return dict(enumerate(row for part in parts for row in part))
 
 
-class PassFeeds:
+class ForwardInputs:
     """What both graphs are fed beside states."""
 
     def __init__(

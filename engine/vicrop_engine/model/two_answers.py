@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from vicrop_engine.model.decoder import Decoder
-from vicrop_engine.model.forward import Pass
+from vicrop_engine.model.forward import PrefillOutput
 from vicrop_engine.model.greedy import AnswerTokens, Generation, Heard
 from vicrop_engine.model.kv_cache import KVCache
 from vicrop_engine.model.packing import Strand, StrandBlock
@@ -27,7 +27,12 @@ class TwoAnswers:
     """
 
     def __init__(
-        self, decoder: Decoder, first: Pass, length: int, max_new_tokens: int, heard: Heard | None = None
+        self,
+        decoder: Decoder,
+        first: PrefillOutput,
+        length: int,
+        max_new_tokens: int,
+        heard: Heard | None = None,
     ) -> None:
         assert first.logits is not None, "the first answer's pass went through the upper layers"
         self._decoder = decoder

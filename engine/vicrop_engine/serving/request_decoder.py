@@ -16,7 +16,7 @@ import numpy.typing as npt
 from vicrop_engine.counters import Tally
 from vicrop_engine.errors import ViCropError
 from vicrop_engine.model.decoder import Decoder
-from vicrop_engine.model.forward import Pass
+from vicrop_engine.model.forward import PrefillOutput
 from vicrop_engine.model.greedy import AnswerTokens, Generation, Heard
 from vicrop_engine.model.kv_cache import KVCache
 from vicrop_engine.model.prefix_cache import Prefix
@@ -30,7 +30,7 @@ Floats = npt.NDArray[np.float32]
 class Passes:
     """What a pass over each suffix left; `answer` is decoded on from the first one, where that was wanted."""
 
-    passes: tuple[Pass, ...]
+    passes: tuple[PrefillOutput, ...]
     answer: Future[Generation] | None = None
     gradients: tuple[Floats, Floats] | None = None
 
@@ -94,7 +94,7 @@ class ServedDecoder:
         above = gradients or self.decoder.reads_above(layers)
         while self.decoder.prefill(prefix, self.chunk, above=answer or above):
             self.turn.boundary()
-        passes: list[Pass] = []
+        passes: list[PrefillOutput] = []
         found: tuple[Floats, Floats] | None = None
         for number in reversed(range(len(suffixes))):
             embeds = self.decoder.embed(suffixes[number], images if number == 0 else ())
@@ -143,7 +143,7 @@ class ServedDecoder:
             length += self.chunk
         return Prefix(prefix.buffers, length)
 
-    def _go_on(self, read: Pass, *, is_final: bool) -> Future[Generation]:
+    def _go_on(self, read: PrefillOutput, *, is_final: bool) -> Future[Generation]:
         """Decode the answer with all others', or now and alone where it does not fit a slot."""
         heard = self.heard[is_final]
         logits = self.decoder.logits(read)

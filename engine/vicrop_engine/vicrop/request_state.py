@@ -17,7 +17,7 @@ from vicrop_engine.images.geometry import Grid
 from vicrop_engine.images.picture import Picture
 from vicrop_engine.images.preprocessing import ModelInput
 from vicrop_engine.images.tiling import TilePlan
-from vicrop_engine.model.forward import Pass
+from vicrop_engine.model.forward import PrefillOutput
 from vicrop_engine.model.greedy import Generation, Heard
 from vicrop_engine.model.model import Model
 from vicrop_engine.model.prefix_cache import Prefix
@@ -64,7 +64,7 @@ class Reading:
     seen: ModelInput
     tiles: TilePlan | None = None
     prompt_tokens: int = 0
-    _pass: tuple[list[Prompt], Pass] | None = field(default=None, init=False)
+    _pass: tuple[list[Prompt], PrefillOutput] | None = field(default=None, init=False)
     _gradients: tuple[Floats, Floats] | None = field(default=None, init=False)
 
     @property
@@ -167,12 +167,12 @@ class Reading:
         number = self.prompted.two_images.suffix.count(self.model.manifest.tokens.image)
         return embeds if number >= self.model.manifest.vision.image_tokens else most_distinct(embeds, number)
 
-    def _read(self) -> tuple[list[Prompt], Pass]:
+    def _read(self) -> tuple[list[Prompt], PrefillOutput]:
         """The one pass over the picture, made when first needed, and the prompts that went through it."""
         with self.model.alone_on(self.prefix):
             return self._read_alone()
 
-    def _read_alone(self) -> tuple[list[Prompt], Pass]:
+    def _read_alone(self) -> tuple[list[Prompt], PrefillOutput]:
         if self._pass is None:
             self.watch.enter("prefill")
             prompts = self._prompts()
@@ -209,7 +209,7 @@ class Reading:
             prompts.append(self.prompted.general)
         return prompts
 
-    def _patches(self, read: Pass, suffix: int) -> dict[int, Floats]:
+    def _patches(self, read: PrefillOutput, suffix: int) -> dict[int, Floats]:
         """Attention of a suffix's last token to the patches [heads, patches], by layer."""
         patches = self._patch_columns
         return {layer: row[:, patches] for layer, row in read.rows(suffix).items()}
