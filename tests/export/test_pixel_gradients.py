@@ -14,7 +14,7 @@ from transformers import LlavaForConditionalGeneration
 from tests.checkpoints import CheckpointSpec, write_checkpoint
 from tests.engines import GROUPED_224, built
 from vicrop_engine.engine_dir.manifest import PIXEL_GRADIENTS
-from vicrop_engine.model.packing import TokenBlock
+from vicrop_engine.model.packing import PackedPrompt
 from vicrop_export.checkpoint.config import read_facts
 from vicrop_export.checkpoint.tensors import CheckpointTensors
 from vicrop_export.checks.parity import open_whole, relative_l2
@@ -37,7 +37,7 @@ def feeds(checkpoint: Path) -> dict[str, torch.Tensor]:
     facts, tensors = read_facts(checkpoint), CheckpointTensors(checkpoint)
     side = facts.vision.image_size
     table = tensors.get("language_model.embed_tokens.weight")
-    block = TokenBlock(0, 1 + facts.vision.image_tokens, tuple(map(len, SUFFIXES)))
+    block = PackedPrompt(0, 1 + facts.vision.image_tokens, tuple(map(len, SUFFIXES)))
     return {
         "pixel_values": torch.randn(1, 3, side, side, generator=torch.Generator().manual_seed(3)),
         "embeds_before": table[[1]][None],

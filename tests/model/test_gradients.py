@@ -20,7 +20,7 @@ from vicrop_engine import ViCropEngine
 from vicrop_engine.engine_dir.files import MANIFEST
 from vicrop_engine.engine_dir.manifest import GRADIENT
 from vicrop_engine.errors import SettingError
-from vicrop_engine.model.packing import TokenBlock
+from vicrop_engine.model.packing import PackedPrompt
 from vicrop_engine.runtime import graphs as backend
 from vicrop_engine.runtime.host_graph import Graph
 
@@ -107,7 +107,7 @@ def test_an_engine_without_the_graph_is_refused_with_the_way_out(
 
 
 def test_the_line_of_a_token_is_that_of_the_whole_bias() -> None:
-    for block in (TokenBlock(0, 5, (3, 2)), TokenBlock(5, 5, (1, 4)), TokenBlock(2, 5, (3,))):
+    for block in (PackedPrompt(0, 5, (3, 2)), PackedPrompt(5, 5, (1, 4)), PackedPrompt(2, 5, (3,))):
         for suffix, end in enumerate(block.ends):
             line = block.last_bias(suffix, block.total + 4)
             np.testing.assert_array_equal(line[..., : block.total], block.bias()[:, :, end : end + 1])

@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from vicrop_engine.model.packing import TokenBlock
+from vicrop_engine.model.packing import PackedPrompt
 
 
-def looked_at(block: TokenBlock) -> list[list[int]]:
+def looked_at(block: PackedPrompt) -> list[list[int]]:
     """For each new token the rows of the buffers it may look at, from the definition."""
     rows = []
     for new in range(block.done, block.prefix):
@@ -24,14 +24,14 @@ def looked_at(block: TokenBlock) -> list[list[int]]:
 @pytest.mark.parametrize(
     "block",
     [
-        TokenBlock(0, 5, (3, 2)),
-        TokenBlock(5, 5, (3, 2, 4)),
-        TokenBlock(2, 5, (1,)),
-        TokenBlock(7, 7, (1,)),
-        TokenBlock(0, 1, (6,)),
+        PackedPrompt(0, 5, (3, 2)),
+        PackedPrompt(5, 5, (3, 2, 4)),
+        PackedPrompt(2, 5, (1,)),
+        PackedPrompt(7, 7, (1,)),
+        PackedPrompt(0, 1, (6,)),
     ],
 )
-def test_positions_ends_and_bias(block: TokenBlock) -> None:
+def test_positions_ends_and_bias(block: PackedPrompt) -> None:
     wanted = looked_at(block)
     assert block.num_new == len(wanted)
     assert block.total == block.done + block.num_new

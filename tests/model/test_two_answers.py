@@ -11,7 +11,7 @@ import pytest
 from tests.engines import STRETCH_168, built
 from vicrop_engine import ViCropEngine
 from vicrop_engine.model.decoder import Decoder
-from vicrop_engine.model.packing import Strand, StrandBlock
+from vicrop_engine.model.packing import Branch, PackedStep
 from vicrop_engine.vicrop.answer import Answer
 from vicrop_engine.vicrop.localizers.localizer import Localization
 from vicrop_engine.vicrop.request_state import Reading
@@ -132,23 +132,23 @@ def test_a_localizer_with_passes_of_its_own_takes_nothing_from_the_first_answer(
     assert got.first_token_ids == wanted.token_ids
 
 
-def see(block: StrandBlock) -> list[list[int]]:
+def see(block: PackedStep) -> list[list[int]]:
     return [list(np.flatnonzero(row == 0)) for row in block.bias()[0, 0]]
 
 
 def test_a_strand_sees_the_prefix_and_its_own_tokens() -> None:
     """A prefix of two; one answer in rows 2 and 3, whose fourth token goes along with three of the other."""
-    block = StrandBlock((Strand(((0, 4),)), Strand(((0, 2),))), (1, 3), done=4)
+    block = PackedStep((Branch(((0, 4),)), Branch(((0, 2),))), (1, 3), done=4)
     assert see(block) == [[0, 1, 2, 3, 4], [0, 1, 5], [0, 1, 5, 6], [0, 1, 5, 6, 7]]
     assert block.position_ids.tolist() == [[4, 2, 3, 4]]
     assert block.ends.tolist() == [0, 3]
     assert (block.num_new, block.total) == (4, 8)
-    assert block.grown == (Strand(((0, 5),)), Strand(((0, 2), (5, 8))))
-    later = StrandBlock(block.grown, (1, 1), done=8)
+    assert block.grown == (Branch(((0, 5),)), Branch(((0, 2), (5, 8))))
+    later = PackedStep(block.grown, (1, 1), done=8)
     assert see(later) == [[0, 1, 2, 3, 4, 8], [0, 1, 5, 6, 7, 9]]
     assert later.position_ids.tolist() == [[5, 5]]
     assert lengths(later.grown) == [6, 6]
 
 
-def lengths(strands: Sequence[Strand]) -> list[int]:
-    return [strand.length for strand in strands]
+def lengths(branches: Sequence[Branch]) -> list[int]:
+    return [branch.length for branch in branches]

@@ -19,7 +19,7 @@ from vicrop_engine.engine_dir.records import DecoderGeometry, SpecialTokens
 from vicrop_engine.model.forward import DecodeSteps, ForwardInputs, PrefillOutput
 from vicrop_engine.model.greedy import AnswerTokens, Generation, Heard
 from vicrop_engine.model.kv_cache import KVArena, KVBuffers, KVCache
-from vicrop_engine.model.packing import StrandBlock, TokenBlock
+from vicrop_engine.model.packing import PackedPrompt, PackedStep
 from vicrop_engine.model.prefix_cache import Prefix
 from vicrop_engine.runtime.graphs import Graphs
 from vicrop_engine.runtime.host_graph import Graph
@@ -118,7 +118,7 @@ class Decoder:
         """`read` of suffixes of these lengths, whose embeddings [1, tokens, hidden] follow each other."""
         above = gradients or self.reads_above(layers)
         num_upper = len(lengths) if above else int(answer)
-        block = TokenBlock(prefix.length - _length(prefix.embeds), prefix.length, lengths)
+        block = PackedPrompt(prefix.length - _length(prefix.embeds), prefix.length, lengths)
         cache = prefix.buffers.write(block.done, block.total, prefix.length + lengths[0])
         feeds = self._feeds(block, bool(layers) or gradients)
         hidden, lower_rows, tapped = self._lower(cache, _joined(prefix.embeds, embeds), feeds)
@@ -128,7 +128,7 @@ class Decoder:
         if not num_upper:
             return PrefillOutput(cache, None, (lower_rows, None), tapped, block)
         hidden = hidden[:, block.prefix - block.done :][:, : sum(lengths[:num_upper])]
-        going_up = TokenBlock(prefix.length - _length(prefix.hidden), prefix.length, lengths[:num_upper])
+        going_up = PackedPrompt(prefix.length - _length(prefix.hidden), prefix.length, lengths[:num_upper])
         logits, upper_rows = self._upper(cache, _joined(prefix.hidden, hidden), self._feeds(going_up, above))
         prefix.hidden = None
         return PrefillOutput(cache, logits, (lower_rows, upper_rows), tapped, block)
@@ -164,10 +164,10 @@ class Decoder:
         return True
 
     @staticmethod
-    def _next(prefix: Prefix, num_left: int, tokens: Floats) -> tuple[TokenBlock, KVCache]:
+    def _next(prefix: Prefix, num_left: int, tokens: Floats) -> tuple[PackedPrompt, KVCache]:
         """Where the next tokens of a prefix stand that has `num_left` of them to go, and their rows."""
         done = prefix.length - num_left
-        block = TokenBlock(done, done + tokens.shape[1], ())
+        block = PackedPrompt(done, done + tokens.shape[1], ())
         return block, prefix.buffers.write(block.done, block.total, block.total)
 
     def gradients(self, read: PrefillOutput, suffix: int) -> tuple[Floats, Floats]:
@@ -217,7 +217,7 @@ class Decoder:
             cache = cache.grown(1)
         return answer.generation
 
-    def step(self, steps: DecodeSteps, embeds: Floats, block: StrandBlock) -> Floats:
+    def step(self, steps: DecodeSteps, embeds: Floats, block: PackedStep) -> Floats:
         """One step of an answer or two; logits [answers, vocab]."""
         with self._counted_step(block.num_new, block.total, steps.capacity):
             return steps.run(embeds, block.position_ids, block.bias())
@@ -248,7 +248,7 @@ class Decoder:
         return DecodeSteps(buffers, tensor, self._vocab_size, self._embeddings.shape[1], count)
 
     def side_by_side(
-        self, cache: KVCache, block: StrandBlock, embeds: Floats, num_decoded: int
+        self, cache: KVCache, block: PackedStep, embeds: Floats, num_decoded: int
     ) -> tuple[KVCache, Floats]:
         """One pass of new tokens of several answers after the rows of `cache`; logits [answers, vocab].
 
@@ -265,7 +265,7 @@ class Decoder:
     def _buffers(self, capacity: int) -> KVBuffers:
         return KVBuffers(self._graphs.lower.bound(capacity), self._graphs.upper.bound(capacity), capacity)
 
-    def _feeds(self, block: TokenBlock | StrandBlock, tap: bool = False) -> ForwardInputs:
+    def _feeds(self, block: PackedPrompt | PackedStep, tap: bool = False) -> ForwardInputs:
         return ForwardInputs(block, tap, self._graphs.lower.tensor)
 
     def _lower(

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from vicrop_engine.model.kv_cache import KVBuffers, KVCache
-from vicrop_engine.model.packing import StrandBlock, TokenBlock
+from vicrop_engine.model.packing import PackedPrompt, PackedStep
 from vicrop_engine.runtime.interfaces import Feed, Tensor
 
 Floats = npt.NDArray[np.float32]
@@ -33,7 +33,7 @@ class PrefillOutput:
     logits: Floats | None
     attention: tuple[Floats | None, Floats | None] = (None, None)
     tapped: Floats | None = None
-    block: TokenBlock | None = None
+    block: PackedPrompt | None = None
 
     def rows(self, suffix: int) -> dict[int, Floats]:
         """Attention [heads, total] of a suffix's last token, by absolute layer."""
@@ -46,13 +46,13 @@ class ForwardInputs:
 
     def __init__(
         self,
-        block: TokenBlock | StrandBlock,
+        block: PackedPrompt | PackedStep,
         tap: bool,
         tensor: Callable[[npt.NDArray[Any]], Tensor],
     ) -> None:
         ends = block.ends
         last = np.array([block.num_new - 1])  # of a prefix alone: no product likes to be empty
-        answers = ends if isinstance(block, StrandBlock) else ends[:1] if len(ends) else last
+        answers = ends if isinstance(block, PackedStep) else ends[:1] if len(ends) else last
         arrays: dict[str, npt.NDArray[Any]] = {
             "position_ids": block.position_ids,
             "tap_positions": ends if tap else NO_TAPS,
@@ -66,7 +66,7 @@ class ForwardInputs:
             "total": block.total,
             "rows": len(ends) if tap else 0,
             "answers": len(answers),
-            "prefix_tokens": block.prefix - block.done if isinstance(block, TokenBlock) else 0,
+            "prefix_tokens": block.prefix - block.done if isinstance(block, PackedPrompt) else 0,
         }
 
 

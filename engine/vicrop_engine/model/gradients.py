@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from vicrop_engine.counters import Tally
 from vicrop_engine.engine_dir.manifest import PIXEL_GRADIENTS
-from vicrop_engine.model.packing import TokenBlock
+from vicrop_engine.model.packing import PackedPrompt
 from vicrop_engine.runtime.host_graph import Graph
 
 Floats = npt.NDArray[np.float32]
@@ -45,7 +45,7 @@ class PixelGradients:
         """
         if self._open is None:
             raise ValueError("the engine was built without pixel gradients; check its manifest first")
-        block = TokenBlock(0, len(prefix), tuple(map(len, suffixes)))
+        block = PackedPrompt(0, len(prefix), tuple(map(len, suffixes)))
         first = prefix.index(self._image)
         after = first + prefix.count(self._image)
         feeds: dict[str, npt.NDArray[Any]] = {

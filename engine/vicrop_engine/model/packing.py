@@ -18,7 +18,7 @@ Ints = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True)
-class TokenBlock:
+class PackedPrompt:
     """The tokens of a prefix from `done` on, then suffixes of the lengths given, in this order.
 
     `done` tokens of the prefix are in the KV buffers already.
@@ -75,7 +75,7 @@ class TokenBlock:
 
 
 @dataclass(frozen=True)
-class Strand:
+class Branch:
     """One continuation: the spans of rows (start, stop) with its tokens in order, the prefix's first."""
 
     spans: tuple[tuple[int, int], ...]
@@ -85,19 +85,19 @@ class Strand:
         """Its tokens, and so the position of the next one."""
         return sum(stop - start for start, stop in self.spans)
 
-    def grown(self, start: int, count: int) -> Strand:
+    def grown(self, start: int, count: int) -> Branch:
         """With `count` more tokens, in the rows from `start` on."""
         first, last = self.spans[-1]
         if last == start:
-            return Strand((*self.spans[:-1], (first, start + count)))
-        return Strand((*self.spans, (start, start + count)))
+            return Branch((*self.spans[:-1], (first, start + count)))
+        return Branch((*self.spans, (start, start + count)))
 
 
 @dataclass(frozen=True)
-class StrandBlock:
+class PackedStep:
     """New tokens of several strands, `counts` of each, in the rows from `done` on."""
 
-    strands: tuple[Strand, ...]
+    branches: tuple[Branch, ...]
     counts: tuple[int, ...]
     done: int
 
@@ -119,26 +119,26 @@ class StrandBlock:
     @property
     def position_ids(self) -> Ints:
         """[1, new]: every strand goes on where it ends."""
-        pairs = zip(self.strands, self.counts, strict=True)
-        parts = [np.arange(strand.length, strand.length + count) for strand, count in pairs]
+        pairs = zip(self.branches, self.counts, strict=True)
+        parts = [np.arange(branch.length, branch.length + count) for branch, count in pairs]
         return np.concatenate(parts).astype(np.int64)[None]
 
     @property
-    def grown(self) -> tuple[Strand, ...]:
+    def grown(self) -> tuple[Branch, ...]:
         """The strands after this pass."""
         starts = self.done + np.cumsum((0, *self.counts))
         return tuple(
-            strand.grown(int(start), count)
-            for strand, start, count in zip(self.strands, starts, self.counts, strict=False)
+            branch.grown(int(start), count)
+            for branch, start, count in zip(self.branches, starts, self.counts, strict=False)
         )
 
     def bias(self) -> Floats:
         """[1, 1, new, total]: 0 where a new token may look and -inf elsewhere."""
         bias = np.full((self.num_new, self.total), -np.inf, np.float32)
         row = 0
-        for strand, count in zip(self.strands, self.counts, strict=True):
+        for branch, count in zip(self.branches, self.counts, strict=True):
             own = slice(row, row + count)
-            for start, stop in strand.spans:
+            for start, stop in branch.spans:
                 bias[own, start:stop] = 0
             square = bias[own, self.done + row : self.done + row + count]
             square[np.tril_indices(count)] = 0

@@ -15,7 +15,7 @@ from vicrop_engine.model.decoder import Decoder
 from vicrop_engine.model.forward import PrefillOutput
 from vicrop_engine.model.greedy import AnswerTokens, Generation, Heard
 from vicrop_engine.model.kv_cache import KVCache
-from vicrop_engine.model.packing import Strand, StrandBlock
+from vicrop_engine.model.packing import Branch, PackedStep
 
 Floats = npt.NDArray[np.float32]
 
@@ -40,8 +40,8 @@ class TwoAnswers:
         self._final = AnswerTokens(decoder.end_signs, max_new_tokens)
         self._cache: KVCache = first.cache
         self._strands = {
-            self._early: Strand(((0, first.cache.length),)),
-            self._final: Strand(((0, length),)),
+            self._early: Branch(((0, first.cache.length),)),
+            self._final: Branch(((0, length),)),
         }
         self._take([self._early], first.logits[None])
 
@@ -72,11 +72,11 @@ class TwoAnswers:
                 self._grow(answers, block)
         return self._early.generation, self._final.generation
 
-    def _block(self, answers: Sequence[AnswerTokens], counts: tuple[int, ...]) -> StrandBlock:
-        strands = tuple(self._strands[answer] for answer in answers)
-        return StrandBlock(strands, counts, self._cache.length)
+    def _block(self, answers: Sequence[AnswerTokens], counts: tuple[int, ...]) -> PackedStep:
+        branches = tuple(self._strands[answer] for answer in answers)
+        return PackedStep(branches, counts, self._cache.length)
 
-    def _grow(self, answers: Sequence[AnswerTokens], block: StrandBlock) -> None:
+    def _grow(self, answers: Sequence[AnswerTokens], block: PackedStep) -> None:
         self._strands.update(zip(answers, block.grown, strict=True))
 
     def _take(self, answers: Sequence[AnswerTokens], logits: Floats) -> None:
