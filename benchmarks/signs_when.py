@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from rich.table import Table
 
-from vicrop_engine import Answer, Reading, ViCropEngine
+from vicrop_engine import Answer, RequestState, ViCropEngine
 from vicrop_engine.drawing.curve import Line, draw_curves
 from vicrop_engine.engine_dir.records import CurvePoint
 from vicrop_engine.images.picture import ImageInput
@@ -141,7 +141,7 @@ class Listening:
         """Its own."""
         return self.inner.layers_read(size, window)
 
-    def locate(self, reading: Reading) -> Localization:
+    def locate(self, reading: RequestState) -> Localization:
         """Its window; `signals` are then this question's."""
         found = self.inner.locate(reading)
         assert found.heatmap is not None, "the pictures are larger than a window"

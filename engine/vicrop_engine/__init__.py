@@ -13,7 +13,7 @@ if _typing.TYPE_CHECKING:
     from vicrop_engine.errors import ViCropError
     from vicrop_engine.vicrop.answer import Answer
     from vicrop_engine.vicrop.localizers.localizer import Localization, Localizer
-    from vicrop_engine.vicrop.request_state import Reading
+    from vicrop_engine.vicrop.request_state import RequestState
 
 # ONNX Runtime for Linux reports its use over the network unless this is set before it is imported.
 _os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")

@@ -21,7 +21,7 @@ from vicrop_engine.model.prefix_cache import Prefix
 from vicrop_engine.runtime.device import AttentionRow, DeviceTensor
 from vicrop_engine.runtime.device_graph import DeviceGraph
 from vicrop_engine.vicrop.localizers.localizer import Localization
-from vicrop_engine.vicrop.request_state import Reading
+from vicrop_engine.vicrop.request_state import RequestState
 
 QUESTION = "What is written on the red sign?"
 FEW: dict[str, Any] = {"max_new_tokens": 3}
@@ -183,7 +183,7 @@ def test_rows_asked_for_as_arrays_are_counted_copies(engine: ViCropEngine, pictu
         def layers_read(self, size: tuple[int, int], window: int) -> tuple[int, ...]:
             return (1,)
 
-        def locate(self, reading: Reading) -> Localization:
+        def locate(self, reading: RequestState) -> Localization:
             rows.append(reading.question_rows())
             rows.append(reading.general_rows())
             return Localization("own", (0, 0, 300, 300))

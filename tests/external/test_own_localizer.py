@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from tests.external.built import picture
-from vicrop_engine import Localization, Reading, ViCropEngine
+from vicrop_engine import Localization, RequestState, ViCropEngine
 from vicrop_engine.errors import LocalizerError, UnknownMethodError
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "adding-a-localizer.md"
@@ -26,7 +26,7 @@ class Fixed:
     def layers_read(self, size: tuple[int, int], window: int) -> Any:
         return self.layers
 
-    def locate(self, reading: Reading) -> Any:
+    def locate(self, reading: RequestState) -> Any:
         return self.found
 
 
@@ -54,7 +54,7 @@ def test_its_box_is_the_crop(engine: ViCropEngine) -> None:
 
 def test_it_may_read_attention(engine: ViCropEngine) -> None:
     class Sharpest(Fixed):
-        def locate(self, reading: Reading) -> Localization:
+        def locate(self, reading: RequestState) -> Localization:
             rows = reading.question_rows()
             assert rows.shape[0] == 2
             shape = reading.grid.rows, reading.grid.cols

@@ -14,7 +14,7 @@ from vicrop_engine.model.decoder import Decoder
 from vicrop_engine.model.packing import Branch, PackedStep
 from vicrop_engine.vicrop.answer import Answer
 from vicrop_engine.vicrop.localizers.localizer import Localization
-from vicrop_engine.vicrop.request_state import Reading
+from vicrop_engine.vicrop.request_state import RequestState
 
 PICTURE = np.random.default_rng(3).integers(0, 256, (400, 520, 3), np.uint8)
 QUESTION = "What is on the sign?"
@@ -115,7 +115,7 @@ class Reader:
 
     name: str = "reader"
 
-    def locate(self, reading: Reading) -> Localization:
+    def locate(self, reading: RequestState) -> Localization:
         model = reading.model
         suffix = model.prompts.one_image("Where is the longest word of all that are written here?").suffix
         model.decoder.read(reading.prefix, [suffix])

@@ -15,7 +15,7 @@ from vicrop_engine import Answer, ViCropEngine
 from vicrop_engine.counters import Counters
 from vicrop_engine.model.greedy import AnswerTokens
 from vicrop_engine.vicrop.localizers.relative_attention import RelativeAttention
-from vicrop_engine.vicrop.request_state import Reading, Wanted
+from vicrop_engine.vicrop.request_state import PassTargets, RequestState
 from vicrop_engine.vicrop.tiles import VISION_BATCH
 
 QUESTION = "What is written on the red sign?"
@@ -110,7 +110,7 @@ def test_square_tiles_are_the_maps_of_their_crops_over_their_means(engine: ViCro
 def test_cells_lie_where_their_patches_were(engine: ViCropEngine, monkeypatch: pytest.MonkeyPatch) -> None:
     """With each patch's mean brightness as its value, the stitched map is the picture in small."""
 
-    def brightness(_: object, reading: Reading) -> Any:
+    def brightness(_: object, reading: RequestState) -> Any:
         vision, settings = reading.model.manifest.vision, reading.model.preprocessing
         grid = reading.grid
         part = reading.picture.image.convert("L")
@@ -177,13 +177,13 @@ def test_a_localizer_of_pixels_alone_runs_no_graph_on_tiles(
     """What it keeps with a tile's prefix is there for the next question."""
     counted: list[int] = []
 
-    def brightness(_: object, reading: Reading) -> Any:
+    def brightness(_: object, reading: RequestState) -> Any:
         counted.append(len(reading.prefix.general))
         reading.prefix.general[0] = np.zeros(3, np.float32)
-        assert reading.prompted.question == engine._model.prompts.one_image(OTHER)
+        assert reading.prompts_of_ask.question == engine._model.prompts.one_image(OTHER)
         return reading.seen.pixels.mean(axis=(0, 1)).reshape(16, 14, 16, 14).mean(axis=(1, 3))
 
-    monkeypatch.setattr(RelativeAttention, "wanted_of_tile", Wanted(answer=False, layers=()))
+    monkeypatch.setattr(RelativeAttention, "wanted_of_tile", PassTargets(answer=False, layers=()))
     monkeypatch.setattr(RelativeAttention, "heatmap", brightness)
     keywords = {**FEW, "first_answer": False, "localize": OTHER}
     answer, cost = spent(engine, lambda: engine.ask(detailed(1500, 1100), QUESTION, **keywords))
@@ -197,7 +197,7 @@ def test_a_localizer_of_pixels_alone_runs_no_graph_on_tiles(
 def test_a_localizer_that_needs_the_answer_takes_tiles_to_the_top(
     engine: ViCropEngine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(RelativeAttention, "wanted_of_tile", Wanted(answer=True, layers=(1,)))
+    monkeypatch.setattr(RelativeAttention, "wanted_of_tile", PassTargets(answer=True, layers=(1,)))
     question, general = suffixes(engine, QUESTION, "Write a general description of the image.")
     _, cost = spent(engine, lambda: engine.ask(detailed(1500, 1100), QUESTION, **FEW))
     whole = PREFIX + question + (PREFIX - 1 + question)

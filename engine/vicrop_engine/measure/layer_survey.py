@@ -18,7 +18,7 @@ from vicrop_engine.examples import Example
 from vicrop_engine.images.geometry import Box, Grid
 from vicrop_engine.vicrop.crop import find_box, outside_zeroed
 from vicrop_engine.vicrop.localizers.localizer import Localization, Localizer
-from vicrop_engine.vicrop.request_state import Reading
+from vicrop_engine.vicrop.request_state import RequestState
 from vicrop_kernels.numpy_heatmap import heatmap
 
 ALL = "all"
@@ -50,7 +50,7 @@ class LayerSurvey:
         """All of them."""
         return tuple(range(self.num_layers))
 
-    def locate(self, reading: Reading) -> Localization:
+    def locate(self, reading: RequestState) -> Localization:
         """The window of the mean; `heatmaps` and `boxes` then hold this picture's, by layer."""
         asked, usual = reading.question_rows(), reading.general_rows()
         crop, self.grid = reading.model.manifest.crop, reading.grid

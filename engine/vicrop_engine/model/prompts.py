@@ -92,7 +92,7 @@ class PromptBuilder:
 
 
 @dataclass(frozen=True)
-class Prompted:
+class AskPrompts:
     """The prompts of one ask: on the picture, to look with (None: the same), general, on picture and crop.
 
     `text` is what to look with as the user wrote it.

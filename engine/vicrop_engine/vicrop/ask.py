@@ -15,7 +15,7 @@ from vicrop_engine.model.model import Model
 from vicrop_engine.timing import Stopwatch
 from vicrop_engine.vicrop.answer import Answer, EngineInfo, TokenCounts
 from vicrop_engine.vicrop.request import Request
-from vicrop_engine.vicrop.request_state import Reading, Wanted
+from vicrop_engine.vicrop.request_state import PassTargets, RequestState
 from vicrop_engine.vicrop.when import Look, look
 
 
@@ -55,7 +55,7 @@ def reading_of(
     picture: Picture,
     watch: Stopwatch,
     seen: ModelInput | None = None,
-) -> Iterator[Reading]:
+) -> Iterator[RequestState]:
     """The reading of this ask; its prefix is held for the next one, whatever becomes of this one."""
     vision, crop = model.manifest.vision, model.manifest.crop
     tiles = request.tiles(picture.size)
@@ -68,10 +68,10 @@ def reading_of(
     looker = request.localizer
     in_tiles = tiles is not None and len(tiles.boxes) > 1
     layers = () if looker is None or in_tiles else looker.layers_read(picture.size, crop.window)
-    wanted = Wanted(request.reads_answer, layers, request.gradients)
-    key, prefix = model.prefix(seen.pixels, request.prompted.question.prefix, request.capacity, watch)
+    wanted = PassTargets(request.reads_answer, layers, request.gradients)
+    key, prefix = model.prefix(seen.pixels, request.prompts_of_ask.question.prefix, request.capacity, watch)
     try:
-        yield Reading(model, picture, grid, request.prompted, prefix, watch, wanted, seen, tiles)
+        yield RequestState(model, picture, grid, request.prompts_of_ask, prefix, watch, wanted, seen, tiles)
     finally:
         model.keep(key, prefix)
 
@@ -99,7 +99,7 @@ def seen_picture(model: Model, picture: Picture, request: Request) -> ModelInput
 
 
 def _answer(
-    reading: Reading,
+    reading: RequestState,
     request: Request,
     before: Counters,
     seen: Look,
@@ -133,8 +133,8 @@ def _answer(
 
 
 def _token_counts(
-    reading: Reading, decoded: int, before: Counters, after: Counters, *, crops: bool
+    reading: RequestState, decoded: int, before: Counters, after: Counters, *, crops: bool
 ) -> TokenCounts:
     run = after.lower_tokens - before.lower_tokens - (after.decode_steps - before.decode_steps)
-    crop = len(reading.prompted.two_images.suffix) if crops else 0
+    crop = len(reading.prompts_of_ask.two_images.suffix) if crops else 0
     return TokenCounts(prefill=run, reused=reading.prompt_tokens - run, decoded=decoded, crop=crop)

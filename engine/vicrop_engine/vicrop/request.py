@@ -12,7 +12,7 @@ from vicrop_engine.images.geometry import Box
 from vicrop_engine.images.tiling import TilePlan, plan_tiles, published_tiles, worth_tiles
 from vicrop_engine.model.kv_cache import roomy
 from vicrop_engine.model.model import Model
-from vicrop_engine.model.prompts import Prompt, Prompted
+from vicrop_engine.model.prompts import AskPrompts, Prompt
 from vicrop_engine.model.token_pruning import with_fewer
 from vicrop_engine.vicrop.localizers.given_box import GivenBox
 from vicrop_engine.vicrop.localizers.gradient_attention import GradientAttention
@@ -31,7 +31,7 @@ class Request:
     it is worth as much; `method` is the localizer's name.
     """
 
-    prompted: Prompted
+    prompts_of_ask: AskPrompts
     localizer: Localizer | None
     first_answer: bool
     compat: bool
@@ -93,20 +93,24 @@ def plan_request(
     model.prompts.check(question)
     if settings.localize is not None:
         model.prompts.check(settings.localize, "localize question")
-    prompted = Prompted(
+    prompts_of_ask = AskPrompts(
         model.prompts.one_image(question),
         None if settings.localize is None else model.prompts.one_image(settings.localize),
         model.prompts.general(),
         _with_crop(model, question, settings.crop_tokens),
         question if settings.localize is None else settings.localize,
     )
-    used = [prompted.question]
+    used = [prompts_of_ask.question]
     if localizer is not None:
-        used += [prompted.localize or prompted.question, prompted.general, prompted.two_images]
+        used += [
+            prompts_of_ask.localize or prompts_of_ask.question,
+            prompts_of_ask.general,
+            prompts_of_ask.two_images,
+        ]
     _check_context(used, settings.max_new_tokens, model.manifest.decoder.context_length)
     first_answer = settings.first_answer or localizer is None
     capacity = _capacity(
-        prompted,
+        prompts_of_ask,
         settings.max_new_tokens,
         crops=localizer is not None,
         side_by_side=side_by_side,
@@ -115,7 +119,7 @@ def plan_request(
     method = NONE if localizer is None or not isinstance(settings.method, str) else settings.method
     threshold = _threshold(model, method) if settings.when == AUTO and localizer is not None else None
     return Request(
-        prompted,
+        prompts_of_ask,
         localizer,
         first_answer,
         compat,
@@ -182,11 +186,11 @@ def _check_context(prompts: Sequence[Prompt], max_new_tokens: int, context: int)
         )
 
 
-def _capacity(prompted: Prompted, max_new_tokens: int, *, crops: bool, side_by_side: bool) -> int:
+def _capacity(prompts_of_ask: AskPrompts, max_new_tokens: int, *, crops: bool, side_by_side: bool) -> int:
     """Rows for the prompts that share a pass, and for the answers, which may lie side by side."""
-    answers = len(prompted.question) + max_new_tokens
+    answers = len(prompts_of_ask.question) + max_new_tokens
     if crops and side_by_side:
-        answers += len(prompted.two_images.suffix) + max_new_tokens
+        answers += len(prompts_of_ask.two_images.suffix) + max_new_tokens
     elif crops:
-        answers = max(answers, len(prompted.two_images) + max_new_tokens)
-    return roomy(max(prompted.shared_tokens(looks=crops), answers))
+        answers = max(answers, len(prompts_of_ask.two_images) + max_new_tokens)
+    return roomy(max(prompts_of_ask.shared_tokens(looks=crops), answers))

@@ -21,7 +21,7 @@ from vicrop_engine.model.forward import PrefillOutput
 from vicrop_engine.model.greedy import Generation, Heard
 from vicrop_engine.model.model import Model
 from vicrop_engine.model.prefix_cache import Prefix
-from vicrop_engine.model.prompts import Prompt, Prompted
+from vicrop_engine.model.prompts import AskPrompts, Prompt
 from vicrop_engine.model.token_pruning import most_distinct
 from vicrop_engine.model.two_answers import TwoAnswers
 from vicrop_engine.timing import Stopwatch
@@ -30,7 +30,7 @@ Floats = npt.NDArray[np.float32]
 
 
 @dataclass(frozen=True)
-class Wanted:
+class PassTargets:
     """What the pass over the picture is for: the answer on it alone, and rows of `layers` to look with.
 
     With `gradients` these rows come with the loss's gradient and need no general prompt.
@@ -47,7 +47,7 @@ class Wanted:
 
 
 @dataclass
-class Reading:
+class RequestState:
     """The state of one ask, or of one tile of it.
 
     With `tiles` of more than one the picture is to be looked at in these. `prompt_tokens` counts the tokens
@@ -57,10 +57,10 @@ class Reading:
     model: Model
     picture: Picture
     grid: Grid
-    prompted: Prompted
+    prompts_of_ask: AskPrompts
     prefix: Prefix
     watch: Stopwatch
-    wanted: Wanted
+    wanted: PassTargets
     seen: ModelInput
     tiles: TilePlan | None = None
     prompt_tokens: int = 0
@@ -70,12 +70,12 @@ class Reading:
     @property
     def text(self) -> str:
         """The question to look with, as the user wrote it."""
-        return self.prompted.text
+        return self.prompts_of_ask.text
 
     def question_rows(self) -> Floats:
         """The attention of the last token to look with to the patches, [wanted layers, heads, patches]."""
         prompts, read = self._read()
-        rows = self._patches(read, prompts.index(self.prompted.looked_with))
+        rows = self._patches(read, prompts.index(self.prompts_of_ask.looked_with))
         return np.stack([rows[layer] for layer in self.wanted.layers])
 
     def general_rows(self) -> Floats:
@@ -86,7 +86,7 @@ class Reading:
     def lying_rows(self) -> tuple[list[Any], list[Any]]:
         """What `question_rows` and `general_rows` are made of, by wanted layer, on an engine's device."""
         prompts, read = self._read()
-        rows = self._patches(read, prompts.index(self.prompted.looked_with))
+        rows = self._patches(read, prompts.index(self.prompts_of_ask.looked_with))
         layers = self.wanted.layers
         return [rows[layer] for layer in layers], [self.prefix.general[layer] for layer in layers]
 
@@ -105,11 +105,13 @@ class Reading:
 
         The general one is kept with the prefix, for it depends on the picture alone.
         """
-        suffixes = [self.prompted.looked_with.suffix]
+        suffixes = [self.prompts_of_ask.looked_with.suffix]
         known = self.prefix.general_gradient
         if known is None:
-            suffixes.append(self.prompted.general.suffix)
-        strengths = self.model.gradients.strengths(self.seen.pixels, self.prompted.question.prefix, suffixes)
+            suffixes.append(self.prompts_of_ask.general.suffix)
+        strengths = self.model.gradients.strengths(
+            self.seen.pixels, self.prompts_of_ask.question.prefix, suffixes
+        )
         if known is None:
             known = self.prefix.general_gradient = strengths[1].copy()
         return strengths[0], known
@@ -128,7 +130,7 @@ class Reading:
     def answer_with(self, crop: ModelInput, max_new_tokens: int) -> Generation:
         """The answer on picture and crop, continued from the picture's prefix."""
         embeds = self._crop_embeds(crop)
-        suffix = self.prompted.two_images.suffix
+        suffix = self.prompts_of_ask.two_images.suffix
         with self.model.alone_on(self.prefix):
             start = self.model.decoder.read(self.prefix, [suffix], [embeds])
         self.watch.enter("decode")
@@ -149,12 +151,12 @@ class Reading:
         if not decoder.answers_side_by_side:
             return self.first_answer(max_new_tokens, heard), self.answer_with(crop, max_new_tokens)
         if not read.cache.buffers.holds(read.cache):  # a localizer has made passes of its own
-            read = decoder.read(self.prefix, [self.prompted.question.suffix])
+            read = decoder.read(self.prefix, [self.prompts_of_ask.question.suffix])
         answers = TwoAnswers(decoder, read, self.prefix.length, max_new_tokens, heard)
         if answers.first is not None:
             return answers.first, self.answer_with(crop, max_new_tokens)
         embeds = self._crop_embeds(crop)
-        answers.begin_final(self.prompted.two_images.suffix, [embeds])
+        answers.begin_final(self.prompts_of_ask.two_images.suffix, [embeds])
         self.watch.enter("decode")
         return answers.finish()
 
@@ -163,8 +165,8 @@ class Reading:
         self.watch.enter("crop_vision")
         embeds = self.model.vision.embed(crop.pixels)
         self.watch.enter("crop_prefill")
-        self.prompt_tokens += len(self.prompted.two_images)
-        number = self.prompted.two_images.suffix.count(self.model.manifest.tokens.image)
+        self.prompt_tokens += len(self.prompts_of_ask.two_images)
+        number = self.prompts_of_ask.two_images.suffix.count(self.model.manifest.tokens.image)
         return embeds if number >= self.model.manifest.vision.image_tokens else most_distinct(embeds, number)
 
     def _read(self) -> tuple[list[Prompt], PrefillOutput]:
@@ -186,27 +188,29 @@ class Reading:
             self._pass = prompts, read
             if gradients:  # now, for decoding writes over the rows of a prompt that is only looked with
                 self.watch.enter("heatmap")
-                self._gradients = self.model.decoder.gradients(read, prompts.index(self.prompted.looked_with))
-            if self.prompted.general in prompts:
-                general = self._patches(read, prompts.index(self.prompted.general))
+                self._gradients = self.model.decoder.gradients(
+                    read, prompts.index(self.prompts_of_ask.looked_with)
+                )
+            if self.prompts_of_ask.general in prompts:
+                general = self._patches(read, prompts.index(self.prompts_of_ask.general))
                 self.prefix.general.update({layer: rows.copy() for layer, rows in general.items()})
         return self._pass
 
     def _prompts(self) -> list[Prompt]:
         """The one to answer first, for it is to be continued; the general prompt last, if it is needed."""
-        prompts = [self.prompted.question] if self.wanted.answer else []
+        prompts = [self.prompts_of_ask.question] if self.wanted.answer else []
         if not self.wanted.layers:
             return prompts
-        if self.prompted.looked_with not in prompts:
-            prompts.append(self.prompted.looked_with)
+        if self.prompts_of_ask.looked_with not in prompts:
+            prompts.append(self.prompts_of_ask.looked_with)
         if self.wanted.gradients:
             return prompts
         if all(layer in self.prefix.general for layer in self.wanted.layers):
             self.model.tally.add(general_hits=1)
-            self.prompt_tokens += len(self.prompted.general)
+            self.prompt_tokens += len(self.prompts_of_ask.general)
         else:
             self.model.tally.add(general_prefills=1)
-            prompts.append(self.prompted.general)
+            prompts.append(self.prompts_of_ask.general)
         return prompts
 
     def _patches(self, read: PrefillOutput, suffix: int) -> dict[int, Floats]:
@@ -218,5 +222,7 @@ class Reading:
     def _patch_columns(self) -> slice:
         """Where the patches are among the keys."""
         vision = self.model.manifest.vision
-        start = self.prompted.question.prefix.index(self.model.manifest.tokens.image) + vision.patch_offset
+        start = (
+            self.prompts_of_ask.question.prefix.index(self.model.manifest.tokens.image) + vision.patch_offset
+        )
         return slice(start, start + vision.rows * vision.cols)

@@ -15,12 +15,12 @@ from vicrop_engine.images.preprocessing import ModelInput, fills_input, preproce
 from vicrop_engine.images.tiling import TilePlan
 from vicrop_engine.model.kv_cache import roomy
 from vicrop_engine.model.model import Model
-from vicrop_engine.vicrop.request_state import Reading, Wanted
+from vicrop_engine.vicrop.request_state import PassTargets, RequestState
 
 VISION_BATCH = 4  # tiles in one run of the tower; more gain nothing on a processor and take memory
 
 
-def tile_readings(reading: Reading, plan: TilePlan, wanted: Wanted) -> Iterator[Reading]:
+def tile_readings(reading: RequestState, plan: TilePlan, wanted: PassTargets) -> Iterator[RequestState]:
     """A reading of each tile in order, on a prefix of its own; use it up before asking for the next.
 
     The question is what to look with. When nothing is `wanted` of the decoder neither it nor the vision tower
@@ -28,8 +28,10 @@ def tile_readings(reading: Reading, plan: TilePlan, wanted: Wanted) -> Iterator[
     them beside the picture's, else none is: they depend on the tile alone.
     """
     model, watch = reading.model, reading.watch
-    prompted = replace(reading.prompted, question=reading.prompted.looked_with, localize=None)
-    ids, capacity = prompted.question.prefix, roomy(prompted.shared_tokens(looks=True))
+    prompts_of_ask = replace(
+        reading.prompts_of_ask, question=reading.prompts_of_ask.looked_with, localize=None
+    )
+    ids, capacity = prompts_of_ask.question.prefix, roomy(prompts_of_ask.shared_tokens(looks=True))
     if not wanted.reads:
         ids, capacity = (), 0
     for start in range(0, len(plan.boxes), VISION_BATCH):
@@ -40,7 +42,7 @@ def tile_readings(reading: Reading, plan: TilePlan, wanted: Wanted) -> Iterator[
         prefixes = model.prefixes_of(pixels, ids, capacity, watch)
         for picture, seen, (key, prefix) in zip(pictures, inputs, prefixes, strict=True):
             grid = tile_grid(model, picture, seen, plan)
-            tile = Reading(model, picture, grid, prompted, prefix, watch, wanted, seen)
+            tile = RequestState(model, picture, grid, prompts_of_ask, prefix, watch, wanted, seen)
             try:
                 yield tile
             finally:

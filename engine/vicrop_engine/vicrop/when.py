@@ -14,7 +14,7 @@ import numpy.typing as npt
 from vicrop_engine.arrays import Heatmap
 from vicrop_engine.images.geometry import Box, Grid
 from vicrop_engine.vicrop.localizers.localizer import Localization, Localizer
-from vicrop_engine.vicrop.request_state import Reading
+from vicrop_engine.vicrop.request_state import RequestState
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,7 @@ class Look:
         return self.found.box if self.found is not None and self.crops else None
 
 
-def look(localizer: Localizer | None, reading: Reading, threshold: float | None) -> Look:
+def look(localizer: Localizer | None, reading: RequestState, threshold: float | None) -> Look:
     """Look for the crop's window, and crop if it is worth `threshold`; in any case when that is None.
 
     Without a localizer there is no crop. A first answer whose doubt alone is below the threshold is not
@@ -52,7 +52,7 @@ def look(localizer: Localizer | None, reading: Reading, threshold: float | None)
     return Look(found, worth, threshold is None or worth >= threshold)
 
 
-def promise(found: Localization, reading: Reading) -> float:
+def promise(found: Localization, reading: RequestState) -> float:
     """How far a window can be trusted to show something new: its heatmap's focus, 1 where there is none.
 
     The whole picture shows nothing new.

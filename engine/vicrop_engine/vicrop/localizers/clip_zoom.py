@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from vicrop_engine.external.clip import Similarity
 from vicrop_engine.images.geometry import Box, covering_square
 from vicrop_engine.vicrop.localizers.localizer import Localization
-from vicrop_engine.vicrop.request_state import Reading
+from vicrop_engine.vicrop.request_state import RequestState
 
 STEPS = 20
 CUT = 0.1  # the share of a side that one step takes away
@@ -27,7 +27,7 @@ class ClipZoom:
         """None."""
         return ()
 
-    def locate(self, reading: Reading) -> Localization:
+    def locate(self, reading: RequestState) -> Localization:
         """The square around the best crop of all steps."""
         reading.watch.enter("heatmap")
         picture = reading.picture

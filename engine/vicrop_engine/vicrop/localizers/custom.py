@@ -8,7 +8,7 @@ import numpy as np
 
 from vicrop_engine.errors import LocalizerError
 from vicrop_engine.vicrop.localizers.localizer import Localization, Localizer
-from vicrop_engine.vicrop.request_state import Reading
+from vicrop_engine.vicrop.request_state import RequestState
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,7 @@ class OwnLocalizer:
             )
         return layers
 
-    def locate(self, reading: Reading) -> Localization:
+    def locate(self, reading: RequestState) -> Localization:
         """What the other one finds. Raises LocalizerError unless it is a box inside the picture."""
         reading.watch.enter("heatmap")
         found = self.localizer.locate(reading)

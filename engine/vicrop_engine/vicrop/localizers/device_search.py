@@ -11,14 +11,14 @@ from vicrop_engine.runtime.device import AttentionRow, Device
 from vicrop_engine.vicrop.crop import picture_grid
 from vicrop_engine.vicrop.localizers.heatmap_search import HeatmapLocalizer
 from vicrop_engine.vicrop.localizers.localizer import Localization
-from vicrop_engine.vicrop.request_state import Reading
+from vicrop_engine.vicrop.request_state import RequestState
 from vicrop_engine.vicrop.tiles import tile_readings
 from vicrop_kernels.arguments import Arguments, Cells, Tiles
 
 Rows = list[list[AttentionRow]]
 
 
-def search_on_device(localizer: HeatmapLocalizer, reading: Reading, device: Device) -> Localization:
+def search_on_device(localizer: HeatmapLocalizer, reading: RequestState, device: Device) -> Localization:
     """The window in the relative attention of the picture, or of its tiles; rows stay on the device."""
     plan = reading.tiles
     asked: Rows = []
@@ -54,7 +54,7 @@ def search_on_device(localizer: HeatmapLocalizer, reading: Reading, device: Devi
     )
 
 
-def _add_rows(reading: Reading, asked: Rows, usual: Rows) -> None:
+def _add_rows(reading: RequestState, asked: Rows, usual: Rows) -> None:
     question, general = reading.lying_rows()
     asked.append(question)
     usual.append(general)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from vicrop_engine.images.geometry import Box
 from vicrop_engine.vicrop.localizers.localizer import Localization
-from vicrop_engine.vicrop.request_state import Reading
+from vicrop_engine.vicrop.request_state import RequestState
 
 
 @dataclass(frozen=True)
@@ -19,6 +19,6 @@ class GivenBox:
         """None."""
         return ()
 
-    def locate(self, reading: Reading) -> Localization:
+    def locate(self, reading: RequestState) -> Localization:
         """The box as it was given."""
         return Localization("box", self.box)

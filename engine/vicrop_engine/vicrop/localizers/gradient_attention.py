@@ -11,7 +11,7 @@ from vicrop_engine.errors import LayerError, SettingError
 from vicrop_engine.vicrop.crop import fits_window
 from vicrop_engine.vicrop.localizers.heatmap_search import search_heatmap
 from vicrop_engine.vicrop.localizers.localizer import Localization, check_target
-from vicrop_engine.vicrop.request_state import Reading, Wanted
+from vicrop_engine.vicrop.request_state import PassTargets, RequestState
 from vicrop_kernels.numpy_heatmap import gradient_heatmap
 
 
@@ -29,9 +29,9 @@ class GradientAttention:
     evens_tiles: ClassVar[bool] = True  # how steep a tile's loss is sets its gradients' scale
 
     @property
-    def wanted_of_tile(self) -> Wanted:
+    def wanted_of_tile(self) -> PassTargets:
         """Rows with gradients: the loss is at the top, so a tile goes through all layers."""
-        return Wanted(answer=False, layers=self.layers, gradients=True)
+        return PassTargets(answer=False, layers=self.layers, gradients=True)
 
     def layers_read(self, size: tuple[int, int], window: int) -> tuple[int, ...]:
         """Its layers, unless the picture is its own crop."""
@@ -53,14 +53,14 @@ class GradientAttention:
                 f"rebuild it with {build} --layers {lowest} --force'"
             )
 
-    def locate(self, reading: Reading) -> Localization:
+    def locate(self, reading: RequestState) -> Localization:
         """The window in the heatmap; the whole of a picture that is its own crop."""
         size = reading.picture.size
         if not self.layers_read(size, reading.model.manifest.crop.window):
             return Localization(self.method, (0, 0, *size))
         return search_heatmap(self, reading)
 
-    def heatmap(self, reading: Reading) -> Heatmap:
+    def heatmap(self, reading: RequestState) -> Heatmap:
         """From one token's way through the upper layers and back."""
         attention, gradient = reading.gradient_rows()
         reading.watch.enter("heatmap")

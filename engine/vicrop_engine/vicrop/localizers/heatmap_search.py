@@ -9,7 +9,7 @@ from vicrop_engine.images.geometry import Grid, whole_grid
 from vicrop_engine.images.tiling import TilePlan, over_its_mean, stitched
 from vicrop_engine.vicrop.crop import find_box, outside_zeroed
 from vicrop_engine.vicrop.localizers.localizer import Localization, Localizer
-from vicrop_engine.vicrop.request_state import Reading, Wanted
+from vicrop_engine.vicrop.request_state import PassTargets, RequestState
 from vicrop_engine.vicrop.tiles import tile_readings
 
 
@@ -26,18 +26,18 @@ class HeatmapLocalizer(Localizer, Protocol):
         """The heatmap layers."""
 
     @property
-    def wanted_of_tile(self) -> Wanted:
+    def wanted_of_tile(self) -> PassTargets:
         """What it needs of the pass over one tile."""
 
     @property
     def evens_tiles(self) -> bool:
         """Whether maps of two tiles differ in scale for no good reason, so that each goes over its mean."""
 
-    def heatmap(self, reading: Reading) -> Heatmap:
+    def heatmap(self, reading: RequestState) -> Heatmap:
         """The heatmap of one reading, a value per patch [rows, cols]; patches of padding may say anything."""
 
 
-def search_heatmap(localizer: HeatmapLocalizer, reading: Reading) -> Localization:
+def search_heatmap(localizer: HeatmapLocalizer, reading: RequestState) -> Localization:
     """The window in the localizer's heatmap of the picture, or of its tiles put together."""
     plan = reading.tiles
     if plan is None or len(plan.boxes) == 1:
@@ -51,7 +51,7 @@ def search_heatmap(localizer: HeatmapLocalizer, reading: Reading) -> Localizatio
     return Localization(localizer.method, box, values, localizer.layers, grid, tiles)
 
 
-def _of_tiles(localizer: HeatmapLocalizer, reading: Reading, plan: TilePlan) -> tuple[Grid, Heatmap]:
+def _of_tiles(localizer: HeatmapLocalizer, reading: RequestState, plan: TilePlan) -> tuple[Grid, Heatmap]:
     """The tiles' maps as one, and its grid; patches beside a tile are left out.
 
     The published code compares tiles as they are.

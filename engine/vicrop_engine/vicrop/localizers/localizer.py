@@ -9,7 +9,7 @@ from vicrop_engine.arrays import Heatmap
 from vicrop_engine.engine_dir.manifest import Manifest
 from vicrop_engine.errors import SettingError
 from vicrop_engine.images.geometry import Box, Grid
-from vicrop_engine.vicrop.request_state import Reading
+from vicrop_engine.vicrop.request_state import RequestState
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,7 @@ class Localizer(Protocol):
     def layers_read(self, size: tuple[int, int], window: int) -> tuple[int, ...]:
         """The layers whose attention it needs for a picture of `size` (width, height); often none."""
 
-    def locate(self, reading: Reading) -> Localization:
+    def locate(self, reading: RequestState) -> Localization:
         """The window for this reading."""
 
 

@@ -12,7 +12,7 @@ from vicrop_engine.external.clip import Similarity
 from vicrop_engine.images.geometry import Box, covering_square
 from vicrop_engine.images.picture import Picture
 from vicrop_engine.vicrop.localizers.localizer import Localization
-from vicrop_engine.vicrop.request_state import Reading
+from vicrop_engine.vicrop.request_state import RequestState
 
 
 class Proposer(Protocol):
@@ -34,7 +34,7 @@ class ProposedBox:
         """None."""
         return ()
 
-    def locate(self, reading: Reading) -> Localization:
+    def locate(self, reading: RequestState) -> Localization:
         """Proposals, their similarity to the question, and the square around the best."""
         reading.watch.enter("heatmap")
         picture = reading.picture

@@ -15,7 +15,7 @@ from vicrop_engine.images.high_pass import MEDIAN, Mask, picture_detail, seen_de
 from vicrop_engine.vicrop.crop import fits_window
 from vicrop_engine.vicrop.localizers.heatmap_search import search_heatmap
 from vicrop_engine.vicrop.localizers.localizer import Localization, check_target
-from vicrop_engine.vicrop.request_state import Reading, Wanted
+from vicrop_engine.vicrop.request_state import PassTargets, RequestState
 
 FLOOR, CEILING = 1e-30, 1e30  # weakest general gradient that counts, and largest ratio: sums stay finite
 
@@ -37,9 +37,9 @@ class PureGradient:
     layers: tuple[int, ...] = ()
 
     @property
-    def wanted_of_tile(self) -> Wanted:
+    def wanted_of_tile(self) -> PassTargets:
         """Nothing of the decoders: its own graph does it all."""
-        return Wanted(answer=False, layers=())
+        return PassTargets(answer=False, layers=())
 
     def layers_read(self, size: tuple[int, int], window: int) -> tuple[int, ...]:
         """None."""
@@ -54,21 +54,21 @@ class PureGradient:
                 f"rebuild it with 'vicrop-engine build {manifest.model.name} --pure-grad --force'"
             )
 
-    def locate(self, reading: Reading) -> Localization:
+    def locate(self, reading: RequestState) -> Localization:
         """The window in the heatmap; the whole of a picture that is its own crop."""
         size = reading.picture.size
         if fits_window(size, reading.model.manifest.crop.window) and not self.compat:
             return Localization(self.method, (0, 0, *size))
         return search_heatmap(self, reading)
 
-    def heatmap(self, reading: Reading) -> Heatmap:
+    def heatmap(self, reading: RequestState) -> Heatmap:
         """From one pass to the question's and the general prompt's answer, and back."""
         reading.watch.enter("heatmap")
         asked, usual = reading.gradient_strengths()
         patch_size = reading.model.manifest.vision.patch_size
         return gradient_heatmap(asked, usual, self._detail(reading), patch_size)
 
-    def _detail(self, reading: Reading) -> Mask:
+    def _detail(self, reading: RequestState) -> Mask:
         if self.compat:
             side = reading.model.manifest.vision.image_size
             return picture_detail(reading.picture.image, side, self.median)

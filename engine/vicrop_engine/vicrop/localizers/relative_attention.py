@@ -10,7 +10,7 @@ from vicrop_engine.vicrop.crop import fits_window
 from vicrop_engine.vicrop.localizers.device_search import search_on_device
 from vicrop_engine.vicrop.localizers.heatmap_search import search_heatmap
 from vicrop_engine.vicrop.localizers.localizer import Localization
-from vicrop_engine.vicrop.request_state import Reading, Wanted
+from vicrop_engine.vicrop.request_state import PassTargets, RequestState
 from vicrop_kernels.numpy_heatmap import heatmap
 
 
@@ -29,15 +29,15 @@ class RelativeAttention:
     )
 
     @property
-    def wanted_of_tile(self) -> Wanted:
+    def wanted_of_tile(self) -> PassTargets:
         """Attention rows alone: a tile stops at the highest heatmap layer."""
-        return Wanted(answer=False, layers=self.layers)
+        return PassTargets(answer=False, layers=self.layers)
 
     def layers_read(self, size: tuple[int, int], window: int) -> tuple[int, ...]:
         """Its layers, unless the picture is its own crop."""
         return () if fits_window(size, window) and not self.always else self.layers
 
-    def locate(self, reading: Reading) -> Localization:
+    def locate(self, reading: RequestState) -> Localization:
         """The window in the heatmap; the whole of a picture that is its own crop."""
         size = reading.picture.size
         if not self.layers_read(size, reading.model.manifest.crop.window):
@@ -46,7 +46,7 @@ class RelativeAttention:
             return search_on_device(self, reading, reading.model.device)
         return search_heatmap(self, reading)
 
-    def heatmap(self, reading: Reading) -> Heatmap:
+    def heatmap(self, reading: RequestState) -> Heatmap:
         """From one attention row of the question and one of the general prompt, per layer."""
         asked, usual = reading.question_rows(), reading.general_rows()
         reading.watch.enter("heatmap")
