@@ -14,23 +14,26 @@ if _typing.TYPE_CHECKING:
     from vicrop_engine.vicrop.answer import Answer
     from vicrop_engine.vicrop.localizers.localizer import Localization, Localizer
     from vicrop_engine.vicrop.request_state import RequestState
+    from vicrop_engine.vicrop.request_state import RequestState as Reading
 
 # ONNX Runtime for Linux reports its use over the network unless this is set before it is imported.
 _os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
-__all__ = ["Answer", "Localization", "Localizer", "Reading", "ViCropEngine", "ViCropError"]
+__all__ = ["Answer", "Localization", "Localizer", "Reading", "RequestState", "ViCropEngine", "ViCropError"]
 
 _HOMES = {
     "Answer": "vicrop_engine.vicrop.answer",
     "Localization": "vicrop_engine.vicrop.localizers.localizer",
     "Localizer": "vicrop_engine.vicrop.localizers.localizer",
-    "Reading": "vicrop_engine.vicrop.request_state",
+    "RequestState": "vicrop_engine.vicrop.request_state",
     "ViCropEngine": "vicrop_engine.engine",
     "ViCropError": "vicrop_engine.errors",
 }
+_FORMER = {"Reading": "RequestState"}  # names of version 0.1, for one more version
 
 
 def __getattr__(name: str) -> object:
+    name = _FORMER.get(name, name)
     if name not in _HOMES:
         raise AttributeError(f"module 'vicrop_engine' has no attribute {name!r}")
     from importlib import import_module

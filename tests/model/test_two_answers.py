@@ -136,7 +136,7 @@ def see(block: PackedStep) -> list[list[int]]:
     return [list(np.flatnonzero(row == 0)) for row in block.bias()[0, 0]]
 
 
-def test_a_strand_sees_the_prefix_and_its_own_tokens() -> None:
+def test_a_branch_sees_the_prefix_and_its_own_tokens() -> None:
     """A prefix of two; one answer in rows 2 and 3, whose fourth token goes along with three of the other."""
     block = PackedStep((Branch(((0, 4),)), Branch(((0, 2),))), (1, 3), done=4)
     assert see(block) == [[0, 1, 2, 3, 4], [0, 1, 5], [0, 1, 5, 6], [0, 1, 5, 6, 7]]

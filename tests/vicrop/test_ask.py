@@ -58,10 +58,10 @@ def test_nothing_is_computed_twice(
     assert (cost.vision_images, cost.vision_hits) == (2, 0)
     assert (cost.prefix_prefills, cost.prefix_hits) == (1, 0)
     assert (cost.general_prefills, cost.general_hits) == (1, 0)
-    prompts_of_ask = PREFIX + question + (PREFIX - 1 + question)
-    assert cost.upper_tokens == prompts_of_ask + cost.decode_steps
+    prompts = PREFIX + question + (PREFIX - 1 + question)
+    assert cost.upper_tokens == prompts + cost.decode_steps
     assert cost.lower_tokens == cost.upper_tokens + general
-    assert answer.tokens.prefill == prompts_of_ask + general
+    assert answer.tokens.prefill == prompts + general
     assert answer.tokens.reused == 2 * PREFIX
     assert answer.tokens.decoded == len(answer.token_ids) + len(answer.first_token_ids)
     assert cost.decode_steps == answer.tokens.decoded - 2

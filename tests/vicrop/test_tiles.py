@@ -180,7 +180,7 @@ def test_a_localizer_of_pixels_alone_runs_no_graph_on_tiles(
     def brightness(_: object, reading: RequestState) -> Any:
         counted.append(len(reading.prefix.general))
         reading.prefix.general[0] = np.zeros(3, np.float32)
-        assert reading.prompts_of_ask.question == engine._model.prompts.one_image(OTHER)
+        assert reading.prompts.question == engine._model.prompts.one_image(OTHER)
         return reading.seen.pixels.mean(axis=(0, 1)).reshape(16, 14, 16, 14).mean(axis=(1, 3))
 
     monkeypatch.setattr(RelativeAttention, "wanted_of_tile", PassTargets(answer=False, layers=()))
@@ -268,7 +268,7 @@ def test_windows_smaller_than_a_cell(engine: ViCropEngine) -> None:
 def test_no_general_attention_leaves_heatmap_and_box_sound(
     engine: ViCropEngine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    rows = "vicrop_engine.vicrop.request_state.Reading.general_rows"
+    rows = "vicrop_engine.vicrop.request_state.RequestState.general_rows"
     monkeypatch.setattr(rows, lambda reading: np.zeros((1, 4, 256), np.float32))
     for high_res in ("on", "off"):
         answer = engine.ask(detailed(1500, 1100), QUESTION, max_new_tokens=1, high_res=high_res)

@@ -95,7 +95,7 @@ class Branch:
 
 @dataclass(frozen=True)
 class PackedStep:
-    """New tokens of several strands, `counts` of each, in the rows from `done` on."""
+    """New tokens of several branches, `counts` of each, in the rows from `done` on."""
 
     branches: tuple[Branch, ...]
     counts: tuple[int, ...]
@@ -113,19 +113,19 @@ class PackedStep:
 
     @property
     def ends(self) -> Ints:
-        """Index of each strand's last token among the new ones."""
+        """Index of each branch's last token among the new ones."""
         return np.cumsum(self.counts, dtype=np.int64) - 1
 
     @property
     def position_ids(self) -> Ints:
-        """[1, new]: every strand goes on where it ends."""
+        """[1, new]: every branch goes on where it ends."""
         pairs = zip(self.branches, self.counts, strict=True)
         parts = [np.arange(branch.length, branch.length + count) for branch, count in pairs]
         return np.concatenate(parts).astype(np.int64)[None]
 
     @property
     def grown(self) -> tuple[Branch, ...]:
-        """The strands after this pass."""
+        """The branches after this pass."""
         starts = self.done + np.cumsum((0, *self.counts))
         return tuple(
             branch.grown(int(start), count)

@@ -39,7 +39,7 @@ class TwoAnswers:
         self._early = AnswerTokens(decoder.end_signs, max_new_tokens, heard)
         self._final = AnswerTokens(decoder.end_signs, max_new_tokens)
         self._cache: KVCache = first.cache
-        self._strands = {
+        self._branches = {
             self._early: Branch(((0, first.cache.length),)),
             self._final: Branch(((0, length),)),
         }
@@ -62,7 +62,7 @@ class TwoAnswers:
 
     def finish(self) -> tuple[Generation, Generation]:
         """Both answers, decoded to their ends."""
-        while answers := [answer for answer in self._strands if not answer.is_done]:
+        while answers := [answer for answer in self._branches if not answer.is_done]:
             steps = self._decoder.steps(self._cache.buffers, len(answers))
             while not any(answer.is_done for answer in answers):
                 block = self._block(answers, (1,) * len(answers))
@@ -73,11 +73,11 @@ class TwoAnswers:
         return self._early.generation, self._final.generation
 
     def _block(self, answers: Sequence[AnswerTokens], counts: tuple[int, ...]) -> PackedStep:
-        branches = tuple(self._strands[answer] for answer in answers)
+        branches = tuple(self._branches[answer] for answer in answers)
         return PackedStep(branches, counts, self._cache.length)
 
     def _grow(self, answers: Sequence[AnswerTokens], block: PackedStep) -> None:
-        self._strands.update(zip(answers, block.grown, strict=True))
+        self._branches.update(zip(answers, block.grown, strict=True))
 
     def _take(self, answers: Sequence[AnswerTokens], logits: Floats) -> None:
         for answer, row in zip(answers, logits, strict=True):

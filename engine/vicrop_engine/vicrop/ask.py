@@ -69,9 +69,9 @@ def reading_of(
     in_tiles = tiles is not None and len(tiles.boxes) > 1
     layers = () if looker is None or in_tiles else looker.layers_read(picture.size, crop.window)
     wanted = PassTargets(request.reads_answer, layers, request.gradients)
-    key, prefix = model.prefix(seen.pixels, request.prompts_of_ask.question.prefix, request.capacity, watch)
+    key, prefix = model.prefix(seen.pixels, request.prompts.question.prefix, request.capacity, watch)
     try:
-        yield RequestState(model, picture, grid, request.prompts_of_ask, prefix, watch, wanted, seen, tiles)
+        yield RequestState(model, picture, grid, request.prompts, prefix, watch, wanted, seen, tiles)
     finally:
         model.keep(key, prefix)
 
@@ -136,5 +136,5 @@ def _token_counts(
     reading: RequestState, decoded: int, before: Counters, after: Counters, *, crops: bool
 ) -> TokenCounts:
     run = after.lower_tokens - before.lower_tokens - (after.decode_steps - before.decode_steps)
-    crop = len(reading.prompts_of_ask.two_images.suffix) if crops else 0
+    crop = len(reading.prompts.two_images.suffix) if crops else 0
     return TokenCounts(prefill=run, reused=reading.prompt_tokens - run, decoded=decoded, crop=crop)

@@ -31,7 +31,7 @@ class Request:
     it is worth as much; `method` is the localizer's name.
     """
 
-    prompts_of_ask: AskPrompts
+    prompts: AskPrompts
     localizer: Localizer | None
     first_answer: bool
     compat: bool
@@ -93,24 +93,24 @@ def plan_request(
     model.prompts.check(question)
     if settings.localize is not None:
         model.prompts.check(settings.localize, "localize question")
-    prompts_of_ask = AskPrompts(
+    prompts = AskPrompts(
         model.prompts.one_image(question),
         None if settings.localize is None else model.prompts.one_image(settings.localize),
         model.prompts.general(),
         _with_crop(model, question, settings.crop_tokens),
         question if settings.localize is None else settings.localize,
     )
-    used = [prompts_of_ask.question]
+    used = [prompts.question]
     if localizer is not None:
         used += [
-            prompts_of_ask.localize or prompts_of_ask.question,
-            prompts_of_ask.general,
-            prompts_of_ask.two_images,
+            prompts.localize or prompts.question,
+            prompts.general,
+            prompts.two_images,
         ]
     _check_context(used, settings.max_new_tokens, model.manifest.decoder.context_length)
     first_answer = settings.first_answer or localizer is None
     capacity = _capacity(
-        prompts_of_ask,
+        prompts,
         settings.max_new_tokens,
         crops=localizer is not None,
         side_by_side=side_by_side,
@@ -119,7 +119,7 @@ def plan_request(
     method = NONE if localizer is None or not isinstance(settings.method, str) else settings.method
     threshold = _threshold(model, method) if settings.when == AUTO and localizer is not None else None
     return Request(
-        prompts_of_ask,
+        prompts,
         localizer,
         first_answer,
         compat,
@@ -186,11 +186,11 @@ def _check_context(prompts: Sequence[Prompt], max_new_tokens: int, context: int)
         )
 
 
-def _capacity(prompts_of_ask: AskPrompts, max_new_tokens: int, *, crops: bool, side_by_side: bool) -> int:
+def _capacity(prompts: AskPrompts, max_new_tokens: int, *, crops: bool, side_by_side: bool) -> int:
     """Rows for the prompts that share a pass, and for the answers, which may lie side by side."""
-    answers = len(prompts_of_ask.question) + max_new_tokens
+    answers = len(prompts.question) + max_new_tokens
     if crops and side_by_side:
-        answers += len(prompts_of_ask.two_images.suffix) + max_new_tokens
+        answers += len(prompts.two_images.suffix) + max_new_tokens
     elif crops:
-        answers = max(answers, len(prompts_of_ask.two_images) + max_new_tokens)
-    return roomy(max(prompts_of_ask.shared_tokens(looks=crops), answers))
+        answers = max(answers, len(prompts.two_images) + max_new_tokens)
+    return roomy(max(prompts.shared_tokens(looks=crops), answers))

@@ -57,7 +57,7 @@ class RequestState:
     model: Model
     picture: Picture
     grid: Grid
-    prompts_of_ask: AskPrompts
+    prompts: AskPrompts
     prefix: Prefix
     watch: Stopwatch
     wanted: PassTargets
@@ -70,12 +70,12 @@ class RequestState:
     @property
     def text(self) -> str:
         """The question to look with, as the user wrote it."""
-        return self.prompts_of_ask.text
+        return self.prompts.text
 
     def question_rows(self) -> Floats:
         """The attention of the last token to look with to the patches, [wanted layers, heads, patches]."""
         prompts, read = self._read()
-        rows = self._patches(read, prompts.index(self.prompts_of_ask.looked_with))
+        rows = self._patches(read, prompts.index(self.prompts.looked_with))
         return np.stack([rows[layer] for layer in self.wanted.layers])
 
     def general_rows(self) -> Floats:
@@ -86,7 +86,7 @@ class RequestState:
     def lying_rows(self) -> tuple[list[Any], list[Any]]:
         """What `question_rows` and `general_rows` are made of, by wanted layer, on an engine's device."""
         prompts, read = self._read()
-        rows = self._patches(read, prompts.index(self.prompts_of_ask.looked_with))
+        rows = self._patches(read, prompts.index(self.prompts.looked_with))
         layers = self.wanted.layers
         return [rows[layer] for layer in layers], [self.prefix.general[layer] for layer in layers]
 
@@ -105,13 +105,11 @@ class RequestState:
 
         The general one is kept with the prefix, for it depends on the picture alone.
         """
-        suffixes = [self.prompts_of_ask.looked_with.suffix]
+        suffixes = [self.prompts.looked_with.suffix]
         known = self.prefix.general_gradient
         if known is None:
-            suffixes.append(self.prompts_of_ask.general.suffix)
-        strengths = self.model.gradients.strengths(
-            self.seen.pixels, self.prompts_of_ask.question.prefix, suffixes
-        )
+            suffixes.append(self.prompts.general.suffix)
+        strengths = self.model.gradients.strengths(self.seen.pixels, self.prompts.question.prefix, suffixes)
         if known is None:
             known = self.prefix.general_gradient = strengths[1].copy()
         return strengths[0], known
@@ -130,7 +128,7 @@ class RequestState:
     def answer_with(self, crop: ModelInput, max_new_tokens: int) -> Generation:
         """The answer on picture and crop, continued from the picture's prefix."""
         embeds = self._crop_embeds(crop)
-        suffix = self.prompts_of_ask.two_images.suffix
+        suffix = self.prompts.two_images.suffix
         with self.model.alone_on(self.prefix):
             start = self.model.decoder.read(self.prefix, [suffix], [embeds])
         self.watch.enter("decode")
@@ -151,12 +149,12 @@ class RequestState:
         if not decoder.answers_side_by_side:
             return self.first_answer(max_new_tokens, heard), self.answer_with(crop, max_new_tokens)
         if not read.cache.buffers.holds(read.cache):  # a localizer has made passes of its own
-            read = decoder.read(self.prefix, [self.prompts_of_ask.question.suffix])
+            read = decoder.read(self.prefix, [self.prompts.question.suffix])
         answers = TwoAnswers(decoder, read, self.prefix.length, max_new_tokens, heard)
         if answers.first is not None:
             return answers.first, self.answer_with(crop, max_new_tokens)
         embeds = self._crop_embeds(crop)
-        answers.begin_final(self.prompts_of_ask.two_images.suffix, [embeds])
+        answers.begin_final(self.prompts.two_images.suffix, [embeds])
         self.watch.enter("decode")
         return answers.finish()
 
@@ -165,8 +163,8 @@ class RequestState:
         self.watch.enter("crop_vision")
         embeds = self.model.vision.embed(crop.pixels)
         self.watch.enter("crop_prefill")
-        self.prompt_tokens += len(self.prompts_of_ask.two_images)
-        number = self.prompts_of_ask.two_images.suffix.count(self.model.manifest.tokens.image)
+        self.prompt_tokens += len(self.prompts.two_images)
+        number = self.prompts.two_images.suffix.count(self.model.manifest.tokens.image)
         return embeds if number >= self.model.manifest.vision.image_tokens else most_distinct(embeds, number)
 
     def _read(self) -> tuple[list[Prompt], PrefillOutput]:
@@ -188,29 +186,27 @@ class RequestState:
             self._pass = prompts, read
             if gradients:  # now, for decoding writes over the rows of a prompt that is only looked with
                 self.watch.enter("heatmap")
-                self._gradients = self.model.decoder.gradients(
-                    read, prompts.index(self.prompts_of_ask.looked_with)
-                )
-            if self.prompts_of_ask.general in prompts:
-                general = self._patches(read, prompts.index(self.prompts_of_ask.general))
+                self._gradients = self.model.decoder.gradients(read, prompts.index(self.prompts.looked_with))
+            if self.prompts.general in prompts:
+                general = self._patches(read, prompts.index(self.prompts.general))
                 self.prefix.general.update({layer: rows.copy() for layer, rows in general.items()})
         return self._pass
 
     def _prompts(self) -> list[Prompt]:
         """The one to answer first, for it is to be continued; the general prompt last, if it is needed."""
-        prompts = [self.prompts_of_ask.question] if self.wanted.answer else []
+        prompts = [self.prompts.question] if self.wanted.answer else []
         if not self.wanted.layers:
             return prompts
-        if self.prompts_of_ask.looked_with not in prompts:
-            prompts.append(self.prompts_of_ask.looked_with)
+        if self.prompts.looked_with not in prompts:
+            prompts.append(self.prompts.looked_with)
         if self.wanted.gradients:
             return prompts
         if all(layer in self.prefix.general for layer in self.wanted.layers):
             self.model.tally.add(general_hits=1)
-            self.prompt_tokens += len(self.prompts_of_ask.general)
+            self.prompt_tokens += len(self.prompts.general)
         else:
             self.model.tally.add(general_prefills=1)
-            prompts.append(self.prompts_of_ask.general)
+            prompts.append(self.prompts.general)
         return prompts
 
     def _patches(self, read: PrefillOutput, suffix: int) -> dict[int, Floats]:
@@ -222,7 +218,5 @@ class RequestState:
     def _patch_columns(self) -> slice:
         """Where the patches are among the keys."""
         vision = self.model.manifest.vision
-        start = (
-            self.prompts_of_ask.question.prefix.index(self.model.manifest.tokens.image) + vision.patch_offset
-        )
+        start = self.prompts.question.prefix.index(self.model.manifest.tokens.image) + vision.patch_offset
         return slice(start, start + vision.rows * vision.cols)

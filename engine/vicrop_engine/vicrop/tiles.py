@@ -28,10 +28,8 @@ def tile_readings(reading: RequestState, plan: TilePlan, wanted: PassTargets) ->
     them beside the picture's, else none is: they depend on the tile alone.
     """
     model, watch = reading.model, reading.watch
-    prompts_of_ask = replace(
-        reading.prompts_of_ask, question=reading.prompts_of_ask.looked_with, localize=None
-    )
-    ids, capacity = prompts_of_ask.question.prefix, roomy(prompts_of_ask.shared_tokens(looks=True))
+    prompts = replace(reading.prompts, question=reading.prompts.looked_with, localize=None)
+    ids, capacity = prompts.question.prefix, roomy(prompts.shared_tokens(looks=True))
     if not wanted.reads:
         ids, capacity = (), 0
     for start in range(0, len(plan.boxes), VISION_BATCH):
@@ -42,7 +40,7 @@ def tile_readings(reading: RequestState, plan: TilePlan, wanted: PassTargets) ->
         prefixes = model.prefixes_of(pixels, ids, capacity, watch)
         for picture, seen, (key, prefix) in zip(pictures, inputs, prefixes, strict=True):
             grid = tile_grid(model, picture, seen, plan)
-            tile = RequestState(model, picture, grid, prompts_of_ask, prefix, watch, wanted, seen)
+            tile = RequestState(model, picture, grid, prompts, prefix, watch, wanted, seen)
             try:
                 yield tile
             finally:
