@@ -21,7 +21,7 @@ from vicrop_engine.images.picture import ImageInput
 from vicrop_engine.measure.calibration import Trial, cost, full_curve, is_right, try_examples
 from vicrop_engine.vicrop.localizers.localizer import Localization
 from vicrop_engine.vicrop.localizers.relative_attention import RelativeAttention
-from vicrop_engine.vicrop.when import doubt, focus
+from vicrop_engine.vicrop.when import answer_uncertainty, heatmap_concentration
 
 Example = tuple[ImageInput, str, str]
 KEPT = 0.95
@@ -145,8 +145,8 @@ class Listening:
         """Its window; `signals` are then this question's."""
         found = self.inner.locate(reading)
         assert found.heatmap is not None, "the pictures are larger than a window"
-        unsure = doubt(reading.first_logits())
-        pointed = focus(found.heatmap, reading.grid)
+        unsure = answer_uncertainty(reading.first_logits())
+        pointed = heatmap_concentration(found.heatmap, reading.grid)
         first = reading.first_answer(20)
         self.signals = {
             "1 - geometric mean probability": 1 - first.confidence,

@@ -1,4 +1,4 @@
-"""Doubt and focus by hand, and which crop tokens are kept."""
+"""Uncertainty and concentration by hand, and which crop tokens are kept."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import pytest
 
 from vicrop_engine.images.geometry import Grid, whole_grid
 from vicrop_engine.model.token_pruning import most_distinct, with_fewer
-from vicrop_engine.vicrop.when import doubt, focus
+from vicrop_engine.vicrop.when import answer_uncertainty, heatmap_concentration
 
 
 @pytest.mark.parametrize(
@@ -16,26 +16,26 @@ from vicrop_engine.vicrop.when import doubt, focus
 )
 def test_doubt_by_hand(probabilities: tuple[float, ...], wanted: float) -> None:
     logits = np.log(np.array(probabilities)) + 300
-    assert doubt(logits.astype(np.float32)) == pytest.approx(wanted, abs=1e-4)
+    assert answer_uncertainty(logits.astype(np.float32)) == pytest.approx(wanted, abs=1e-4)
 
 
 def test_focus_by_hand() -> None:
     grid = whole_grid(3, 4, (40, 30))
     one = np.zeros((3, 4), np.float32)
-    assert focus(one, grid) == 0
-    assert focus(one + 7, grid) == pytest.approx(0)
+    assert heatmap_concentration(one, grid) == 0
+    assert heatmap_concentration(one + 7, grid) == pytest.approx(0)
     one[1, 2] = 5
-    assert focus(one, grid) == pytest.approx(1)
+    assert heatmap_concentration(one, grid) == pytest.approx(1)
     one[0, 0] = 5
-    assert focus(one, grid) == pytest.approx(np.log(6) / np.log(12))
+    assert heatmap_concentration(one, grid) == pytest.approx(np.log(6) / np.log(12))
 
 
 def test_focus_is_of_the_cells_that_saw_the_picture() -> None:
     padded = Grid(4, 4, 0, -10, 10, 10, first_row=1, last_row=3, first_col=0, last_col=4)
     values = np.zeros((4, 4), np.float32)
     values[1:3] = 3
-    assert focus(values, padded) == pytest.approx(0)
-    assert focus(values, Grid(4, 4, 0, 0, 10, 10, 1, 2, 1, 2)) == 0
+    assert heatmap_concentration(values, padded) == pytest.approx(0)
+    assert heatmap_concentration(values, Grid(4, 4, 0, 0, 10, 10, 1, 2, 1, 2)) == 0
 
 
 def test_the_most_distinct_tokens_keep_their_order() -> None:
