@@ -141,13 +141,13 @@ class Listening:
         """Its own."""
         return self.inner.layers_read(size, window)
 
-    def locate(self, reading: RequestState) -> Localization:
+    def locate(self, state: RequestState) -> Localization:
         """Its window; `signals` are then this question's."""
-        found = self.inner.locate(reading)
+        found = self.inner.locate(state)
         assert found.heatmap is not None, "the pictures are larger than a window"
-        unsure = answer_uncertainty(reading.first_logits())
-        pointed = heatmap_concentration(found.heatmap, reading.grid)
-        first = reading.first_answer(20)
+        unsure = answer_uncertainty(state.first_logits())
+        pointed = heatmap_concentration(found.heatmap, state.grid)
+        first = state.first_answer(20)
         self.signals = {
             "1 - geometric mean probability": 1 - first.confidence,
             "1 - first token's probability": 1 - first.probabilities[0],

@@ -26,8 +26,8 @@ def batch(place: Place, side: int, pictures: int, mode: Mode, tiles: Tiles) -> A
         side, pictures = min(side, 9), min(pictures, 2)
     size = Arguments(side, side, (whole_picture(1, 1, (1, 1)),), 1, (1.0,), tiles=tiles)
     sizes = [(900 + 37 * number, 1400 - 11 * number) for number in range(pictures)]
-    lying = tuple(whole_picture(size.map_rows, size.map_cols, each) for each in sizes)
-    return Arguments(side, side, lying, 336, RATIOS, mode, tiles=tiles)
+    row = tuple(whole_picture(size.map_rows, size.map_cols, each) for each in sizes)
+    return Arguments(side, side, row, 336, RATIOS, mode, tiles=tiles)
 
 
 def rows_on(place: Place, arguments: Arguments, seed: int) -> tuple[torch.Tensor, torch.Tensor]:

@@ -179,8 +179,8 @@ class ViCropEngine:
         assert request.localizer is not None, "every other method has one"
         watch = Stopwatch()
         opened = opened_picture(self._model, request, image, watch)
-        with self._lock, reading_of(self._model, request, opened.picture, watch, opened.seen) as reading:
-            return request.localizer.locate(reading)
+        with self._lock, reading_of(self._model, request, opened.picture, watch, opened.seen) as state:
+            return request.localizer.locate(state)
 
     def ask_batch(
         self, items: Iterable[tuple[ImageInput, str]], *, return_errors: bool = False, **keywords: Any

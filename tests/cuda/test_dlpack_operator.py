@@ -11,7 +11,7 @@ import onnxruntime
 import torch
 from torch.utils.dlpack import from_dlpack
 
-from vicrop_kernels.dlpack_operator import LyingRow, gathered
+from vicrop_kernels.dlpack_operator import DeviceRow, gathered
 
 PROGRAM = """
 import numpy as np, onnxruntime
@@ -36,8 +36,8 @@ for maps, tiles in ((1, Tiles()), (4, Tiles(2, 2, Cells(0, 6, 1, 5), True))):
 """
 
 
-def row(tensor: object, layer: int, number: int) -> LyingRow:
-    return LyingRow(tensor, layer, number, slice(1, 4))
+def row(tensor: object, layer: int, number: int) -> DeviceRow:
+    return DeviceRow(tensor, layer, number, slice(1, 4))
 
 
 def test_rows_that_follow_each_other_are_not_copied() -> None:

@@ -183,9 +183,9 @@ def test_rows_asked_for_as_arrays_are_counted_copies(engine: ViCropEngine, pictu
         def layers_read(self, size: tuple[int, int], window: int) -> tuple[int, ...]:
             return (1,)
 
-        def locate(self, reading: RequestState) -> Localization:
-            rows.append(reading.question_rows())
-            rows.append(reading.general_rows())
+        def locate(self, state: RequestState) -> Localization:
+            rows.append(state.question_rows())
+            rows.append(state.general_rows())
             return Localization("own", (0, 0, 300, 300))
 
     rows: list[Floats] = []

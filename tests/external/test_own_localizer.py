@@ -26,7 +26,7 @@ class Fixed:
     def layers_read(self, size: tuple[int, int], window: int) -> Any:
         return self.layers
 
-    def locate(self, reading: RequestState) -> Any:
+    def locate(self, state: RequestState) -> Any:
         return self.found
 
 
@@ -54,12 +54,12 @@ def test_its_box_is_the_crop(engine: ViCropEngine) -> None:
 
 def test_it_may_read_attention(engine: ViCropEngine) -> None:
     class Sharpest(Fixed):
-        def locate(self, reading: RequestState) -> Localization:
-            rows = reading.question_rows()
+        def locate(self, state: RequestState) -> Localization:
+            rows = state.question_rows()
             assert rows.shape[0] == 2
-            shape = reading.grid.rows, reading.grid.cols
+            shape = state.grid.rows, state.grid.cols
             heatmap = rows.mean(axis=(0, 1)).reshape(shape)
-            box = np.int64(0), np.int64(0), *reading.picture.size
+            box = np.int64(0), np.int64(0), *state.picture.size
             return Localization("sharpest", box, heatmap, (1, 3))
 
     answer = engine.ask(picture((300, 200)), QUESTION, method=Sharpest(None, (1, 3)))

@@ -110,10 +110,10 @@ def test_square_tiles_are_the_maps_of_their_crops_over_their_means(engine: ViCro
 def test_cells_lie_where_their_patches_were(engine: ViCropEngine, monkeypatch: pytest.MonkeyPatch) -> None:
     """With each patch's mean brightness as its value, the stitched map is the picture in small."""
 
-    def brightness(_: object, reading: RequestState) -> Any:
-        vision, settings = reading.model.manifest.vision, reading.model.preprocessing
-        grid = reading.grid
-        part = reading.picture.image.convert("L")
+    def brightness(_: object, state: RequestState) -> Any:
+        vision, settings = state.model.manifest.vision, state.model.preprocessing
+        grid = state.grid
+        part = state.picture.image.convert("L")
         inside = grid.last_row - grid.first_row, grid.last_col - grid.first_col
         values = np.full((vision.rows, vision.cols), np.nan, np.float32)
         small = part.resize(inside[::-1], Image.Resampling.BOX)
@@ -177,11 +177,11 @@ def test_a_localizer_of_pixels_alone_runs_no_graph_on_tiles(
     """What it keeps with a tile's prefix is there for the next question."""
     counted: list[int] = []
 
-    def brightness(_: object, reading: RequestState) -> Any:
-        counted.append(len(reading.prefix.general))
-        reading.prefix.general[0] = np.zeros(3, np.float32)
-        assert reading.prompts.question == engine._model.prompts.one_image(OTHER)
-        return reading.seen.pixels.mean(axis=(0, 1)).reshape(16, 14, 16, 14).mean(axis=(1, 3))
+    def brightness(_: object, state: RequestState) -> Any:
+        counted.append(len(state.prefix.general))
+        state.prefix.general[0] = np.zeros(3, np.float32)
+        assert state.prompts.question == engine._model.prompts.one_image(OTHER)
+        return state.seen.pixels.mean(axis=(0, 1)).reshape(16, 14, 16, 14).mean(axis=(1, 3))
 
     monkeypatch.setattr(RelativeAttention, "wanted_of_tile", PassTargets(answer=False, layers=()))
     monkeypatch.setattr(RelativeAttention, "heatmap", brightness)
@@ -269,7 +269,7 @@ def test_no_general_attention_leaves_heatmap_and_box_sound(
     engine: ViCropEngine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     rows = "vicrop_engine.vicrop.request_state.RequestState.general_rows"
-    monkeypatch.setattr(rows, lambda reading: np.zeros((1, 4, 256), np.float32))
+    monkeypatch.setattr(rows, lambda state: np.zeros((1, 4, 256), np.float32))
     for high_res in ("on", "off"):
         answer = engine.ask(detailed(1500, 1100), QUESTION, max_new_tokens=1, high_res=high_res)
         assert answer.heatmap is not None

@@ -50,18 +50,18 @@ class LayerSurvey:
         """All of them."""
         return tuple(range(self.num_layers))
 
-    def locate(self, reading: RequestState) -> Localization:
+    def locate(self, state: RequestState) -> Localization:
         """The window of the mean; `heatmaps` and `boxes` then hold this picture's, by layer."""
-        asked, usual = reading.question_rows(), reading.general_rows()
-        crop, self.grid = reading.model.manifest.crop, reading.grid
+        asked, usual = state.question_rows(), state.general_rows()
+        crop, self.grid = state.model.manifest.crop, state.grid
         chosen = {str(layer): slice(layer, layer + 1) for layer in range(self.num_layers)}
         for name, part in (chosen | {ALL: slice(None)}).items():
             values = heatmap(asked[None, part], usual[None, part], self.grid.rows, self.grid.cols)[0]
             self.heatmaps[name] = outside_zeroed(values, self.grid)
             self.boxes[name] = find_box(
-                self.heatmaps[name], self.grid, reading.picture.size, crop.window, crop.ratios
+                self.heatmaps[name], self.grid, state.picture.size, crop.window, crop.ratios
             )
-        every = self.layers_read(reading.picture.size, crop.window)
+        every = self.layers_read(state.picture.size, crop.window)
         return Localization("rel-att", self.boxes[ALL], self.heatmaps[ALL], every, self.grid)
 
 

@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from vicrop_engine.counters import Tally
 from vicrop_kernels.arguments import Arguments
-from vicrop_kernels.dlpack_operator import LyingRow, locate
+from vicrop_kernels.dlpack_operator import DeviceRow, locate
 
 Array = npt.NDArray[Any]
 
@@ -85,7 +85,7 @@ class Device:
 
         `first` and `second` are rows by map and layer.
         """
-        one, other = ([[row.lying for row in layers] for layers in maps] for maps in (first, second))
+        one, other = ([[row.row for row in layers] for layers in maps] for maps in (first, second))
         heatmaps, boxes = locate(one, other, told, on_gpu=self.kind == "cuda")
         self.tally.add(host_copies=2, host_bytes=heatmaps.nbytes + boxes.nbytes)
         return heatmaps, boxes
@@ -121,6 +121,6 @@ class AttentionRow:
         return self.tensor.nbytes // (self.tensor.shape[0] * self.tensor.shape[1])
 
     @property
-    def lying(self) -> LyingRow:
+    def row(self) -> DeviceRow:
         """As the heatmap operator takes it, by DLPack."""
-        return LyingRow(self.tensor.value._ortvalue, self.layer, self.row, self.columns)
+        return DeviceRow(self.tensor.value._ortvalue, self.layer, self.row, self.columns)

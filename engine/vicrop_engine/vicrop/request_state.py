@@ -83,7 +83,7 @@ class RequestState:
         self._read()
         return np.stack([self.prefix.general[layer] for layer in self.wanted.layers])
 
-    def lying_rows(self) -> tuple[list[Any], list[Any]]:
+    def device_rows(self) -> tuple[list[Any], list[Any]]:
         """What `question_rows` and `general_rows` are made of, by wanted layer, on an engine's device."""
         prompts, read = self._read()
         rows = self._patches(read, prompts.index(self.prompts.looked_with))

@@ -27,11 +27,11 @@ class ClipZoom:
         """None."""
         return ()
 
-    def locate(self, reading: RequestState) -> Localization:
+    def locate(self, state: RequestState) -> Localization:
         """The square around the best crop of all steps."""
-        reading.watch.enter("heatmap")
-        picture = reading.picture
-        text = self.similarity.embed_text(reading.text)
+        state.watch.enter("heatmap")
+        picture = state.picture
+        text = self.similarity.embed_text(state.text)
         box: Box = (0, 0, *picture.size)
         best, highest = box, float("-inf")
         for _ in range(STEPS):

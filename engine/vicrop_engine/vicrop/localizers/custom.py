@@ -31,13 +31,13 @@ class OwnLocalizer:
             )
         return layers
 
-    def locate(self, reading: RequestState) -> Localization:
+    def locate(self, state: RequestState) -> Localization:
         """What the other one finds. Raises LocalizerError unless it is a box inside the picture."""
-        reading.watch.enter("heatmap")
-        found = self.localizer.locate(reading)
+        state.watch.enter("heatmap")
+        found = self.localizer.locate(state)
         if not isinstance(found, Localization):
             raise LocalizerError(f"{self._name}.locate gave {type(found).__name__}, wanted a Localization")
-        width, height = reading.picture.size
+        width, height = state.picture.size
         whole = len(found.box) == 4 and all(isinstance(side, (int, np.integer)) for side in found.box)
         x0, y0, x1, y1 = found.box if whole else (0, 0, 0, 0)
         if not (0 <= x0 < x1 <= width and 0 <= y0 < y1 <= height):

@@ -18,30 +18,30 @@ from vicrop_kernels.arguments import Arguments, Cells, Tiles
 Rows = list[list[AttentionRow]]
 
 
-def search_on_device(localizer: HeatmapLocalizer, reading: RequestState, device: Device) -> Localization:
+def search_on_device(localizer: HeatmapLocalizer, state: RequestState, device: Device) -> Localization:
     """The window in the relative attention of the picture, or of its tiles; rows stay on the device."""
-    plan = reading.tiles
+    plan = state.tiles
     asked: Rows = []
     usual: Rows = []
     if plan is None or len(plan.boxes) == 1:
-        grid, tiles = reading.grid, Tiles()
-        _add_rows(reading, asked, usual)
+        grid, tiles = state.grid, Tiles()
+        _add_rows(state, asked, usual)
     else:
-        kept = reading.grid
-        for tile in tile_readings(reading, plan, localizer.wanted_of_tile):
+        kept = state.grid
+        for tile in tile_readings(state, plan, localizer.wanted_of_tile):
             kept = tile.grid
             _add_rows(tile, asked, usual)
         tiles = Tiles(plan.rows, plan.cols, _cells(kept), localizer.evens_tiles and not plan.published)
-        grid = _grid_of_tiles(plan, kept, reading.picture.size)
-    reading.watch.enter("heatmap")
-    vision, crop = reading.model.manifest.vision, reading.model.manifest.crop
+        grid = _grid_of_tiles(plan, kept, state.picture.size)
+    state.watch.enter("heatmap")
+    vision, crop = state.model.manifest.vision, state.model.manifest.crop
     heatmaps, boxes = device.locate(
         asked,
         usual,
         Arguments(
             vision.rows,
             vision.cols,
-            (picture_grid(grid, reading.picture.size),),
+            (picture_grid(grid, state.picture.size),),
             crop.window,
             crop.ratios,
             tiles=tiles,
@@ -54,8 +54,8 @@ def search_on_device(localizer: HeatmapLocalizer, reading: RequestState, device:
     )
 
 
-def _add_rows(reading: RequestState, asked: Rows, usual: Rows) -> None:
-    question, general = reading.lying_rows()
+def _add_rows(state: RequestState, asked: Rows, usual: Rows) -> None:
+    question, general = state.device_rows()
     asked.append(question)
     usual.append(general)
 

@@ -19,6 +19,6 @@ class GivenBox:
         """None."""
         return ()
 
-    def locate(self, reading: RequestState) -> Localization:
+    def locate(self, state: RequestState) -> Localization:
         """The box as it was given."""
         return Localization("box", self.box)

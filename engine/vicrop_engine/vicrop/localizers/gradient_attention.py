@@ -53,17 +53,17 @@ class GradientAttention:
                 f"rebuild it with {build} --layers {lowest} --force'"
             )
 
-    def locate(self, reading: RequestState) -> Localization:
+    def locate(self, state: RequestState) -> Localization:
         """The window in the heatmap; the whole of a picture that is its own crop."""
-        size = reading.picture.size
-        if not self.layers_read(size, reading.model.manifest.crop.window):
+        size = state.picture.size
+        if not self.layers_read(size, state.model.manifest.crop.window):
             return Localization(self.method, (0, 0, *size))
-        return search_heatmap(self, reading)
+        return search_heatmap(self, state)
 
-    def heatmap(self, reading: RequestState) -> Heatmap:
+    def heatmap(self, state: RequestState) -> Heatmap:
         """From one token's way through the upper layers and back."""
-        attention, gradient = reading.gradient_rows()
-        reading.watch.enter("heatmap")
-        grid = reading.grid
+        attention, gradient = state.gradient_rows()
+        state.watch.enter("heatmap")
+        grid = state.grid
         helpful: Heatmap = gradient_heatmap(attention[None], gradient[None], grid.rows, grid.cols)[0]
         return helpful

@@ -33,34 +33,34 @@ class HeatmapLocalizer(Localizer, Protocol):
     def evens_tiles(self) -> bool:
         """Whether maps of two tiles differ in scale for no good reason, so that each goes over its mean."""
 
-    def heatmap(self, reading: RequestState) -> Heatmap:
+    def heatmap(self, state: RequestState) -> Heatmap:
         """The heatmap of one reading, a value per patch [rows, cols]; patches of padding may say anything."""
 
 
-def search_heatmap(localizer: HeatmapLocalizer, reading: RequestState) -> Localization:
+def search_heatmap(localizer: HeatmapLocalizer, state: RequestState) -> Localization:
     """The window in the localizer's heatmap of the picture, or of its tiles put together."""
-    plan = reading.tiles
+    plan = state.tiles
     if plan is None or len(plan.boxes) == 1:
-        grid, values = reading.grid, outside_zeroed(localizer.heatmap(reading), reading.grid)
+        grid, values = state.grid, outside_zeroed(localizer.heatmap(state), state.grid)
     else:
-        grid, values = _of_tiles(localizer, reading, plan)
-    crop, size = reading.model.manifest.crop, reading.picture.size
-    reading.watch.enter("heatmap")
+        grid, values = _of_tiles(localizer, state, plan)
+    crop, size = state.model.manifest.crop, state.picture.size
+    state.watch.enter("heatmap")
     box = find_box(values, grid, size, crop.window, crop.ratios)
     tiles = () if plan is None else plan.boxes
     return Localization(localizer.method, box, values, localizer.layers, grid, tiles)
 
 
-def _of_tiles(localizer: HeatmapLocalizer, reading: RequestState, plan: TilePlan) -> tuple[Grid, Heatmap]:
+def _of_tiles(localizer: HeatmapLocalizer, state: RequestState, plan: TilePlan) -> tuple[Grid, Heatmap]:
     """The tiles' maps as one, and its grid; patches beside a tile are left out.
 
     The published code compares tiles as they are.
     """
     evens, maps = localizer.evens_tiles and not plan.published, []
-    for tile in tile_readings(reading, plan, localizer.wanted_of_tile):
+    for tile in tile_readings(state, plan, localizer.wanted_of_tile):
         grid = tile.grid
         values = localizer.heatmap(tile)[grid.first_row : grid.last_row, grid.first_col : grid.last_col]
         maps.append(over_its_mean(values) if evens else values)
     values = stitched(maps, plan)
     rows, cols = values.shape
-    return whole_grid(rows, cols, reading.picture.size), values
+    return whole_grid(rows, cols, state.picture.size), values

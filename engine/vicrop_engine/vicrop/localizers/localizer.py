@@ -34,7 +34,7 @@ class Localizer(Protocol):
     def layers_read(self, size: tuple[int, int], window: int) -> tuple[int, ...]:
         """The layers whose attention it needs for a picture of `size` (width, height); often none."""
 
-    def locate(self, reading: RequestState) -> Localization:
+    def locate(self, state: RequestState) -> Localization:
         """The window for this reading."""
 
 

@@ -34,12 +34,12 @@ class ProposedBox:
         """None."""
         return ()
 
-    def locate(self, reading: RequestState) -> Localization:
+    def locate(self, state: RequestState) -> Localization:
         """Proposals, their similarity to the question, and the square around the best."""
-        reading.watch.enter("heatmap")
-        picture = reading.picture
+        state.watch.enter("heatmap")
+        picture = state.picture
         boxes = self.proposer.boxes(picture)
         if not boxes:
             return Localization(self.method, (0, 0, *picture.size))
-        best = self.similarity.most_similar(picture, boxes, reading.text)
+        best = self.similarity.most_similar(picture, boxes, state.text)
         return Localization(self.method, covering_square(best, picture.size))

@@ -54,26 +54,26 @@ class PureGradient:
                 f"rebuild it with 'vicrop-engine build {manifest.model.name} --pure-grad --force'"
             )
 
-    def locate(self, reading: RequestState) -> Localization:
+    def locate(self, state: RequestState) -> Localization:
         """The window in the heatmap; the whole of a picture that is its own crop."""
-        size = reading.picture.size
-        if fits_window(size, reading.model.manifest.crop.window) and not self.compat:
+        size = state.picture.size
+        if fits_window(size, state.model.manifest.crop.window) and not self.compat:
             return Localization(self.method, (0, 0, *size))
-        return search_heatmap(self, reading)
+        return search_heatmap(self, state)
 
-    def heatmap(self, reading: RequestState) -> Heatmap:
+    def heatmap(self, state: RequestState) -> Heatmap:
         """From one pass to the question's and the general prompt's answer, and back."""
-        reading.watch.enter("heatmap")
-        asked, usual = reading.gradient_strengths()
-        patch_size = reading.model.manifest.vision.patch_size
-        return gradient_heatmap(asked, usual, self._detail(reading), patch_size)
+        state.watch.enter("heatmap")
+        asked, usual = state.gradient_strengths()
+        patch_size = state.model.manifest.vision.patch_size
+        return gradient_heatmap(asked, usual, self._detail(state), patch_size)
 
-    def _detail(self, reading: RequestState) -> Mask:
+    def _detail(self, state: RequestState) -> Mask:
         if self.compat:
-            side = reading.model.manifest.vision.image_size
-            return picture_detail(reading.picture.image, side, self.median)
-        seen = reading.seen
-        return seen_detail(seen.pixels, seen.placement, reading.model.preprocessing.std, self.median)
+            side = state.model.manifest.vision.image_size
+            return picture_detail(state.picture.image, side, self.median)
+        seen = state.seen
+        return seen_detail(seen.pixels, seen.placement, state.model.preprocessing.std, self.median)
 
 
 def gradient_heatmap(

@@ -37,18 +37,18 @@ class RelativeAttention:
         """Its layers, unless the picture is its own crop."""
         return () if fits_window(size, window) and not self.always else self.layers
 
-    def locate(self, reading: RequestState) -> Localization:
+    def locate(self, state: RequestState) -> Localization:
         """The window in the heatmap; the whole of a picture that is its own crop."""
-        size = reading.picture.size
-        if not self.layers_read(size, reading.model.manifest.crop.window):
+        size = state.picture.size
+        if not self.layers_read(size, state.model.manifest.crop.window):
             return Localization(self.method, (0, 0, *size))
-        if reading.model.device is not None:
-            return search_on_device(self, reading, reading.model.device)
-        return search_heatmap(self, reading)
+        if state.model.device is not None:
+            return search_on_device(self, state, state.model.device)
+        return search_heatmap(self, state)
 
-    def heatmap(self, reading: RequestState) -> Heatmap:
+    def heatmap(self, state: RequestState) -> Heatmap:
         """From one attention row of the question and one of the general prompt, per layer."""
-        asked, usual = reading.question_rows(), reading.general_rows()
-        reading.watch.enter("heatmap")
-        relative: Heatmap = heatmap(asked[None], usual[None], reading.grid.rows, reading.grid.cols)[0]
+        asked, usual = state.question_rows(), state.general_rows()
+        state.watch.enter("heatmap")
+        relative: Heatmap = heatmap(asked[None], usual[None], state.grid.rows, state.grid.cols)[0]
         return relative
