@@ -23,7 +23,7 @@ from vicrop_engine.model.decoder import Decoder
 from vicrop_engine.model.forward import DecodeSteps
 from vicrop_engine.model.greedy import AnswerTokens, Generation
 from vicrop_engine.model.kv_cache import KVCache
-from vicrop_engine.serving.worker_slots import Turn, Turns
+from vicrop_engine.serving.worker_slots import WorkerSlot, WorkerSlots
 
 Floats = npt.NDArray[np.float32]
 URGENT = (float("-inf"), 0)
@@ -48,7 +48,9 @@ class DecodingAnswer:
 class AnswerBatch:
     """Up to `count` answers decoded at a time by a thread of its own, each of at most `capacity` tokens."""
 
-    def __init__(self, decoder: Decoder, turns: Turns, count: int, capacity: int, tally: Tally) -> None:
+    def __init__(
+        self, decoder: Decoder, worker_slots: WorkerSlots, count: int, capacity: int, tally: Tally
+    ) -> None:
         self._decoder, self._tally = decoder, tally
         assert count % 2 == 0, "a spare slot makes up an even number"
         self.count, self.capacity = count, capacity
@@ -57,7 +59,7 @@ class AnswerBatch:
         self._answers: list[DecodingAnswer] = []
         self._changed = threading.Condition()
         self._closed = False
-        self._turn = Turn(turns, URGENT, lambda: None)
+        self._turn = WorkerSlot(worker_slots, URGENT, lambda: None)
         self._turn.is_early = True
         self._thread = threading.Thread(target=self._decode, name="decode", daemon=True)
         self._thread.start()

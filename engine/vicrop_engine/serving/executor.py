@@ -19,9 +19,9 @@ from vicrop_engine.serving.job import Heard, Job
 from vicrop_engine.serving.request_decoder import ServedDecoder
 from vicrop_engine.serving.request_model import ServedModel, SharedPrefixes
 from vicrop_engine.serving.settings import SchedulerSettings
-from vicrop_engine.serving.single_flight import Once
+from vicrop_engine.serving.single_flight import SingleFlight
 from vicrop_engine.serving.vision_batch import ServedVision, VisionStage
-from vicrop_engine.serving.worker_slots import Turn, Turns
+from vicrop_engine.serving.worker_slots import WorkerSlot, WorkerSlots
 from vicrop_engine.timing import Stopwatch
 from vicrop_engine.vicrop.answer import Answer
 from vicrop_engine.vicrop.ask import answered, seen_picture
@@ -32,14 +32,14 @@ class StagedWork:
 
     def __init__(self, model: Model, settings: SchedulerSettings) -> None:
         self._model, self._settings = model, settings
-        self._turns = Turns(settings.workers)
-        self._pictures: Once[OpenedPicture] = Once(settings.picture_bytes)
+        self._worker_slots = WorkerSlots(settings.workers)
+        self._pictures: SingleFlight[OpenedPicture] = SingleFlight(settings.picture_bytes)
         self._prefixes = SharedPrefixes(model.prefixes.capacity)
         self._vision = VisionStage(model.vision, settings.vision_batch, model.vision.cache.capacity)
         self._gradients = threading.Lock()
         decoder, vision = model.manifest.decoder, model.manifest.vision
         capacity = min(roomy(2 * vision.image_tokens + 4 * ROOM), decoder.context_length)
-        self._batch = AnswerBatch(model.decoder, self._turns, settings.answers, capacity, model.tally)
+        self._batch = AnswerBatch(model.decoder, self._worker_slots, settings.answers, capacity, model.tally)
 
     @property
     def kv_usage(self) -> float:
@@ -50,15 +50,15 @@ class StagedWork:
         """Work on a job until it is answered. Raises ViCropError, of the job's askers or of the work."""
         self._model.tools.prepare(job.settings.method)
         watch = Stopwatch(self._model.tally.clock)
-        turn = Turn(self._turns, job.place, job.check, heavy=job.is_heavy)
-        turn.is_early = self._settings.vision_batch > 1  # so that pictures come together in line
-        with turn:
+        worker = WorkerSlot(self._worker_slots, job.place, job.check, heavy=job.is_heavy)
+        worker.is_early = self._settings.vision_batch > 1  # so that pictures come together in line
+        with worker:
             key = job.source.digest, job.request.compat
-            opened = self._pictures.get(key, turn, lambda: self._open(job))
-            turn.boundary()
+            opened = self._pictures.get(key, worker, lambda: self._open(job))
+            worker.boundary()
             job.request.check_picture(opened.picture.size)
-            decoder = self._decoder(job, turn)
-            model = self._served(job, turn, decoder)
+            decoder = self._decoder(job, worker)
+            model = self._served(job, worker, decoder)
             try:
                 return answered(model, job.request, opened.picture, watch, seen=opened.seen)
             finally:
@@ -77,14 +77,14 @@ class StagedWork:
         picture = open_picture(job.source.image)
         return OpenedPicture(picture, seen_picture(self._model, picture, job.request))
 
-    def _decoder(self, job: Job, turn: Turn) -> ServedDecoder:
+    def _decoder(self, job: Job, worker: WorkerSlot) -> ServedDecoder:
         """The decoder as this job sees it; without a crop the first answer is the final one."""
         request, tally = job.request, job.first.tally
         first, final = self._told(job.hear_first), self._told(job.hear_final)
         return ServedDecoder(
             decoder=self._model.decoder.counted_by(tally),
             batch=self._batch,
-            turn=turn,
+            worker=worker,
             tally=tally,
             ended=lambda: job.ended,
             chunk=self._settings.prefill_chunk,
@@ -92,15 +92,15 @@ class StagedWork:
             heard=(final if request.localizer is None else first if request.first_answer else None, final),
         )
 
-    def _served(self, job: Job, turn: Turn, decoder: ServedDecoder) -> ServedModel:
+    def _served(self, job: Job, worker: WorkerSlot, decoder: ServedDecoder) -> ServedModel:
         """The engine as this job sees it."""
         tally = job.first.tally
         own = {
-            "vision": ServedVision(self._vision, turn, tally),
+            "vision": ServedVision(self._vision, worker, tally),
             "decoder": decoder,
             "tally": tally,
             "shared": self._prefixes,
-            "turn": turn,
+            "turn": worker,
             "gradients_lock": self._gradients,
         }
         same = {item.name: getattr(self._model, item.name) for item in dataclasses.fields(self._model)}

@@ -21,7 +21,7 @@ from vicrop_engine.model.greedy import AnswerTokens, Generation, Heard
 from vicrop_engine.model.kv_cache import KVCache
 from vicrop_engine.model.prefix_cache import Prefix
 from vicrop_engine.serving.decode_batch import AnswerBatch, DecodingAnswer
-from vicrop_engine.serving.worker_slots import Turn
+from vicrop_engine.serving.worker_slots import WorkerSlot
 
 Floats = npt.NDArray[np.float32]
 
@@ -50,7 +50,7 @@ class ServedDecoder:
 
     decoder: Decoder
     batch: AnswerBatch
-    turn: Turn
+    worker: WorkerSlot
     tally: Tally
     ended: Callable[[], ViCropError | None]
     chunk: int
@@ -93,7 +93,7 @@ class ServedDecoder:
         """
         above = gradients or self.decoder.reads_above(layers)
         while self.decoder.prefill(prefix, self.chunk, above=answer or above):
-            self.turn.boundary()
+            self.worker.boundary()
         passes: list[PrefillOutput] = []
         found: tuple[Floats, Floats] | None = None
         for number in reversed(range(len(suffixes))):
@@ -107,7 +107,7 @@ class ServedDecoder:
             passes.insert(0, read)
             if gradients and found is None:  # of the last suffix, which is the one to look with
                 found = self.decoder.gradients(read, 0)
-            self.turn.boundary()
+            self.worker.boundary()
         going_on = self._go_on(passes[0], is_final=bool(images)) if answer else None
         return Passes(tuple(passes), going_on, found)
 
@@ -124,7 +124,7 @@ class ServedDecoder:
     def decode(self, start: Passes, max_new_tokens: int, heard: Heard | None = None) -> Generation:
         """The answer that has been decoded on since `start`."""
         assert start.answer is not None, "the answer's pass was made for an answer"
-        return self.turn.result(start.answer)
+        return self.worker.result(start.answer)
 
     def leave(self) -> None:
         """The request is over: what it still decodes is wanted by nobody."""
@@ -139,7 +139,7 @@ class ServedDecoder:
             begin = length - prefix.length
             part = Prefix(prefix.buffers, length + self.chunk, embeds[:, begin : begin + self.chunk])
             while self.decoder.prefill(part, self.chunk, above=above):
-                self.turn.boundary()
+                self.worker.boundary()
             length += self.chunk
         return Prefix(prefix.buffers, length)
 

@@ -17,7 +17,7 @@ from vicrop_engine.images.preprocessing import pixel_digest
 from vicrop_engine.model.model import Model
 from vicrop_engine.model.prefix_cache import Prefix, PrefixKey
 from vicrop_engine.model.prompts import Ids
-from vicrop_engine.serving.worker_slots import Turn
+from vicrop_engine.serving.worker_slots import WorkerSlot
 from vicrop_engine.timing import Stopwatch
 
 Floats = npt.NDArray[np.float32]
@@ -65,7 +65,7 @@ class ServedModel(Model):
     """The model of one request; `shared` are all requests' prefixes, `gradients_lock` lets one compute."""
 
     shared: SharedPrefixes
-    turn: Turn
+    worker: WorkerSlot
     gradients_lock: threading.Lock
 
     def prefixes_of(
@@ -88,13 +88,13 @@ class ServedModel(Model):
 
     def boundary(self) -> None:
         """Let somebody more urgent go first. Raises where going on makes no sense."""
-        self.turn.boundary()
+        self.worker.boundary()
 
     @contextlib.contextmanager
     def alone_on(self, prefix: Prefix) -> Iterator[None]:
         """With the prefix's buffers to oneself."""
         assert isinstance(prefix, SharedPrefix), "prefixes of a served model are shared"
-        with self.turn.holding(prefix.lock):
+        with self.worker.holding(prefix.lock):
             yield
 
     def _prefix(self, key: PrefixKey, embeds: Any, ids: Ids, capacity: int) -> SharedPrefix:

@@ -8,12 +8,12 @@ from concurrent.futures import Future
 from typing import Generic, TypeVar
 
 from vicrop_engine.byte_cache import ByteCache, Sized
-from vicrop_engine.serving.worker_slots import Turn
+from vicrop_engine.serving.worker_slots import WorkerSlot
 
 V = TypeVar("V", bound=Sized)
 
 
-class Once(Generic[V]):
+class SingleFlight(Generic[V]):
     """Values by key, least recently used first to go when there are more than `cache_bytes`."""
 
     def __init__(self, cache_bytes: int) -> None:
@@ -21,7 +21,7 @@ class Once(Generic[V]):
         self._coming: dict[Hashable, Future[V]] = {}
         self.cache: ByteCache[V] = ByteCache(cache_bytes)
 
-    def get(self, key: Hashable, turn: Turn, make: Callable[[], V]) -> V:
+    def get(self, key: Hashable, worker: WorkerSlot, make: Callable[[], V]) -> V:
         """The value, made now if nobody has made it or does so already. Raises what `make` raises."""
         with self._lock:
             known = self.cache.get(key)
@@ -31,7 +31,7 @@ class Once(Generic[V]):
             is_mine = future is None
             if future is None:
                 future = self._coming[key] = Future()
-        return self._made(key, future, make) if is_mine else turn.result(future)
+        return self._made(key, future, make) if is_mine else worker.result(future)
 
     def _made(self, key: Hashable, future: Future[V], make: Callable[[], V]) -> V:
         try:

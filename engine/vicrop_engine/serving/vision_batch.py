@@ -18,7 +18,7 @@ from vicrop_engine.byte_cache import ByteCache
 from vicrop_engine.counters import Tally
 from vicrop_engine.images.preprocessing import pixel_digest
 from vicrop_engine.model.vision import VisionTower
-from vicrop_engine.serving.worker_slots import Turn
+from vicrop_engine.serving.worker_slots import WorkerSlot
 
 Floats = npt.NDArray[np.float32]
 
@@ -33,18 +33,18 @@ class VisionStage:
         self._waiting: OrderedDict[bytes, Floats] = OrderedDict()
         self.cache: ByteCache[Floats] = ByteCache(cache_bytes)
 
-    def embed_all(self, pictures: Sequence[Floats], turn: Turn, tally: Tally) -> list[Floats]:
+    def embed_all(self, pictures: Sequence[Floats], worker: WorkerSlot, tally: Tally) -> list[Floats]:
         """Image embeds [image_tokens, hidden] of each of these pixels [1, 3, height, width].
 
         Raises RunError, and what the turn's check raises.
         """
         coming = [self._come(pixels, tally) for pixels in pictures]
-        turn.is_early = False
+        worker.is_early = False
         while not all(future.done() for future in coming):
-            turn.boundary()
+            worker.boundary()
             if not self._run_front():
                 for future in coming:
-                    turn.result(future)
+                    worker.result(future)
         return [future.result() for future in coming]
 
     def _come(self, pixels: Floats, tally: Tally) -> Future[Floats]:
@@ -93,7 +93,7 @@ class ServedVision:
     """The vision tower of one request."""
 
     stage: VisionStage
-    turn: Turn
+    worker: WorkerSlot
     tally: Tally
 
     def embed(self, pixels: Floats) -> Floats:
@@ -102,4 +102,4 @@ class ServedVision:
 
     def embed_all(self, pictures: Sequence[Floats]) -> list[Floats]:
         """The same for several pictures."""
-        return self.stage.embed_all(pictures, self.turn, self.tally)
+        return self.stage.embed_all(pictures, self.worker, self.tally)

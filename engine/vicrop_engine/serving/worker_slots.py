@@ -16,52 +16,52 @@ T = TypeVar("T")
 LOOK_UP = 0.05  # seconds after which whoever waits looks whether going on still makes sense
 
 
-class Turns:
+class WorkerSlots:
     """Up to `count` turns at a time. One of them is never a heavy request's, if there are several."""
 
     def __init__(self, count: int) -> None:
         self._lock = threading.Lock()
         self._free = count
         self._free_heavy = max(1, count - 1)
-        self._line: list[Turn] = []
+        self._line: list[WorkerSlot] = []
 
-    def queue(self, turn: Turn) -> None:
+    def queue(self, worker: WorkerSlot) -> None:
         """Put a turn in line; it may be had at once."""
         with self._lock:
-            turn.granted.clear()
-            self._line.append(turn)
+            worker.granted.clear()
+            self._line.append(worker)
             self._grant()
 
-    def give_back(self, turn: Turn) -> None:
+    def give_back(self, worker: WorkerSlot) -> None:
         """End a turn, or take it out of the line."""
         with self._lock:
-            if turn in self._line:
-                self._line.remove(turn)
-            elif turn.granted.is_set():
-                turn.granted.clear()
+            if worker in self._line:
+                self._line.remove(worker)
+            elif worker.granted.is_set():
+                worker.granted.clear()
                 self._free += 1
-                self._free_heavy += turn.heavy
+                self._free_heavy += worker.heavy
             self._grant()
 
-    def is_wanted(self, turn: Turn) -> bool:
+    def is_wanted(self, worker: WorkerSlot) -> bool:
         """Whether somebody more urgent waits for this turn."""
         with self._lock:
-            room = self._free_heavy + turn.heavy > 0
-            return any(other.urgency < turn.urgency and (room or not other.heavy) for other in self._line)
+            room = self._free_heavy + worker.heavy > 0
+            return any(other.urgency < worker.urgency and (room or not other.heavy) for other in self._line)
 
     def _grant(self) -> None:
-        for turn in sorted(self._line, key=lambda turn: turn.urgency):
+        for worker in sorted(self._line, key=lambda worker: worker.urgency):
             if not self._free:
                 return
-            if turn.heavy and not self._free_heavy:
+            if worker.heavy and not self._free_heavy:
                 continue
-            self._line.remove(turn)
+            self._line.remove(worker)
             self._free -= 1
-            self._free_heavy -= turn.heavy
-            turn.granted.set()
+            self._free_heavy -= worker.heavy
+            worker.granted.set()
 
 
-class Turn:
+class WorkerSlot:
     """One request's turn, taken and given back as it goes. The lowest `place` goes first.
 
     While it `is_early` it goes before all that are not: what it does is short and lets others work together.
@@ -69,9 +69,14 @@ class Turn:
     """
 
     def __init__(
-        self, turns: Turns, place: tuple[float, int], check: Callable[[], None], *, heavy: bool = False
+        self,
+        worker_slots: WorkerSlots,
+        place: tuple[float, int],
+        check: Callable[[], None],
+        *,
+        heavy: bool = False,
     ) -> None:
-        self._turns, self._check = turns, check
+        self._worker_slots, self._check = worker_slots, check
         self._place, self.heavy = place, heavy
         self.is_early = False
         self.granted = threading.Event()
@@ -81,30 +86,30 @@ class Turn:
         """Whose is lowest goes first."""
         return not self.is_early, *self._place
 
-    def __enter__(self) -> Turn:
-        self._turns.queue(self)
+    def __enter__(self) -> WorkerSlot:
+        self._worker_slots.queue(self)
         try:
             while not self.granted.wait(LOOK_UP):
                 self._check()
         except BaseException:
-            self._turns.give_back(self)
+            self._worker_slots.give_back(self)
             raise
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._turns.give_back(self)
+        self._worker_slots.give_back(self)
 
     def boundary(self) -> None:
         """Between two stages: let somebody more urgent go first. Raises what `check` raises."""
         self._check()
-        if self._turns.is_wanted(self):
+        if self._worker_slots.is_wanted(self):
             with self.paused():
                 pass
 
     @contextlib.contextmanager
     def paused(self) -> Iterator[None]:
         """Without the turn inside, for waiting; it is taken again afterwards, but not after an error."""
-        self._turns.give_back(self)
+        self._worker_slots.give_back(self)
         yield
         self.__enter__()
 
