@@ -15,7 +15,7 @@ from vicrop_kernels import numpy_operator
 from vicrop_kernels.arguments import Arguments
 
 
-class LyingRow(NamedTuple):
+class DeviceRow(NamedTuple):
     """One row [heads, patches] in `tensor` [layers, rows, heads, keys], which knows DLPack."""
 
     tensor: Any
@@ -24,7 +24,7 @@ class LyingRow(NamedTuple):
     columns: slice
 
 
-Maps = Sequence[Sequence[LyingRow]]
+Maps = Sequence[Sequence[DeviceRow]]
 
 
 def locate(
@@ -54,7 +54,7 @@ def gathered(maps: Maps, load: Callable[[Any], Any], stack: Callable[[Any], Any]
     return parts[0][None] if len(parts) == 1 else stack(parts)
 
 
-def _layers(rows: Sequence[LyingRow], load: Callable[[Any], Any], stack: Callable[[Any], Any]) -> Any:
+def _layers(rows: Sequence[DeviceRow], load: Callable[[Any], Any], stack: Callable[[Any], Any]) -> Any:
     """[layers, heads, patches] of one map."""
     first = rows[0]
     together = all(

@@ -16,7 +16,7 @@ from vicrop_engine.timing import Stopwatch
 from vicrop_engine.vicrop.answer import Answer, EngineInfo, TokenCounts
 from vicrop_engine.vicrop.request import Request
 from vicrop_engine.vicrop.request_state import PassTargets, RequestState
-from vicrop_engine.vicrop.when import Look, look
+from vicrop_engine.vicrop.when import CropDecision, choose_crop
 
 
 def answered(
@@ -33,19 +33,19 @@ def answered(
     picture cannot be looked at as asked for.
     """
     before = model.tally.snapshot()
-    with reading_of(model, request, picture, watch, seen) as reading:
+    with reading_of(model, request, picture, watch, seen) as state:
         first: Generation | None = None
-        found = look(request.localizer, reading, request.threshold)
+        found = choose_crop(request.localizer, state, request.threshold)
         if found.box is None:
-            first = final = reading.first_answer(request.max_new_tokens, heard)
+            first = final = state.first_answer(request.max_new_tokens, heard)
         else:
             watch.enter("crop_vision")
             crop = seen_picture(model, picture.crop(found.box), request)
             if request.first_answer:
-                first, final = reading.both_answers(crop, request.max_new_tokens, heard)
+                first, final = state.both_answers(crop, request.max_new_tokens, heard)
             else:
-                final = reading.answer_with(crop, request.max_new_tokens)
-    return _answer(reading, request, before, found, first, final)
+                final = state.answer_with(crop, request.max_new_tokens)
+    return _answer(state, request, before, found, first, final)
 
 
 @contextlib.contextmanager
@@ -99,14 +99,14 @@ def seen_picture(model: Model, picture: Picture, request: Request) -> ModelInput
 
 
 def _answer(
-    reading: RequestState,
+    state: RequestState,
     request: Request,
     before: Counters,
-    seen: Look,
+    seen: CropDecision,
     first: Generation | None,
     final: Generation,
 ) -> Answer:
-    model, manifest, found = reading.model, reading.model.manifest, seen.found
+    model, manifest, found = state.model, state.model.manifest, seen.found
     decoded = len(final.ids) + (len(first.ids) if first is not None and first is not final else 0)
     return Answer(
         answer=model.prompts.decode(final.ids),
@@ -114,27 +114,27 @@ def _answer(
         method=request.method if found is None else found.method,
         high_res=found is not None and bool(found.tiles),
         crop_box=seen.box,
-        image_size=reading.picture.size,
+        image_size=state.picture.size,
         heatmap=None if found is None else found.heatmap,
-        heatmap_box=None if found is None or found.heatmap is None else (found.grid or reading.grid).box,
+        heatmap_box=None if found is None or found.heatmap is None else (found.grid or state.grid).box,
         tiles=() if found is None else found.tiles,
         layers=() if found is None else found.layers,
         confidence=final.confidence,
-        tokens=_token_counts(reading, decoded, before, model.tally.snapshot(), crops=seen.box is not None),
+        tokens=_token_counts(state, decoded, before, model.tally.snapshot(), crops=seen.box is not None),
         engine=EngineInfo(manifest.model.name, manifest.precision, model.provider),
         token_ids=final.ids,
         first_token_ids=() if first is None else first.ids,
-        notices=reading.picture.notices,
+        notices=state.picture.notices,
         crop_skipped=request.threshold is not None and not seen.crops,
         crop_worth=seen.worth,
-        timings=reading.watch.finish(),
-        spans=tuple(reading.watch.spans),
+        timings=state.watch.finish(),
+        spans=tuple(state.watch.spans),
     )
 
 
 def _token_counts(
-    reading: RequestState, decoded: int, before: Counters, after: Counters, *, crops: bool
+    state: RequestState, decoded: int, before: Counters, after: Counters, *, crops: bool
 ) -> TokenCounts:
     run = after.lower_tokens - before.lower_tokens - (after.decode_steps - before.decode_steps)
-    crop = len(reading.prompts.two_images.suffix) if crops else 0
-    return TokenCounts(prefill=run, reused=reading.prompt_tokens - run, decoded=decoded, crop=crop)
+    crop = len(state.prompts.two_images.suffix) if crops else 0
+    return TokenCounts(prefill=run, reused=state.prompt_tokens - run, decoded=decoded, crop=crop)

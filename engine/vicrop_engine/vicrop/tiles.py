@@ -20,21 +20,21 @@ from vicrop_engine.vicrop.request_state import PassTargets, RequestState
 VISION_BATCH = 4  # tiles in one run of the tower; more gain nothing on a processor and take memory
 
 
-def tile_readings(reading: RequestState, plan: TilePlan, wanted: PassTargets) -> Iterator[RequestState]:
+def tile_readings(state: RequestState, plan: TilePlan, wanted: PassTargets) -> Iterator[RequestState]:
     """A reading of each tile in order, on a prefix of its own; use it up before asking for the next.
 
     The question is what to look with. When nothing is `wanted` of the decoder neither it nor the vision tower
     runs, and the prefix is empty. Prefixes are kept for the next question if the cache has room for all of
     them beside the picture's, else none is: they depend on the tile alone.
     """
-    model, watch = reading.model, reading.watch
-    prompts = replace(reading.prompts, question=reading.prompts.looked_with, localize=None)
+    model, watch = state.model, state.watch
+    prompts = replace(state.prompts, question=state.prompts.looked_with, localize=None)
     ids, capacity = prompts.question.prefix, roomy(prompts.shared_tokens(looks=True))
     if not wanted.reads:
         ids, capacity = (), 0
     for start in range(0, len(plan.boxes), VISION_BATCH):
         watch.enter("preprocess")
-        pictures = [reading.picture.crop(box) for box in plan.boxes[start : start + VISION_BATCH]]
+        pictures = [state.picture.crop(box) for box in plan.boxes[start : start + VISION_BATCH]]
         inputs = [prepare_tile(model, picture, plan) for picture in pictures]
         pixels = [seen.pixels for seen in inputs]
         prefixes = model.prefixes_of(pixels, ids, capacity, watch)
@@ -44,8 +44,8 @@ def tile_readings(reading: RequestState, plan: TilePlan, wanted: PassTargets) ->
             try:
                 yield tile
             finally:
-                reading.prompt_tokens += tile.prompt_tokens
-                room = model.prefixes.capacity - reading.prefix.nbytes
+                state.prompt_tokens += tile.prompt_tokens
+                room = model.prefixes.capacity - state.prefix.nbytes
                 if key in model.prefixes or prefix.nbytes * len(plan.boxes) <= room:
                     model.keep(key, prefix)
 

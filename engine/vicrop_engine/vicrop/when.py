@@ -18,7 +18,7 @@ from vicrop_engine.vicrop.request_state import RequestState
 
 
 @dataclass(frozen=True)
-class Look:
+class CropDecision:
     """What looking came to: where the crop would be, None where nothing was looked for, and if it `crops`.
 
     `worth` is what the crop is worth, the most it can be where nothing was looked for, and None where the
@@ -35,34 +35,34 @@ class Look:
         return self.found.box if self.found is not None and self.crops else None
 
 
-def look(localizer: Localizer | None, reading: RequestState, threshold: float | None) -> Look:
+def choose_crop(localizer: Localizer | None, state: RequestState, threshold: float | None) -> CropDecision:
     """Look for the crop's window, and crop if it is worth `threshold`; in any case when that is None.
 
     Without a localizer there is no crop. A first answer whose doubt alone is below the threshold is not
     looked any further into.
     """
     if localizer is None:
-        return Look(None, None, False)
-    if threshold is not None and (unsure := doubt(reading.first_logits())) < threshold:
-        return Look(None, unsure, False)
-    found = localizer.locate(reading)
-    if not reading.wanted.answer:
-        return Look(found, None, True)
-    worth = doubt(reading.first_logits()) * promise(found, reading)
-    return Look(found, worth, threshold is None or worth >= threshold)
+        return CropDecision(None, None, False)
+    if threshold is not None and (unsure := answer_uncertainty(state.first_logits())) < threshold:
+        return CropDecision(None, unsure, False)
+    found = localizer.locate(state)
+    if not state.wanted.answer:
+        return CropDecision(found, None, True)
+    worth = answer_uncertainty(state.first_logits()) * crop_prospect(found, state)
+    return CropDecision(found, worth, threshold is None or worth >= threshold)
 
 
-def promise(found: Localization, reading: RequestState) -> float:
+def crop_prospect(found: Localization, state: RequestState) -> float:
     """How far a window can be trusted to show something new: its heatmap's focus, 1 where there is none.
 
     The whole picture shows nothing new.
     """
-    if found.box == (0, 0, *reading.picture.size):
+    if found.box == (0, 0, *state.picture.size):
         return 0.0
-    return 1.0 if found.heatmap is None else focus(found.heatmap, found.grid or reading.grid)
+    return 1.0 if found.heatmap is None else heatmap_concentration(found.heatmap, found.grid or state.grid)
 
 
-def doubt(logits: npt.NDArray[np.floating]) -> float:
+def answer_uncertainty(logits: npt.NDArray[np.floating]) -> float:
     """1 less the margin between the probabilities of the two likeliest tokens of `logits` [vocab].
 
     0 when only one token can come next, 1 when two are equally likely.
@@ -73,7 +73,7 @@ def doubt(logits: npt.NDArray[np.floating]) -> float:
     return float(1.0 - (first - second))
 
 
-def focus(heatmap: Heatmap, grid: Grid) -> float:
+def heatmap_concentration(heatmap: Heatmap, grid: Grid) -> float:
     """How far a heatmap [rows, cols] is gathered in one of the cells that touch the picture.
 
     The logarithm of the largest value over their mean, over the logarithm of their number: 0 when all are
