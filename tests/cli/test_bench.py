@@ -19,7 +19,7 @@ from vicrop_engine.measure.bench.outcome import Outcome
 from vicrop_engine.measure.bench.workload import Query
 from vicrop_engine.server.problem import Problem
 from vicrop_engine.server.routes import Desk
-from vicrop_engine.serving.handle import Ticket
+from vicrop_engine.serving.handle import RequestHandle
 from vicrop_engine.serving.scheduler import Scheduler
 
 SHORT = ("--requests", "8", "--concurrency", "4")
@@ -78,7 +78,7 @@ def test_a_server_is_asked_as_a_client_asks(run: Run) -> None:
 
 def test_errors_of_a_server_are_counted(run: Run) -> None:
     class Choosy(Scheduler):
-        def submit(self, image: Any, question: str, **keywords: Any) -> Ticket:
+        def submit(self, image: Any, question: str, **keywords: Any) -> RequestHandle:
             return super().submit(image, question if "circle" not in question else " ", **keywords)
 
     with Choosy(ViCropEngine.load("llava-signs")) as scheduler, serving(scheduler) as server:

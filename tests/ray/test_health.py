@@ -14,7 +14,7 @@ from vicrop_engine.counters import Tally
 from vicrop_engine.errors import DeadlineError, RunError, WorkFailedError
 from vicrop_engine.ray_serve.messages import Asked
 from vicrop_engine.ray_serve.replica import FAILURES, Replica
-from vicrop_engine.serving.handle import Ticket
+from vicrop_engine.serving.handle import RequestHandle
 
 
 @pytest.fixture
@@ -29,10 +29,10 @@ def end_next(
     replica: Replica, monkeypatch: pytest.MonkeyPatch, error: Exception | None, late: float = 0.0
 ) -> None:
     """Have one request end with the error, or, without one, not end at all; it came `late` seconds ago."""
-    ticket = Ticket(1, deadline=-late, tally=Tally())
+    handle = RequestHandle(1, deadline=-late, tally=Tally())
     if error is not None:
-        ticket.future.set_exception(error)
-    monkeypatch.setattr(replica._scheduler, "submit", lambda *_, **__: ticket)
+        handle.future.set_exception(error)
+    monkeypatch.setattr(replica._scheduler, "submit", lambda *_, **__: handle)
 
     async def ask() -> None:
         async for _ in replica.ask(Asked(b"", "What?", {}, 1.0)):

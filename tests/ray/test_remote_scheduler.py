@@ -122,21 +122,21 @@ def test_a_lost_request_is_sent_again_and_its_texts_are_heard_once(answer: Answe
         scheduler,
         handle,
     ):
-        ticket = scheduler.submit(b"picture", "What?", on_answer=heard.append)
-        assert ticket.future.result(10) is answer
-        assert (ticket.sent, scheduler.resent, ticket.replica) == (2, 1, "one")
+        handle = scheduler.submit(b"picture", "What?", on_answer=heard.append)
+        assert handle.future.result(10) is answer
+        assert (handle.sent, scheduler.resent, handle.replica) == (2, 1, "one")
     assert heard == ["K", "K7", "K7 a"]
     assert len(set(handle.keys)) == 1
-    assert ticket.counters.prefix_hits == 1
-    assert ticket.began is not None
-    assert ticket.began >= ticket.arrived + 0.25
+    assert handle.counters.prefix_hits == 1
+    assert handle.began is not None
+    assert handle.began >= handle.arrived + 0.25
 
 
 def test_a_request_that_takes_every_replica_along_is_given_up(answer: Answer) -> None:
     with remote(answers(answer, lost=True)) as (scheduler, handle):
-        ticket = scheduler.submit(b"picture", "What?")
+        handle = scheduler.submit(b"picture", "What?")
     with pytest.raises(ReplicaLostError, match="3 times"):
-        ticket.future.result(10)
+        handle.future.result(10)
     assert len(handle.sent) == PLAN.scale.attempts == 3
 
 
@@ -167,19 +167,19 @@ def test_too_many_waiting_for_a_replica_is_a_full_queue() -> None:
 
 def test_an_error_of_ours_in_a_replica_is_told_without_its_text() -> None:
     with remote(refuses(KeyError("/a/path"))) as (scheduler, _):
-        ticket = scheduler.submit(b"picture", "What?")
+        handle = scheduler.submit(b"picture", "What?")
     with pytest.raises(WorkFailedError, match="unexpected KeyError") as raised:
-        ticket.future.result(10)
+        handle.future.result(10)
     assert "/a/path" not in str(raised.value)
 
 
 def test_a_cancelled_request_is_given_up_in_its_replica() -> None:
     with remote(silent) as (scheduler, handle):
-        ticket = scheduler.submit(b"picture", "What?")
+        handle = scheduler.submit(b"picture", "What?")
         eventually(lambda: handle.sent)
-        ticket.cancel()
+        handle.cancel()
         with pytest.raises(RequestCancelledError):
-            ticket.future.result(10)
+            handle.future.result(10)
     assert handle.sent[0].given_up
 
 
@@ -198,18 +198,18 @@ def test_what_is_wrong_with_a_picture_here_ends_the_future() -> None:
 
 def test_a_closed_scheduler_takes_nothing_and_has_finished_what_it_took(answer: Answer) -> None:
     with remote(answers(answer)) as (scheduler, _):
-        ticket = scheduler.submit(b"picture", "What?")
-    assert ticket.future.done()
+        handle = scheduler.submit(b"picture", "What?")
+    assert handle.future.done()
     with pytest.raises(ClosedError):
         scheduler.submit(b"picture", "What?")
 
 
 def test_closing_without_draining_ends_what_is_left() -> None:
     with remote(silent) as (scheduler, _):
-        ticket = scheduler.submit(b"picture", "What?")
+        handle = scheduler.submit(b"picture", "What?")
         scheduler.close(drain=False)
         with pytest.raises(RequestCancelledError):
-            ticket.future.result(10)
+            handle.future.result(10)
 
 
 def test_pictures_are_told_apart_by_what_they_show(answer: Answer) -> None:

@@ -33,11 +33,11 @@ def two(scheduler: RemoteScheduler) -> list[ReplicaFacts]:
 def test_answers_are_those_of_the_engine_alone(
     two: list[ReplicaFacts], scheduler: RemoteScheduler, alone: Ask, questions: Questions
 ) -> None:
-    tickets = [scheduler.submit(picture, example.question) for picture, example in questions]
-    for ticket, (picture, example) in zip(tickets, questions, strict=True):
-        assert facts(ticket.future.result()) == facts(alone(picture, example.question))
-        assert ticket.sent == 1
-    assert {ticket.replica for ticket in tickets} == {replica.replica for replica in two}
+    handles = [scheduler.submit(picture, example.question) for picture, example in questions]
+    for handle, (picture, example) in zip(handles, questions, strict=True):
+        assert facts(handle.future.result()) == facts(alone(picture, example.question))
+        assert handle.sent == 1
+    assert {handle.replica for handle in handles} == {replica.replica for replica in two}
 
 
 def test_a_picture_stays_with_the_replica_that_has_its_prefix(
@@ -46,10 +46,10 @@ def test_a_picture_stays_with_the_replica_that_has_its_prefix(
     pictures = [recoloured(index) for index in range(6)]
     places = defaultdict(set)
     for _ in range(3):
-        tickets = [scheduler.submit(picture, "What is written on the red sign?") for picture in pictures]
-        for index, ticket in enumerate(tickets):
-            ticket.future.result()
-            places[index].add(ticket.replica)
+        handles = [scheduler.submit(picture, "What is written on the red sign?") for picture in pictures]
+        for index, handle in enumerate(handles):
+            handle.future.result()
+            places[index].add(handle.replica)
     assert [len(places[index]) for index in range(6)] == [1] * 6
     before = {replica.replica: replica.counters for replica in two}
     runs = {replica.replica: replica.counters for replica in scheduler.facts()}
@@ -69,17 +69,17 @@ def test_a_busy_replica_passes_a_picture_on(two: list[ReplicaFacts], scheduler: 
     """More questions about one picture at once than a replica takes: the next one has the rest."""
     picture = recoloured(100)
     count = 2 * PLAN.most_requests
-    tickets = [scheduler.submit(picture, f"What is written on sign {number}?") for number in range(count)]
-    places = [(ticket.future.result(), ticket.replica)[1] for ticket in tickets]
+    handles = [scheduler.submit(picture, f"What is written on sign {number}?") for number in range(count)]
+    places = [(handle.future.result(), handle.replica)[1] for handle in handles]
     assert set(places) == {replica.replica for replica in two}
 
 
 def test_texts_are_heard_as_they_grow(scheduler: RemoteScheduler, questions: Questions) -> None:
     (picture, example), first, final = questions[0], list[str](), list[str]()
-    ticket = scheduler.submit(picture, example.question, on_first_answer=first.append, on_answer=final.append)
-    answer = ticket.future.result()
+    handle = scheduler.submit(picture, example.question, on_first_answer=first.append, on_answer=final.append)
+    answer = handle.future.result()
     assert (first[-1], final[-1]) == (answer.answer_without_crop, answer.answer)
-    assert ticket.first_token is not None
+    assert handle.first_token is not None
 
 
 def test_an_error_is_the_one_the_engine_raises(
@@ -93,12 +93,12 @@ def test_an_error_is_the_one_the_engine_raises(
 
 
 def test_a_cancelled_request_leaves_its_replica(scheduler: RemoteScheduler, questions: Questions) -> None:
-    tickets = [scheduler.submit(picture, example.question, high_res="on") for picture, example in questions]
-    for ticket in tickets:
-        ticket.cancel()
-    for ticket in tickets:
+    handles = [scheduler.submit(picture, example.question, high_res="on") for picture, example in questions]
+    for handle in handles:
+        handle.cancel()
+    for handle in handles:
         with pytest.raises(RequestCancelledError):
-            ticket.future.result()
+            handle.future.result()
     eventually(lambda: not any(replica.running + replica.waiting for replica in scheduler.facts()))
 
 
@@ -116,16 +116,16 @@ def test_no_request_is_lost_with_its_replica(
     victim = next(replica for replica in two if replica.replica == home.replica)
     with ThreadPoolExecutor(half) as pool:
         replies = [pool.submit(ask_over_http, address, *question) for question in questions[half:]]
-        tickets = [scheduler.submit(image, example.question, **tiles) for image, example in questions[:half]]
+        handles = [scheduler.submit(image, example.question, **tiles) for image, example in questions[:half]]
         eventually(lambda: [one for one in scheduler.facts() if one.replica == home.replica and one.running])
         os.kill(victim.process, signal.SIGKILL)
-        answers = [ticket.future.result() for ticket in tickets]
+        answers = [handle.future.result() for handle in handles]
         documents = [reply.result() for reply in replies]
     expected = [alone(image, example.question, **tiles) for image, example in questions[:half]]
     expected += [alone(image, example.question) for image, example in questions[half:]]
     assert [facts(answer) for answer in answers] == [facts(answer) for answer in expected[:half]]
     assert documents == [own_facts(answer.to_json()) for answer in expected[half:]]
-    assert scheduler.resent == sum(ticket.sent - 1 for ticket in tickets) > 0
+    assert scheduler.resent == sum(handle.sent - 1 for handle in handles) > 0
     after = eventually(lambda: [found for found in [scheduler.facts()] if len(found) == 2])[0]
     assert victim.process not in {replica.process for replica in after}
 

@@ -12,7 +12,7 @@ from vicrop_engine.engine_dir.manifest import read_manifest
 from vicrop_engine.engine_dir.registry import find_engine
 from vicrop_engine.errors import ViCropError
 from vicrop_engine.server.ops.readiness import QUESTION
-from vicrop_engine.serving.handle import Ticket
+from vicrop_engine.serving.handle import RequestHandle
 from vicrop_engine.vicrop.answer import Answer, EngineInfo, TokenCounts
 
 
@@ -42,7 +42,7 @@ def an_answer(text: str = "K7", **more: Any) -> Answer:
 class Submitted:
     """What was submitted and its ticket."""
 
-    ticket: Ticket
+    handle: RequestHandle
     image: Any
     question: str
     keywords: dict[str, Any]
@@ -61,25 +61,27 @@ class FakeScheduler:
         self.answer: Answer | None = None
         self.tally: dict[str, int] = {}
         self.shared = False
-        self.warm_up: Ticket | None = None
+        self.warm_up: RequestHandle | None = None
         self.submitted: list[Submitted] = []
 
-    def submit(self, image: Any, question: str, *, deadline: float | None = None, **keywords: Any) -> Ticket:
-        ticket = Ticket(len(self.submitted), deadline or 60.0, Tally())
+    def submit(
+        self, image: Any, question: str, *, deadline: float | None = None, **keywords: Any
+    ) -> RequestHandle:
+        handle = RequestHandle(len(self.submitted), deadline or 60.0, Tally())
         if question == QUESTION:
-            self.warm_up = ticket
+            self.warm_up = handle
             if not self.cold:
-                ticket.future.set_result(an_answer())
-            return ticket
+                handle.future.set_result(an_answer())
+            return handle
         if self.refuse is not None:
             raise self.refuse
-        self.submitted.append(Submitted(ticket, image, question, keywords))
+        self.submitted.append(Submitted(handle, image, question, keywords))
         if self.answer is not None:
-            ticket.tally.add(**self.tally)
-            ticket.shared, ticket.began = self.shared, ticket.arrived + 0.03
-            ticket.first_token = ticket.arrived + 2.0
-            ticket.future.set_result(self.answer)
-        return ticket
+            handle.tally.add(**self.tally)
+            handle.shared, handle.began = self.shared, handle.arrived + 0.03
+            handle.first_token = handle.arrived + 2.0
+            handle.future.set_result(self.answer)
+        return handle
 
     def next(self) -> Submitted:
         """The one request that was or will be submitted."""
@@ -88,10 +90,10 @@ class FakeScheduler:
         return submitted
 
 
-def is_cancelled(ticket: Ticket) -> bool:
+def is_cancelled(handle: RequestHandle) -> bool:
     """Whether somebody gave the ticket up."""
     try:
-        ticket.check()
+        handle.check()
     except ViCropError as error:
         return type(error).__name__ == "RequestCancelledError"
     return False

@@ -51,11 +51,11 @@ def test_a_client_that_leaves_cancels_its_ticket(stream: bool) -> None:
     scheduler = FakeScheduler()
     with serving(scheduler) as server:
         connection = connect(server, ask(stream=stream))
-        ticket = scheduler.next().ticket
-        assert not is_cancelled(ticket)
+        handle = scheduler.next().handle
+        assert not is_cancelled(handle)
         connection.close()
-        wait_until(lambda: is_cancelled(ticket), "the cancellation")
-        ticket.future.set_exception(RequestCancelledError("the request was cancelled"))
+        wait_until(lambda: is_cancelled(handle), "the cancellation")
+        handle.future.set_exception(RequestCancelledError("the request was cancelled"))
         with server.http() as http:
             counted = 'vicrop:requests_total{status="499"} 1.0'
             wait_until(lambda: counted in http.get("/metrics").text, "the count")
@@ -68,21 +68,21 @@ def test_a_client_that_leaves_in_the_middle_of_a_stream_cancels_its_ticket() -> 
         submitted = scheduler.next()
         submitted.keywords["on_answer"]("K")
         read_until(connection, '"content":"K"')
-        assert not is_cancelled(submitted.ticket)
+        assert not is_cancelled(submitted.handle)
         connection.close()
-        wait_until(lambda: is_cancelled(submitted.ticket), "the cancellation")
-        submitted.ticket.future.set_result(an_answer())  # too late for anybody
+        wait_until(lambda: is_cancelled(submitted.handle), "the cancellation")
+        submitted.handle.future.set_result(an_answer())  # too late for anybody
 
 
 def test_an_answer_cancels_nothing() -> None:
     scheduler = FakeScheduler()
     with serving(scheduler) as server:
         connection = connect(server, ask())
-        ticket = scheduler.next().ticket
-        ticket.future.set_result(an_answer())
+        handle = scheduler.next().handle
+        handle.future.set_result(an_answer())
         assert read_until(connection, "}}").startswith("HTTP/1.1 200")
         connection.close()
-        assert not is_cancelled(ticket)
+        assert not is_cancelled(handle)
 
 
 @pytest.mark.parametrize("stream", [False, True])
@@ -93,7 +93,7 @@ def test_a_client_may_allow_less_time(stream: bool) -> None:
         assert response.status_code == 504
         assert response.json()["error"]["code"] == "deadline_exceeded"
         assert "0.05 seconds" in response.json()["error"]["message"]
-        assert is_cancelled(scheduler.next().ticket)
+        assert is_cancelled(scheduler.next().handle)
 
 
 def test_a_client_may_not_allow_more_time_than_the_server() -> None:
@@ -135,7 +135,7 @@ def test_how_a_ticket_ends_is_the_status(error: Exception, status: int, words: s
     scheduler = FakeScheduler()
     with serving(scheduler) as server:
         connection = connect(server, ask())
-        scheduler.next().ticket.future.set_exception(error)
+        scheduler.next().handle.future.set_exception(error)
         read = read_until(connection, "}}")
         connection.close()
     assert read.startswith(f"HTTP/1.1 {status} ")
@@ -149,7 +149,7 @@ def test_an_error_in_the_middle_of_a_stream_is_an_event() -> None:
         connection = connect(server, ask(stream=True))
         submitted = scheduler.next()
         submitted.keywords["on_answer"]("K")
-        submitted.ticket.future.set_exception(RunError("/secret/engine failed"))
+        submitted.handle.future.set_exception(RunError("/secret/engine failed"))
         read = read_until(connection, "[DONE]")
         connection.close()
     assert '"content":"K"' in read

@@ -23,7 +23,7 @@ from tests.server_page.acting import (
 from tests.server_page.conftest import PHONE, Open
 from vicrop_engine import ViCropEngine
 from vicrop_engine.examples import signs
-from vicrop_engine.serving.handle import Ticket
+from vicrop_engine.serving.handle import RequestHandle
 from vicrop_engine.serving.scheduler import Scheduler
 
 
@@ -87,7 +87,7 @@ class HeldBack(Scheduler):
 
     def submit(
         self, *request: Any, on_first_answer: Callable[[str], None] | None = None, **keywords: Any
-    ) -> Ticket:
+    ) -> RequestHandle:
         if on_first_answer is None:
             return super().submit(*request, **keywords)
 

@@ -66,9 +66,9 @@ def test_the_same_question_at_the_same_time_is_answered_once(start: Start, held:
     assert eventually(lambda: first.began is not None)
     others = [scheduler.submit(PATH, EXAMPLE.question, on_answer=heard.append) for _ in range(5)]
     held.set()
-    answers = [ticket.future.result(timeout=20) for ticket in (first, *others)]
+    answers = [handle.future.result(timeout=20) for handle in (first, *others)]
     assert all(answer is answers[0] for answer in answers)
-    assert [first.shared, *(ticket.shared for ticket in others)] == [False] + [True] * 5
+    assert [first.shared, *(handle.shared for handle in others)] == [False] + [True] * 5
     assert heard[-1] == answers[0].answer
     assert first.counters.prefix_prefills == 1
 
@@ -103,10 +103,10 @@ def test_pictures_of_several_requests_go_through_the_tower_together(start: Start
     engine = ViCropEngine.load("llava-signs", threads=1)
     scheduler = start(engine, workers=1, vision_batch=4)
     asked = dict(signs())
-    tickets = [
+    handles = [
         scheduler.submit(path, example.question, method="none") for path, example in list(asked.items())[:8]
     ]
-    answers = [ticket.future.result(timeout=20) for ticket in tickets]
+    answers = [handle.future.result(timeout=20) for handle in handles]
     counted = engine.counters
     assert counted.vision_images == 8
     assert counted.vision_passes <= 4  # the first ones may have been alone
@@ -116,19 +116,19 @@ def test_pictures_of_several_requests_go_through_the_tower_together(start: Start
 
 def test_who_leaves_frees_the_slots_at_once(start: Start, held: threading.Event) -> None:
     scheduler = start()
-    ticket = scheduler.submit(PATH, EXAMPLE.question, **LONG)
+    handle = scheduler.submit(PATH, EXAMPLE.question, **LONG)
     assert eventually(lambda: scheduler.kv_usage > 0)
-    ticket.cancel()
+    handle.cancel()
     with pytest.raises(RequestCancelledError, match="cancelled"):
-        ticket.future.result(timeout=20)
+        handle.future.result(timeout=20)
     assert eventually(lambda: scheduler.kv_usage == 0 and scheduler.running == 0)
 
 
 def test_a_request_ends_at_its_deadline(start: Start, held: threading.Event) -> None:
     scheduler = start()
-    ticket = scheduler.submit(PATH, EXAMPLE.question, deadline=0.3)
+    handle = scheduler.submit(PATH, EXAMPLE.question, deadline=0.3)
     with pytest.raises(DeadlineError, match=r"no answer within 0\.3 seconds; ask again"):
-        ticket.future.result(timeout=20)
+        handle.future.result(timeout=20)
     assert eventually(lambda: scheduler.kv_usage == 0 and scheduler.running == 0)
     held.set()
     assert scheduler.submit(PATH, EXAMPLE.question).future.result(timeout=20).answer
@@ -144,7 +144,7 @@ def test_no_more_wait_than_may(start: Start, held: threading.Event) -> None:
     assert refused.value.retry_after >= 1
     shared = scheduler.submit(PATH, "What is written on the blue sign?")  # takes no place of its own
     held.set()
-    assert all(ticket.future.result(timeout=20).answer for ticket in (running, *waiting, shared))
+    assert all(handle.future.result(timeout=20).answer for handle in (running, *waiting, shared))
 
 
 def test_a_small_request_goes_before_a_large_one_that_came_earlier(start: Start) -> None:
@@ -154,8 +154,8 @@ def test_a_small_request_goes_before_a_large_one_that_came_earlier(start: Start)
     large = [scheduler.submit(picture, EXAMPLE.question, high_res="on") for picture in pictures]
     small = scheduler.submit(PATH, "What is written on the green sign?")
     small.future.result(timeout=20)
-    assert sum(ticket.future.done() for ticket in large) <= 1
-    assert all(ticket.future.result(timeout=60).tiles for ticket in large)
+    assert sum(handle.future.done() for handle in large) <= 1
+    assert all(handle.future.result(timeout=60).tiles for handle in large)
 
 
 def test_what_is_wrong_with_a_request_ends_it_alone(start: Start) -> None:
@@ -167,39 +167,39 @@ def test_what_is_wrong_with_a_request_ends_it_alone(start: Start) -> None:
         (scheduler.submit(PATH, EXAMPLE.question, high_res="maybe"), SettingError),
     ]
     right = scheduler.submit(PATH, EXAMPLE.question)
-    for ticket, error in wrong:
+    for handle, error in wrong:
         with pytest.raises(error):
-            ticket.future.result(timeout=20)
+            handle.future.result(timeout=20)
     assert right.future.result(timeout=20).answer
 
 
 def test_closing_answers_whoever_waits_and_takes_no_more(start: Start) -> None:
     scheduler = start(running=1)
-    tickets = [scheduler.submit(PATH, f"What is written on sign {number}?") for number in range(5)]
+    handles = [scheduler.submit(PATH, f"What is written on sign {number}?") for number in range(5)]
     scheduler.close()
-    assert all(ticket.future.result(timeout=0).answer for ticket in tickets)
+    assert all(handle.future.result(timeout=0).answer for handle in handles)
     with pytest.raises(ClosedError):
         scheduler.submit(PATH, EXAMPLE.question)
 
 
 def test_closing_without_draining_ends_all(start: Start, held: threading.Event) -> None:
     scheduler = start(running=1)
-    tickets = [scheduler.submit(PATH, f"What is written on sign {number}?") for number in range(3)]
+    handles = [scheduler.submit(PATH, f"What is written on sign {number}?") for number in range(3)]
     scheduler.close(drain=False)
-    for ticket in tickets:
+    for handle in handles:
         with pytest.raises(RequestCancelledError):
-            ticket.future.result(timeout=0)
+            handle.future.result(timeout=0)
 
 
 def test_answers_are_heard_as_they_grow(start: Start) -> None:
     first: list[str] = []
     final: list[str] = []
-    ticket = start().submit(PATH, EXAMPLE.question, on_first_answer=first.append, on_answer=final.append)
-    answer = ticket.future.result(timeout=20)
+    handle = start().submit(PATH, EXAMPLE.question, on_first_answer=first.append, on_answer=final.append)
+    answer = handle.future.result(timeout=20)
     assert first[-1] == answer.answer_without_crop
     assert final[-1] == answer.answer
-    assert ticket.first_token is not None
-    assert ticket.arrived <= (ticket.began or 0) <= ticket.first_token
+    assert handle.first_token is not None
+    assert handle.arrived <= (handle.began or 0) <= handle.first_token
 
 
 def test_a_listener_that_fails_ends_its_own_request_alone(start: Start) -> None:
@@ -257,9 +257,9 @@ def test_engines_whose_graphs_take_no_batches_are_served_one_at_a_time(
 ) -> None:
     monkeypatch.setattr(type(engine.model.decoder), "takes_batches", False)
     scheduler: Scheduler = start()
-    tickets = [scheduler.submit(path, example.question) for path, example in signs()[:6]]
-    for ticket, (path, example) in zip(tickets, signs()[:6], strict=True):
-        assert numbers(ticket.future.result(timeout=20)) == numbers(engine.ask(path, example.question))
+    handles = [scheduler.submit(path, example.question) for path, example in signs()[:6]]
+    for handle, (path, example) in zip(handles, signs()[:6], strict=True):
+        assert numbers(handle.future.result(timeout=20)) == numbers(engine.ask(path, example.question))
 
 
 def test_no_more_run_than_fit_the_memory(engine: ViCropEngine) -> None:

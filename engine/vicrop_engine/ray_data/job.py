@@ -23,7 +23,7 @@ from vicrop_engine.errors import SettingError, ViCropError
 from vicrop_engine.ray_data.answers import answer_line, answered_rows, append, appending
 from vicrop_engine.ray_data.questions import Question, shard_size, shards
 from vicrop_engine.serving.ask_batch import NO_DEADLINE
-from vicrop_engine.serving.handle import Ticket
+from vicrop_engine.serving.handle import RequestHandle
 from vicrop_engine.serving.scheduler import Scheduler
 from vicrop_engine.serving.settings import SchedulerSettings
 
@@ -55,7 +55,7 @@ class JobSettings:
         return hashlib.sha256(f"{manifest} {json.dumps(dict(self.keywords))}".encode()).hexdigest()[:16]
 
 
-class Asker:
+class Subscriber:
     """An engine for `map_batches`: takes columns "image" (paths or encoded bytes) and "question".
 
     Adds "answer", the answer's JSON as text, or "" with a sentence in "error". A bad row loses no other.
@@ -71,13 +71,16 @@ class Asker:
 
     def __call__(self, batch: Columns) -> Columns:
         """Answer the rows, several at a time, with the same results as one by one."""
-        rows, tickets = zip(batch["image"].tolist(), batch["question"].tolist(), strict=True), deque[Ticket]()
+        rows, handles = (
+            zip(batch["image"].tolist(), batch["question"].tolist(), strict=True),
+            deque[RequestHandle](),
+        )
         results: list[tuple[str, str]] = []
         for image, question in rows:
-            if len(tickets) == self._ahead:
-                results.append(_texts(tickets.popleft()))
-            tickets.append(self._scheduler.submit(image, question, **self._keywords))
-        results += map(_texts, tickets)
+            if len(handles) == self._ahead:
+                results.append(_texts(handles.popleft()))
+            handles.append(self._scheduler.submit(image, question, **self._keywords))
+        results += map(_texts, handles)
         columns = (np.array(column, dtype=object) for column in zip(*results, strict=True))
         return {**batch, **dict(zip(("answer", "error"), columns, strict=True))}
 
@@ -116,7 +119,7 @@ def answers(questions: Sequence[Question], settings: JobSettings) -> Iterator[Co
     """The columns row, image, question, answer and error, piece by piece as they get done."""
     tables = [_table(piece) for piece in shards(questions, settings.actors)]
     asked = ray.data.from_arrow(tables).map_batches(
-        Asker,
+        Subscriber,
         fn_constructor_args=(settings.engine, settings.cpus, dict(settings.keywords)),
         batch_size=shard_size(len(questions), settings.actors),
         batch_format="numpy",
@@ -137,10 +140,10 @@ def _table(piece: Sequence[Question]) -> pa.Table:
     )
 
 
-def _texts(ticket: Ticket) -> tuple[str, str]:
+def _texts(handle: RequestHandle) -> tuple[str, str]:
     """The answer's JSON and no error, or the other way round."""
     try:
-        document = ticket.future.result().to_json()
+        document = handle.future.result().to_json()
     except ViCropError as error:
         return "", str(error)
     return json.dumps({key: value for key, value in document.items() if key not in LEFT_OUT}), ""

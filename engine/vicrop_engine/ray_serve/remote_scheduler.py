@@ -40,7 +40,7 @@ from vicrop_engine.errors import (
 )
 from vicrop_engine.images.picture import ImageInput
 from vicrop_engine.ray_serve.messages import Answered, Asked, Refused, ReplicaFacts, image_key, portable
-from vicrop_engine.ray_serve.remote_ticket import Hearer, RemoteTicket
+from vicrop_engine.ray_serve.remote_handle import Hearer, RemoteHandle
 from vicrop_engine.ray_serve.settings import Plan
 
 LOST = (
@@ -127,23 +127,23 @@ class RemoteScheduler:
         on_first_answer: HearText | None = None,
         on_answer: HearText | None = None,
         **keywords: Any,
-    ) -> RemoteTicket:
+    ) -> RemoteHandle:
         """As `Scheduler.submit`; the callbacks are called on a thread of this scheduler.
 
         Beyond its errors the ticket's future ends with QueueFullError where too many wait for a replica, and
         with ReplicaLostError where every replica it was sent to was lost.
         """
-        ticket = RemoteTicket(next(self._numbers), deadline or self._plan.scheduler.deadline)
-        texts = Hearer(on_first_answer, ticket), Hearer(on_answer, ticket)
+        handle = RemoteHandle(next(self._numbers), deadline or self._plan.scheduler.deadline)
+        texts = Hearer(on_first_answer, handle), Hearer(on_answer, handle)
         with self._changed:
             if self._closed:
                 raise ClosedError("the scheduler is closing and takes no more requests")
             self._open += 1
-        work = self._follow(ticket, image, question, keywords, texts)
+        work = self._follow(handle, image, question, keywords, texts)
         following = asyncio.run_coroutine_threadsafe(work, self._loop)
-        following.add_done_callback(partial(self._end, ticket))
-        ticket.given_up_by(following.cancel)
-        return ticket
+        following.add_done_callback(partial(self._end, handle))
+        handle.given_up_by(following.cancel)
+        return handle
 
     def facts(self) -> list[ReplicaFacts]:
         """What each replica is and has done; those that do not say so within a few seconds are left out."""
@@ -173,7 +173,7 @@ class RemoteScheduler:
 
     async def _follow(
         self,
-        ticket: RemoteTicket,
+        handle: RemoteHandle,
         image: ImageInput,
         question: str,
         keywords: dict[str, Any],
@@ -184,53 +184,53 @@ class RemoteScheduler:
         handle = self._handle.options(stream=True, session_id=image_key(picture))
         first, final = texts
         try:
-            async with asyncio.timeout(ticket.deadline - ticket.clock() + PATIENCE):
+            async with asyncio.timeout(handle.deadline - handle.clock() + PATIENCE):
                 while True:
-                    ticket.check()
-                    left = ticket.deadline - ticket.clock()
+                    handle.check()
+                    left = handle.deadline - handle.clock()
                     asked = Asked(picture, question, keywords, left, first.wanted, final.wanted)
                     try:
-                        return await _send(handle, asked, ticket, texts)
+                        return await _send(handle, asked, handle, texts)
                     except LOST as error:
-                        await self._before_sending_again(ticket, error)
+                        await self._before_sending_again(handle, error)
         except TimeoutError:
-            ticket.check()
+            handle.check()
             raise
         except BackPressureError as error:
             raise QueueFullError(self._plan.scale.queued, RETRY_AFTER) from error
 
-    async def _before_sending_again(self, ticket: RemoteTicket, error: Exception) -> None:
+    async def _before_sending_again(self, handle: RemoteHandle, error: Exception) -> None:
         """Wait a little for the router to know. Raises ReplicaLostError after enough of them."""
-        if ticket.sent >= self._plan.scale.attempts:
+        if handle.sent >= self._plan.scale.attempts:
             raise ReplicaLostError(
                 f"the request was lost with its replica {ticket.sent} times; give the replicas more memory, "
                 "or leave it out if others fare well"
             ) from error
         self._resent += 1
         logger.warning(
-            "request %d lost its replica and is sent again (%s)", ticket.number, type(error).__name__
+            "request %d lost its replica and is sent again (%s)", handle.number, type(error).__name__
         )
-        await asyncio.sleep(PAUSE * ticket.sent)
+        await asyncio.sleep(PAUSE * handle.sent)
 
-    def _end(self, ticket: RemoteTicket, following: Future[None]) -> None:
+    def _end(self, handle: RemoteHandle, following: Future[None]) -> None:
         """Whatever became of the coroutine, the ticket's future is done."""
         if following.cancelled():
             error: BaseException | None = RequestCancelledError("the request was cancelled")
         else:
             error = following.exception()
-        if error is not None and not ticket.future.done():
-            ticket.future.set_exception(_known(error))
+        if error is not None and not handle.future.done():
+            handle.future.set_exception(_known(error))
         with self._changed:
             self._open -= 1
             self._changed.notify_all()
 
 
 async def _send(
-    handle: DeploymentHandle[Any], asked: Asked, ticket: RemoteTicket, texts: tuple[Hearer, Hearer]
+    handle: DeploymentHandle[Any], asked: Asked, handle: RemoteHandle, texts: tuple[Hearer, Hearer]
 ) -> None:
     """Send the request to the picture's replica and hear it out. Raises the error it ended with, or LOST."""
-    ticket.sent += 1
-    sent = ticket.clock()
+    handle.sent += 1
+    sent = handle.clock()
     events: Any = handle.ask.remote(asked)
     first, final = texts
     try:
@@ -238,7 +238,7 @@ async def _send(
             if isinstance(event, Refused):
                 raise event.error()
             if isinstance(event, Answered):
-                return ticket.finish(event, sent)
+                return handle.finish(event, sent)
             (first if event.first else final).tell(event.text)
     except BaseException:
         events.cancel()

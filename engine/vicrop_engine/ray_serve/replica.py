@@ -14,7 +14,7 @@ from vicrop_engine.errors import RequestError, ViCropError, WorkFailedError
 from vicrop_engine.ray_serve.messages import Answered, Asked, Course, Heard, Refused, ReplicaFacts
 from vicrop_engine.ray_serve.settings import Plan
 from vicrop_engine.server.ops.readiness import QUESTION, made_up_picture
-from vicrop_engine.serving.handle import Ticket
+from vicrop_engine.serving.handle import RequestHandle
 from vicrop_engine.serving.scheduler import Scheduler
 
 FAILURES = 3  # in a row, of the work and not of what was asked: as after a GPU's error that stays
@@ -34,7 +34,7 @@ class Replica:
         picture = made_up_picture(3 * self._engine.manifest.crop.window)
         self._scheduler.submit(picture, QUESTION).future.result()
         self._scheduler.forget()
-        self._open: set[Ticket] = set()
+        self._open: set[RequestHandle] = set()
         self._failures = 0
 
     async def ask(self, asked: Asked) -> AsyncIterator[Heard | Answered | Refused]:
@@ -46,20 +46,20 @@ class Replica:
             loop.call_soon_threadsafe(events.put_nowait, event)
 
         try:
-            ticket = await asyncio.to_thread(self._submit, asked, tell)
+            handle = await asyncio.to_thread(self._submit, asked, tell)
         except ViCropError as error:
             yield Refused.with_error(error)
             return
-        self._open.add(ticket)
-        ticket.future.add_done_callback(lambda _: tell(None))
+        self._open.add(handle)
+        handle.future.add_done_callback(lambda _: tell(None))
         try:
             while (event := await events.get()) is not None:
                 yield event
         finally:
-            self._open.discard(ticket)
-            if not ticket.future.done():
-                ticket.cancel()
-        yield self._end(ticket)
+            self._open.discard(handle)
+            if not handle.future.done():
+                handle.cancel()
+        yield self._end(handle)
 
     async def facts(self) -> ReplicaFacts:
         """What the replica is and has done."""
@@ -78,9 +78,9 @@ class Replica:
         """Raises WorkFailedError where only a new replica helps; Ray Serve asks every few seconds."""
         if self._failures >= FAILURES:
             raise WorkFailedError(f"the last {self._failures} requests failed while their graphs ran")
-        for ticket in list(self._open):
-            late = ticket.clock() - ticket.deadline
-            if late > self._plan.scale.stuck_seconds and not ticket.future.done():
+        for handle in list(self._open):
+            late = handle.clock() - handle.deadline
+            if late > self._plan.scale.stuck_seconds and not handle.future.done():
                 raise WorkFailedError(f"a request has not ended {late:.0f} seconds after its deadline")
 
     def __del__(self) -> None:
@@ -88,7 +88,7 @@ class Replica:
         if hasattr(self, "_scheduler"):
             self._scheduler.close(drain=False)
 
-    def _submit(self, asked: Asked, tell: Callable[[Heard], None]) -> Ticket:
+    def _submit(self, asked: Asked, tell: Callable[[Heard], None]) -> RequestHandle:
         return self._scheduler.submit(
             asked.image,
             asked.question,
@@ -98,26 +98,26 @@ class Replica:
             **asked.keywords,
         )
 
-    def _end(self, ticket: Ticket) -> Answered | Refused:
-        error = ticket.future.exception()
+    def _end(self, handle: RequestHandle) -> Answered | Refused:
+        error = handle.future.exception()
         if isinstance(error, ViCropError):
             failed = isinstance(error, WorkFailedError) and not isinstance(error, RequestError)
             self._failures = self._failures + 1 if failed else self._failures
             return Refused.with_error(error)
         self._failures = 0
-        return Answered(ticket.future.result(), _course(ticket))
+        return Answered(handle.future.result(), _course(handle))
 
 
-def _course(ticket: Ticket) -> Course:
+def _course(handle: RequestHandle) -> Course:
     """What a ticket tells of its way, in seconds that do not depend on this machine's clock."""
 
     def since(moment: float | None) -> float | None:
-        return None if moment is None else moment - ticket.arrived
+        return None if moment is None else moment - handle.arrived
 
     return Course(
         serve.get_replica_context().replica_tag,
-        ticket.counters,
-        ticket.shared,
-        since(ticket.began),
-        since(ticket.first_token),
+        handle.counters,
+        handle.shared,
+        since(handle.began),
+        since(handle.first_token),
     )

@@ -85,7 +85,7 @@ class Device:
 
         `first` and `second` are rows by map and layer.
         """
-        one, other = ([[row.row for row in layers] for layers in maps] for maps in (first, second))
+        one, other = ([[row.on_device for row in layers] for layers in maps] for maps in (first, second))
         heatmaps, boxes = locate(one, other, told, on_gpu=self.kind == "cuda")
         self.tally.add(host_copies=2, host_bytes=heatmaps.nbytes + boxes.nbytes)
         return heatmaps, boxes
@@ -121,6 +121,6 @@ class AttentionRow:
         return self.tensor.nbytes // (self.tensor.shape[0] * self.tensor.shape[1])
 
     @property
-    def row(self) -> DeviceRow:
+    def on_device(self) -> DeviceRow:
         """As the heatmap operator takes it, by DLPack."""
         return DeviceRow(self.tensor.value._ortvalue, self.layer, self.row, self.columns)

@@ -26,7 +26,7 @@ from vicrop_engine.server.ops.request_log import CHAT, facts_of, noted_problem
 from vicrop_engine.server.ops.traces import Traces
 from vicrop_engine.server.problem import ClientGone, Problem, bad_request
 from vicrop_engine.server.settings import ServerSettings
-from vicrop_engine.serving.handle import Ticket
+from vicrop_engine.serving.handle import RequestHandle
 from vicrop_engine.serving.scheduler import Scheduler
 from vicrop_engine.vicrop.answer import Answer
 
@@ -69,16 +69,16 @@ class Desk:
         chat = await self._read(request)
         image = await load_image(chat.image_url, self._settings)
         conversation = Conversation(request.receive)
-        ticket = await conversation.submit(self._scheduler, image, chat, seconds)
-        self._metrics.follow(ticket)
+        handle = await conversation.submit(self._scheduler, image, chat, seconds)
+        self._metrics.follow(handle)
         facts = facts_of(request.scope)
-        self._traces.follow(ticket, request.headers, facts["request_id"])
+        self._traces.follow(handle, request.headers, facts["request_id"])
         facts["stream"] = chat.stream
         completion = Completion(self._model, self._end_signs)
 
         def vicrop(answer: Answer) -> Document:
-            facts.update(_logged(answer, ticket))
-            return vicrop_field(answer, ticket, heatmap=chat.return_heatmap)
+            facts.update(_logged(answer, handle))
+            return vicrop_field(answer, handle, heatmap=chat.return_heatmap)
 
         events = conversation.events()
         if chat.stream:
@@ -145,17 +145,17 @@ async def _last(events: AsyncGenerator[Event]) -> Answer:
     raise AssertionError("the last event has the answer")
 
 
-def _logged(answer: Answer, ticket: Ticket) -> dict[str, Any]:
+def _logged(answer: Answer, handle: RequestHandle) -> dict[str, Any]:
     """What the log says of an answer: nothing of question, picture or text."""
     began, token = (
-        None if at is None else round(at - ticket.arrived, 4) for at in (ticket.began, ticket.first_token)
+        None if at is None else round(at - handle.arrived, 4) for at in (handle.began, handle.first_token)
     )
     return {
         "vicrop_method": answer.method,
         "high_res": answer.high_res,
         "crop_skipped": answer.crop_skipped,
         "tokens": vars(answer.tokens).copy(),
-        "shared": ticket.shared,
+        "shared": handle.shared,
         "queue_seconds": began,
         "first_token_seconds": token,
     }

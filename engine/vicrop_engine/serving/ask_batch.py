@@ -9,7 +9,7 @@ from typing import Any
 from vicrop_engine.errors import ViCropError
 from vicrop_engine.images.picture import ImageInput
 from vicrop_engine.serving.executor import Engine
-from vicrop_engine.serving.handle import Ticket
+from vicrop_engine.serving.handle import RequestHandle
 from vicrop_engine.serving.scheduler import Scheduler
 from vicrop_engine.serving.settings import SchedulerSettings
 from vicrop_engine.vicrop.answer import Answer
@@ -27,17 +27,17 @@ def answer_all(
     results: list[Answer | ViCropError] = []
     settings = SchedulerSettings(deadline=NO_DEADLINE)
     with Scheduler(engine, settings) as scheduler:
-        tickets: deque[Ticket] = deque()
+        handles: deque[RequestHandle] = deque()
         for image, question in items:
-            if len(tickets) == settings.waiting:
-                results.append(_result(tickets.popleft()))
-            tickets.append(scheduler.submit(image, question, **keywords))
-        results += [_result(ticket) for ticket in tickets]
+            if len(handles) == settings.waiting:
+                results.append(_result(handles.popleft()))
+            handles.append(scheduler.submit(image, question, **keywords))
+        results += [_result(handle) for handle in handles]
     return results
 
 
-def _result(ticket: Ticket) -> Answer | ViCropError:
+def _result(handle: RequestHandle) -> Answer | ViCropError:
     try:
-        return ticket.future.result()
+        return handle.future.result()
     except ViCropError as error:
         return error

@@ -59,8 +59,8 @@ class AnswerBatch:
         self._answers: list[DecodingAnswer] = []
         self._changed = threading.Condition()
         self._closed = False
-        self._turn = WorkerSlot(worker_slots, URGENT, lambda: None)
-        self._turn.is_early = True
+        self._worker = WorkerSlot(worker_slots, URGENT, lambda: None)
+        self._worker.is_early = True
         self._thread = threading.Thread(target=self._decode, name="decode", daemon=True)
         self._thread.start()
 
@@ -103,7 +103,7 @@ class AnswerBatch:
                 self._changed.wait_for(lambda: self._answers or self._closed)
                 if not self._answers:
                     return
-            with self._turn:
+            with self._worker:
                 grown = self._step()
             for answer in grown:
                 answer.tokens.tell()

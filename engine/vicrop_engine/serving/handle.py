@@ -14,7 +14,7 @@ from vicrop_engine.vicrop.answer import Answer
 Clock = Callable[[], float]
 
 
-class Ticket:
+class RequestHandle:
     """One accepted request, done when `future` is: an Answer, or the ViCropError that ended it.
 
     `arrived`, `began` and `first_token` are seconds of `clock`; the latter two are None until then.

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 
 from vicrop_engine.errors import RequestError
 from vicrop_engine.images.cache import Source
-from vicrop_engine.serving.handle import Ticket
+from vicrop_engine.serving.handle import RequestHandle
 from vicrop_engine.vicrop.answer import Answer
 from vicrop_engine.vicrop.params import Settings
 from vicrop_engine.vicrop.request import Request
@@ -19,23 +19,23 @@ Heard = Callable[[str], None]
 
 
 @dataclass(frozen=True)
-class Asker:
+class Subscriber:
     """A ticket and who hears its first and its final answer as they grow."""
 
-    ticket: Ticket
+    handle: RequestHandle
     on_first_answer: Heard | None
     on_answer: Heard | None
 
     def hear(self, listener: Heard | None, text: str) -> None:
         """Tell one of the two. A listener that fails ends its own request, and no other."""
-        self.ticket.mark_token()
+        self.handle.mark_token()
         if listener is None:
             return
         try:
             listener(text)
         except Exception as error:
-            _fail(self.ticket, error)
-            self.ticket.cancel()
+            _fail(self.handle, error)
+            self.handle.cancel()
 
 
 @dataclass(eq=False)
@@ -52,16 +52,16 @@ class Job:
     key: Hashable
     tiles: int
     slack: float
-    askers: list[Asker]
+    subscribers: list[Subscriber]
     first_text: str = ""
     final_text: str = ""
     _lock: threading.Lock = field(default_factory=threading.Lock)
     _is_done: bool = False
 
     @property
-    def first(self) -> Ticket:
+    def first(self) -> RequestHandle:
         """The ticket that came first, whose counters are the work's."""
-        return self.askers[0].ticket
+        return self.subscribers[0].handle
 
     @property
     def place(self) -> tuple[float, int]:
@@ -73,32 +73,35 @@ class Job:
         """Whether its picture is looked at in tiles."""
         return self.tiles > 1
 
-    def join(self, asker: Asker) -> bool:
+    def join(self, subscriber: Subscriber) -> bool:
         """Let one more ask the same; False when it is too late for that."""
         with self._lock:
             if self._is_done:
                 return False
-            asker.ticket.shared = True
-            asker.ticket.began = self.first.began
-            self.askers.append(asker)
-        for heard, text in ((asker.on_first_answer, self.first_text), (asker.on_answer, self.final_text)):
+            subscriber.handle.shared = True
+            subscriber.handle.began = self.first.began
+            self.subscribers.append(subscriber)
+        for heard, text in (
+            (subscriber.on_first_answer, self.first_text),
+            (subscriber.on_answer, self.final_text),
+        ):
             if text:
-                asker.hear(heard, text)
+                subscriber.hear(heard, text)
         return True
 
     def begin(self) -> None:
         """Work on it begins."""
-        for asker in self.askers:
-            asker.ticket.began = asker.ticket.clock()
+        for subscriber in self.subscribers:
+            subscriber.handle.began = subscriber.handle.clock()
 
     @property
     def ended(self) -> RequestError | None:
         """Why going on makes no sense, if nobody wants it any more; askers who do not are told."""
         with self._lock:
-            reasons = [(asker.ticket, asker.ticket.ended) for asker in self.askers]
-            for ticket, reason in reasons:
+            reasons = [(subscriber.handle, subscriber.handle.ended) for subscriber in self.subscribers]
+            for handle, reason in reasons:
                 if reason is not None:
-                    _fail(ticket, reason)
+                    _fail(handle, reason)
             self._is_done = self._is_done or all(reason is not None for _, reason in reasons)
             return reasons[0][1] if self._is_done else None
 
@@ -112,15 +115,15 @@ class Job:
         """The first answer has grown."""
         if text != self.first_text:
             self.first_text = text
-            for asker in list(self.askers):
-                asker.hear(asker.on_first_answer, text)
+            for subscriber in list(self.subscribers):
+                subscriber.hear(subscriber.on_first_answer, text)
 
     def hear_final(self, text: str) -> None:
         """The final answer has grown."""
         if text != self.final_text:
             self.final_text = text
-            for asker in list(self.askers):
-                asker.hear(asker.on_answer, text)
+            for subscriber in list(self.subscribers):
+                subscriber.hear(subscriber.on_answer, text)
 
     def finish(self, answer: Answer | None, error: Exception | None = None) -> None:
         """Give all askers the answer, or the error."""
@@ -128,14 +131,14 @@ class Job:
             self.hear_final(answer.answer)
         with self._lock:
             self._is_done = True
-        for asker in self.askers:
+        for subscriber in self.subscribers:
             if error is not None:
-                _fail(asker.ticket, error)
+                _fail(subscriber.handle, error)
             elif answer is not None:
                 with contextlib.suppress(InvalidStateError):
-                    asker.ticket.future.set_result(answer)
+                    subscriber.handle.future.set_result(answer)
 
 
-def _fail(ticket: Ticket, error: Exception) -> None:
+def _fail(handle: RequestHandle, error: Exception) -> None:
     with contextlib.suppress(InvalidStateError):
-        ticket.future.set_exception(error)
+        handle.future.set_exception(error)

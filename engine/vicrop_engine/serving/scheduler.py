@@ -15,8 +15,8 @@ from vicrop_engine.errors import ClosedError, QueueFullError, RunError, ViCropEr
 from vicrop_engine.images.cache import source_of
 from vicrop_engine.images.picture import ImageInput
 from vicrop_engine.serving.executor import Engine, PlainWork, StagedWork, request_tally
-from vicrop_engine.serving.handle import Ticket
-from vicrop_engine.serving.job import Asker, Heard, Job
+from vicrop_engine.serving.handle import RequestHandle
+from vicrop_engine.serving.job import Heard, Job, Subscriber
 from vicrop_engine.serving.settings import SchedulerSettings
 from vicrop_engine.vicrop.params import Settings
 from vicrop_engine.vicrop.request import plan_request
@@ -81,7 +81,7 @@ class Scheduler:
         on_first_answer: Heard | None = None,
         on_answer: Heard | None = None,
         **keywords: Any,
-    ) -> Ticket:
+    ) -> RequestHandle:
         """Accept a request; `keywords` are those of `ViCropEngine.ask`, `deadline` seconds from now.
 
         `on_first_answer` and `on_answer` hear the texts as they grow, on threads of the scheduler. Whatever
@@ -89,25 +89,25 @@ class Scheduler:
         and ClosedError.
         """
         tally = request_tally(self.engine.model)
-        ticket = Ticket(next(self._numbers), deadline or self.settings.deadline, tally)
-        asker = Asker(ticket, on_first_answer, on_answer)
+        handle = RequestHandle(next(self._numbers), deadline or self.settings.deadline, tally)
+        subscriber = Subscriber(handle, on_first_answer, on_answer)
         try:
-            job = self._plan(asker, image, question, Settings(**keywords))
+            job = self._plan(subscriber, image, question, Settings(**keywords))
         except ViCropError as error:
-            ticket.future.set_exception(error)
-            return ticket
+            handle.future.set_exception(error)
+            return handle
         with self._changed:
             if self._closed:
                 raise ClosedError("the scheduler is closing and takes no more requests; ask another one")
             same = self._in_flight.get(job.key)
-            if same is not None and same.join(asker):
-                return ticket
+            if same is not None and same.join(subscriber):
+                return handle
             if len(self._waiting) >= self.settings.waiting:
                 raise QueueFullError(len(self._waiting), self.retry_after)
             self._waiting.append(job)
             self._in_flight[job.key] = job
             self._changed.notify_all()
-        return ticket
+        return handle
 
     def forget(self) -> None:
         """Let go of what is kept of pictures, as if none had been asked about."""
@@ -118,21 +118,21 @@ class Scheduler:
         with self._changed:
             self._closed = True
             for job in () if drain else (*self._waiting, *self._running):
-                for asker in job.askers:
-                    asker.ticket.cancel()
+                for subscriber in job.subscribers:
+                    subscriber.handle.cancel()
             self._changed.notify_all()
         for thread in self._threads:
             thread.join()
         self._work.close()
 
-    def _plan(self, asker: Asker, image: ImageInput, question: str, settings: Settings) -> Job:
+    def _plan(self, subscriber: Subscriber, image: ImageInput, question: str, settings: Settings) -> Job:
         request = plan_request(self.engine.model, question, settings, side_by_side=False)
         source = source_of(image)
         tiles = request.tiles(source.size)
         count = 1 if tiles is None else len(tiles.boxes)
         key: Hashable = (source.digest, question, repr(settings), id(settings.method))
         slack = 2 * (count - 1) * self._usual
-        return Job(source, question, settings, request, key, count, slack, [asker])
+        return Job(source, question, settings, request, key, count, slack, [subscriber])
 
     def _serve(self) -> None:
         while True:

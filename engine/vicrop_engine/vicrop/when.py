@@ -38,7 +38,7 @@ class CropDecision:
 def choose_crop(localizer: Localizer | None, state: RequestState, threshold: float | None) -> CropDecision:
     """Look for the crop's window, and crop if it is worth `threshold`; in any case when that is None.
 
-    Without a localizer there is no crop. A first answer whose doubt alone is below the threshold is not
+    Without a localizer there is no crop. A first answer whose uncertainty alone is below the threshold is not
     looked any further into.
     """
     if localizer is None:
@@ -53,7 +53,7 @@ def choose_crop(localizer: Localizer | None, state: RequestState, threshold: flo
 
 
 def crop_prospect(found: Localization, state: RequestState) -> float:
-    """How far a window can be trusted to show something new: its heatmap's focus, 1 where there is none.
+    """How far a window can be trusted to show something new: its heatmap's concentration, 1 where there is none.
 
     The whole picture shows nothing new.
     """

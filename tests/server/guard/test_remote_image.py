@@ -44,8 +44,8 @@ class FakeNetwork(Network):
         self.resolved.append(host)
         if host not in self.names:
             raise OSError("unknown name")
-        worker_slots = self.names[host]
-        return worker_slots.pop(0) if len(worker_slots) > 1 else worker_slots[0]
+        turns = self.names[host]
+        return turns.pop(0) if len(turns) > 1 else turns[0]
 
     async def connect(
         self, address: str, port: int, *, tls_host: str | None

@@ -30,8 +30,8 @@ def asked(**more: Any) -> dict[str, Any]:
 
 def answered(server: Running, question: str | None = None) -> Answer:
     """The answer of the scheduler behind the server."""
-    ticket = server.scheduler.submit(demo_picture(), demo_text() if question is None else question)
-    return ticket.future.result(SECONDS)
+    handle = server.scheduler.submit(demo_picture(), demo_text() if question is None else question)
+    return handle.future.result(SECONDS)
 
 
 def test_an_answer_is_the_schedulers_own(client: OpenAI, server: Running) -> None:

@@ -73,9 +73,9 @@ def test_stages_of_anothers_work_are_not_told_again(sent: SentTraces, exporter: 
 
 def test_a_failure_is_marked(sent: SentTraces, exporter: InMemorySpanExporter) -> None:
     scheduler = FakeScheduler()
-    ticket = scheduler.submit(b"", "What?")
-    sent.follow(ticket, {}, "r")
-    ticket.future.set_exception(RunError("/secret"))
+    handle = scheduler.submit(b"", "What?")
+    sent.follow(handle, {}, "r")
+    handle.future.set_exception(RunError("/secret"))
     status = spans(exporter, 1)["chat.completions"].status
     assert (status.status_code.name, status.description) == ("ERROR", "RunError")
 
@@ -101,9 +101,9 @@ def test_an_endpoint_gets_them(monkeypatch: pytest.MonkeyPatch, exporter: InMemo
         monkeypatch.setitem(sys.modules, ".".join(parts[:count]), ModuleType(".".join(parts[:count])))
     monkeypatch.setitem(sys.modules, EXPORTER, SimpleNamespace(OTLPSpanExporter=lambda: exporter))
     opened = open_traces()
-    ticket = FakeScheduler().submit(b"", "What?")
-    opened.follow(ticket, {}, "r")
-    ticket.future.set_result(an_answer())
+    handle = FakeScheduler().submit(b"", "What?")
+    opened.follow(handle, {}, "r")
+    handle.future.set_result(an_answer())
     opened.close()
     (span,) = exporter.get_finished_spans()
     assert span.resource.attributes["service.name"] == "vicrop-engine"

@@ -9,7 +9,7 @@ from vicrop_engine.engine import ViCropEngine
 from vicrop_engine.errors import ViCropError
 from vicrop_engine.measure.bench.outcome import Outcome, Said
 from vicrop_engine.measure.bench.workload import Query
-from vicrop_engine.serving.handle import Ticket
+from vicrop_engine.serving.handle import RequestHandle
 from vicrop_engine.serving.scheduler import Scheduler
 from vicrop_engine.vicrop.answer import Answer
 
@@ -24,19 +24,19 @@ class ScheduledEngine:
         """Submit and wait."""
         start = time.monotonic() if start is None else start
         try:
-            ticket = self._scheduler.submit(
+            handle = self._scheduler.submit(
                 query.image,
                 query.question,
                 high_res=query.high_res,
                 on_first_answer=_unheard,
                 **self._keywords,
             )
-            answer = ticket.future.result()
+            answer = handle.future.result()
         except ViCropError as error:
             return Outcome(query, start, None, time.monotonic(), error=type(error).__name__)
         end = time.monotonic()
-        queued = None if ticket.began is None else ticket.began - ticket.arrived
-        return Outcome(query, start, ticket.first_token, end, said(answer), None, queued, _reused(ticket))
+        queued = None if handle.began is None else handle.began - handle.arrived
+        return Outcome(query, start, handle.first_token, end, said(answer), None, queued, _reused(handle))
 
     def processor_seconds(self) -> float:
         """This process's, with all its threads."""
@@ -77,13 +77,13 @@ def said(answer: Answer) -> Said:
     return Said(answer.answer, answer.answer_without_crop, answer.crop_box)
 
 
-def _reused(ticket: Ticket) -> tuple[str, ...]:
-    counters = ticket.counters
+def _reused(handle: RequestHandle) -> tuple[str, ...]:
+    counters = handle.counters
     hits = {
         "prefix": counters.prefix_hits,
         "image_embeds": counters.vision_hits,
         "general": counters.general_hits,
-        "shared": ticket.shared,
+        "shared": handle.shared,
     }
     return tuple(name for name, count in hits.items() if count)
 

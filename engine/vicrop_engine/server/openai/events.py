@@ -17,7 +17,7 @@ from starlette.types import Receive
 from vicrop_engine.errors import DeadlineError
 from vicrop_engine.server.openai.chat import ChatRequest
 from vicrop_engine.server.problem import ClientGone
-from vicrop_engine.serving.handle import Ticket
+from vicrop_engine.serving.handle import RequestHandle
 from vicrop_engine.serving.scheduler import Scheduler
 from vicrop_engine.vicrop.answer import Answer
 
@@ -41,15 +41,17 @@ class Conversation:
         self._loop = asyncio.get_running_loop()
         self._receive = receive
         self._heard: asyncio.Queue[tuple[str, str]] = asyncio.Queue()
-        self._ticket: Ticket | None = None
+        self._ticket: RequestHandle | None = None
 
     @property
-    def ticket(self) -> Ticket:
+    def handle(self) -> RequestHandle:
         """The accepted request."""
         assert self._ticket is not None, "submitted before"
         return self._ticket
 
-    async def submit(self, scheduler: Scheduler, image: bytes, chat: ChatRequest, seconds: float) -> Ticket:
+    async def submit(
+        self, scheduler: Scheduler, image: bytes, chat: ChatRequest, seconds: float
+    ) -> RequestHandle:
         """Hand the request in, off the event loop. Raises QueueFullError and ClosedError."""
         self._ticket = await asyncio.to_thread(
             scheduler.submit,
@@ -67,9 +69,9 @@ class Conversation:
 
         Raises ClientGone, DeadlineError, and the error that ended the ticket.
         """
-        ticket = self.ticket
-        ticket.future.add_done_callback(lambda _: self._tell(_DONE, ""))
-        left = ticket.deadline - ticket.clock()
+        handle = self.handle
+        handle.future.add_done_callback(lambda _: self._tell(_DONE, ""))
+        left = handle.deadline - handle.clock()
         timer = self._loop.call_later(left, self._heard.put_nowait, (_LATE, ""))
         watcher = asyncio.create_task(self._watch())
         try:
@@ -78,7 +80,7 @@ class Conversation:
                 if kind in (FIRST, FINAL):
                     yield Event(kind, text)
                 elif kind == _DONE:
-                    answer = ticket.future.result()
+                    answer = handle.future.result()
                     yield Event(FINAL, answer.answer, answer)
                     return
                 elif kind == _GONE:
@@ -88,8 +90,8 @@ class Conversation:
         finally:
             timer.cancel()
             watcher.cancel()
-            if not ticket.future.done():
-                ticket.cancel()
+            if not handle.future.done():
+                handle.cancel()
 
     def _hears(self, kind: str) -> Callable[[str], None]:
         return lambda text: self._tell(kind, text)

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from vicrop_engine.server.json_documents import Document
-from vicrop_engine.serving.handle import Ticket
+from vicrop_engine.serving.handle import RequestHandle
 from vicrop_engine.vicrop.answer import Answer
 
 
@@ -60,11 +60,11 @@ def usage(answer: Answer) -> Document:
     }
 
 
-def vicrop_field(answer: Answer, ticket: Ticket, *, heatmap: bool) -> Document:
+def vicrop_field(answer: Answer, handle: RequestHandle, *, heatmap: bool) -> Document:
     """The document of `ask --json` with what was reused; the heatmap is null unless it is wanted."""
     document = (answer if heatmap else replace(answer, heatmap=None)).to_json()
     box = answer.heatmap_box if heatmap else None
-    counters = ticket.counters
+    counters = handle.counters
     return {
         **document,
         "heatmap_box": None if box is None else list(box),
@@ -74,6 +74,6 @@ def vicrop_field(answer: Answer, ticket: Ticket, *, heatmap: bool) -> Document:
             "prefix": counters.prefix_hits,
             "image_embeds": counters.vision_hits,
             "general": counters.general_hits,
-            "shared": ticket.shared,
+            "shared": handle.shared,
         },
     }

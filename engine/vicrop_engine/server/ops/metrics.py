@@ -6,7 +6,7 @@ from concurrent.futures import Future
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
-from vicrop_engine.serving.handle import Ticket
+from vicrop_engine.serving.handle import RequestHandle
 from vicrop_engine.serving.scheduler import Scheduler
 from vicrop_engine.vicrop.answer import Answer
 
@@ -48,34 +48,34 @@ class Metrics:
         self.tiles = self._counter("tiles", "Tiles looked at.")
         self.requests = self._counter("requests", "Answered chat requests by HTTP status.", "status")
 
-    def follow(self, ticket: Ticket) -> None:
+    def follow(self, handle: RequestHandle) -> None:
         """Count the ticket when it is done, whoever still waits for it."""
-        ticket.future.add_done_callback(lambda future: self._count(ticket, future))
+        handle.future.add_done_callback(lambda future: self._count(handle, future))
 
     def render(self) -> bytes:
         """The text that is scraped."""
         return generate_latest(self._registry)
 
-    def _count(self, ticket: Ticket, future: Future[Answer]) -> None:
-        now = ticket.clock()
-        if ticket.began is not None:
-            self.queue_time.observe(ticket.began - ticket.arrived)
-        if ticket.first_token is not None:
-            self.time_to_first_token.observe(ticket.first_token - ticket.arrived)
-        self._count_reuse(ticket)
+    def _count(self, handle: RequestHandle, future: Future[Answer]) -> None:
+        now = handle.clock()
+        if handle.began is not None:
+            self.queue_time.observe(handle.began - handle.arrived)
+        if handle.first_token is not None:
+            self.time_to_first_token.observe(handle.first_token - handle.arrived)
+        self._count_reuse(handle)
         if not future.cancelled() and future.exception() is None:
-            self.latency.observe(now - ticket.arrived)
-            self._count_answer(future.result(), shared=ticket.shared)
+            self.latency.observe(now - handle.arrived)
+            self._count_answer(future.result(), shared=handle.shared)
 
-    def _count_reuse(self, ticket: Ticket) -> None:
-        seen = ticket.counters
+    def _count_reuse(self, handle: RequestHandle) -> None:
+        seen = handle.counters
         self.prefix_queries.inc(seen.prefix_hits + seen.prefix_prefills)
         self.prefix_hits.inc(seen.prefix_hits)
         self.image_queries.inc(seen.vision_hits + seen.vision_images)
         self.image_hits.inc(seen.vision_hits)
         self.general_queries.inc(seen.general_hits + seen.general_prefills)
         self.general_hits.inc(seen.general_hits)
-        self.shared.inc(ticket.shared)
+        self.shared.inc(handle.shared)
 
     def _count_answer(self, answer: Answer, *, shared: bool) -> None:
         self.prompt_tokens.inc(answer.tokens.prefill + answer.tokens.reused)

@@ -40,11 +40,11 @@ class Readiness:
         """Have a question about a made-up picture answered, crop and all, so that all is loaded and open."""
         picture = made_up_picture(3 * scheduler.engine.model.manifest.crop.window)
         try:
-            ticket = await asyncio.to_thread(scheduler.submit, picture, QUESTION)
+            handle = await asyncio.to_thread(scheduler.submit, picture, QUESTION)
             try:
-                await asyncio.shield(asyncio.wrap_future(ticket.future))
+                await asyncio.shield(asyncio.wrap_future(handle.future))
             finally:
-                ticket.cancel()
+                handle.cancel()
         except Exception as error:
             self.status, self.failure = FAILED, error
             self.on_failure()

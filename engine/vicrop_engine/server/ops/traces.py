@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping
 from concurrent.futures import Future
 from typing import TYPE_CHECKING, Any, Protocol
 
-from vicrop_engine.serving.handle import Ticket
+from vicrop_engine.serving.handle import RequestHandle
 from vicrop_engine.vicrop.answer import Answer
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ logger = logging.getLogger("vicrop_engine.server")
 class Traces(Protocol):
     """Where the spans of requests go."""
 
-    def follow(self, ticket: Ticket, headers: Mapping[str, str], request_id: str) -> None:
+    def follow(self, handle: RequestHandle, headers: Mapping[str, str], request_id: str) -> None:
         """Make the ticket's spans when it is done; the headers may name a trace it belongs to."""
 
     def close(self) -> None:
@@ -40,7 +40,7 @@ class Traces(Protocol):
 class NoTraces:
     """Nowhere."""
 
-    def follow(self, ticket: Ticket, headers: Mapping[str, str], request_id: str) -> None:
+    def follow(self, handle: RequestHandle, headers: Mapping[str, str], request_id: str) -> None:
         """Nothing."""
 
     def close(self) -> None:
@@ -57,36 +57,36 @@ class SentTraces:
         """As `Traces` says."""
         self._provider.shutdown()
 
-    def follow(self, ticket: Ticket, headers: Mapping[str, str], request_id: str) -> None:
+    def follow(self, handle: RequestHandle, headers: Mapping[str, str], request_id: str) -> None:
         """As `Traces` says."""
         from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
         parent = TraceContextTextMapPropagator().extract(dict(headers))
-        ticket.future.add_done_callback(lambda future: self._send(ticket, future, parent, request_id))
+        handle.future.add_done_callback(lambda future: self._send(handle, future, parent, request_id))
 
-    def _send(self, ticket: Ticket, future: Future[Answer], parent: Context, request_id: str) -> None:
+    def _send(self, handle: RequestHandle, future: Future[Answer], parent: Context, request_id: str) -> None:
         from opentelemetry import trace
 
         error = future.exception()
         answer = future.result() if error is None else None
-        at = _nanoseconds(ticket.clock)
+        at = _nanoseconds(handle.clock)
         request = self._tracer.start_span(
             "chat.completions",
             parent,
             trace.SpanKind.SERVER,
-            {"vicrop.request_id": request_id, "vicrop.shared": ticket.shared, **_facts(answer)},
-            start_time=at(ticket.arrived),
+            {"vicrop.request_id": request_id, "vicrop.shared": handle.shared, **_facts(answer)},
+            start_time=at(handle.arrived),
         )
         inside = trace.set_span_in_context(request)
         if error is not None:
             request.set_status(trace.Status(trace.StatusCode.ERROR, type(error).__name__))
-        if ticket.began is not None:
-            self._span("queue", inside, at(ticket.arrived), at(ticket.began))
-        if answer is not None and not ticket.shared:  # whose stages were another request's
-            stage_at = _nanoseconds(ticket.tally.clock)
+        if handle.began is not None:
+            self._span("queue", inside, at(handle.arrived), at(handle.began))
+        if answer is not None and not handle.shared:  # whose stages were another request's
+            stage_at = _nanoseconds(handle.tally.clock)
             for stage, start, end in answer.spans:
                 self._span(stage, inside, stage_at(start), stage_at(end))
-        request.end(at(ticket.clock()))
+        request.end(at(handle.clock()))
 
     def _span(self, name: str, context: Context, start: int, end: int) -> None:
         self._tracer.start_span(name, context, start_time=start).end(end)

@@ -7,10 +7,10 @@ from collections.abc import Callable
 
 from vicrop_engine.counters import Tally
 from vicrop_engine.ray_serve.messages import Answered
-from vicrop_engine.serving.handle import Ticket
+from vicrop_engine.serving.handle import RequestHandle
 
 
-class RemoteTicket(Ticket):
+class RemoteHandle(RequestHandle):
     """A request at a replica; `sent` counts how often it was sent to one, and `replica` had it last."""
 
     def __init__(self, number: int, deadline: float) -> None:
@@ -45,8 +45,8 @@ class RemoteTicket(Ticket):
 class Hearer:
     """Passes on a text as it grows; what a repeated request tells again from the start was heard already."""
 
-    def __init__(self, hear: Callable[[str], None] | None, ticket: Ticket) -> None:
-        self._hear, self._ticket, self._last = hear, ticket, ""
+    def __init__(self, hear: Callable[[str], None] | None, handle: RequestHandle) -> None:
+        self._hear, self._ticket, self._last = hear, handle, ""
 
     @property
     def wanted(self) -> bool:
