@@ -1,4 +1,4 @@
-"""A scheduler whose tickets end when the test says so."""
+"""A scheduler whose handles end when the test says so."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def an_answer(text: str = "K7", **more: Any) -> Answer:
 
 @dataclass
 class Submitted:
-    """What was submitted and its ticket."""
+    """What was submitted and its handle."""
 
     handle: RequestHandle
     image: Any
@@ -91,7 +91,7 @@ class FakeScheduler:
 
 
 def is_cancelled(handle: RequestHandle) -> bool:
-    """Whether somebody gave the ticket up."""
+    """Whether somebody gave the handle up."""
     try:
         handle.check()
     except ViCropError as error:

@@ -1,4 +1,4 @@
-"""Requests given up: by their client, by their time, by a full queue; their tickets are cancelled at once."""
+"""Requests given up: by their client, by their time, by a full queue; their handles are cancelled at once."""
 
 from __future__ import annotations
 

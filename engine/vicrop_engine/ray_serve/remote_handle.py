@@ -1,4 +1,4 @@
-"""A request that a replica works on: its ticket here, and its texts, heard once however often it is sent."""
+"""A request that a replica works on: its handle here, and its texts, heard once however often it is sent."""
 
 from __future__ import annotations
 

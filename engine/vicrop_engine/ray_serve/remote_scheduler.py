@@ -130,7 +130,7 @@ class RemoteScheduler:
     ) -> RemoteHandle:
         """As `Scheduler.submit`; the callbacks are called on a thread of this scheduler.
 
-        Beyond its errors the ticket's future ends with QueueFullError where too many wait for a replica, and
+        Beyond its errors the handle's future ends with QueueFullError where too many wait for a replica, and
         with ReplicaLostError where every replica it was sent to was lost.
         """
         handle = RemoteHandle(next(self._numbers), deadline or self._plan.scheduler.deadline)
@@ -179,9 +179,9 @@ class RemoteScheduler:
         keywords: dict[str, Any],
         texts: tuple[Hearer, Hearer],
     ) -> None:
-        """The whole of a request, sent as often as it takes. Raises what is to end the ticket."""
+        """The whole of a request, sent as often as it takes. Raises what is to end the handle."""
         picture = portable(image)
-        handle = self._handle.options(stream=True, session_id=image_key(picture))
+        deployment = self._handle.options(stream=True, session_id=image_key(picture))
         first, final = texts
         try:
             async with asyncio.timeout(handle.deadline - handle.clock() + PATIENCE):
@@ -190,7 +190,7 @@ class RemoteScheduler:
                     left = handle.deadline - handle.clock()
                     asked = Asked(picture, question, keywords, left, first.wanted, final.wanted)
                     try:
-                        return await _send(handle, asked, handle, texts)
+                        return await _send(deployment, asked, handle, texts)
                     except LOST as error:
                         await self._before_sending_again(handle, error)
         except TimeoutError:
@@ -203,7 +203,7 @@ class RemoteScheduler:
         """Wait a little for the router to know. Raises ReplicaLostError after enough of them."""
         if handle.sent >= self._plan.scale.attempts:
             raise ReplicaLostError(
-                f"the request was lost with its replica {ticket.sent} times; give the replicas more memory, "
+                f"the request was lost with its replica {handle.sent} times; give the replicas more memory, "
                 "or leave it out if others fare well"
             ) from error
         self._resent += 1
@@ -213,7 +213,7 @@ class RemoteScheduler:
         await asyncio.sleep(PAUSE * handle.sent)
 
     def _end(self, handle: RemoteHandle, following: Future[None]) -> None:
-        """Whatever became of the coroutine, the ticket's future is done."""
+        """Whatever became of the coroutine, the handle's future is done."""
         if following.cancelled():
             error: BaseException | None = RequestCancelledError("the request was cancelled")
         else:
@@ -226,12 +226,12 @@ class RemoteScheduler:
 
 
 async def _send(
-    handle: DeploymentHandle[Any], asked: Asked, handle: RemoteHandle, texts: tuple[Hearer, Hearer]
+    deployment: DeploymentHandle[Any], asked: Asked, handle: RemoteHandle, texts: tuple[Hearer, Hearer]
 ) -> None:
     """Send the request to the picture's replica and hear it out. Raises the error it ended with, or LOST."""
     handle.sent += 1
     sent = handle.clock()
-    events: Any = handle.ask.remote(asked)
+    events: Any = deployment.ask.remote(asked)
     first, final = texts
     try:
         async for event in events:

@@ -109,7 +109,7 @@ class Replica:
 
 
 def _course(handle: RequestHandle) -> Course:
-    """What a ticket tells of its way, in seconds that do not depend on this machine's clock."""
+    """What a handle tells of its way, in seconds that do not depend on this machine's clock."""
 
     def since(moment: float | None) -> float | None:
         return None if moment is None else moment - handle.arrived

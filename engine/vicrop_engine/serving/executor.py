@@ -47,7 +47,7 @@ class StagedWork:
         return self._batch.num_rows / (self._batch.count * self._batch.capacity)
 
     def answer(self, job: Job) -> Answer:
-        """Work on a job until it is answered. Raises ViCropError, of the job's askers or of the work."""
+        """Work on a job until it is answered. Raises ViCropError, of the job's subscribers or of the work."""
         self._model.tools.prepare(job.settings.method)
         watch = Stopwatch(self._model.tally.clock)
         worker = WorkerSlot(self._worker_slots, job.place, job.check, heavy=job.is_heavy)

@@ -20,7 +20,7 @@ Heard = Callable[[str], None]
 
 @dataclass(frozen=True)
 class Subscriber:
-    """A ticket and who hears its first and its final answer as they grow."""
+    """A handle and who hears its first and its final answer as they grow."""
 
     handle: RequestHandle
     on_first_answer: Heard | None
@@ -42,7 +42,7 @@ class Subscriber:
 class Job:
     """A question about a picture, `tiles` of it to be looked at; `slack` seconds others may go first.
 
-    It goes on while one of its askers wants it.
+    It goes on while one of its subscribers wants it.
     """
 
     source: Source
@@ -60,7 +60,7 @@ class Job:
 
     @property
     def first(self) -> RequestHandle:
-        """The ticket that came first, whose counters are the work's."""
+        """The handle that came first, whose counters are the work's."""
         return self.subscribers[0].handle
 
     @property
@@ -96,7 +96,7 @@ class Job:
 
     @property
     def ended(self) -> RequestError | None:
-        """Why going on makes no sense, if nobody wants it any more; askers who do not are told."""
+        """Why going on makes no sense, if nobody wants it any more; subscribers who do not are told."""
         with self._lock:
             reasons = [(subscriber.handle, subscriber.handle.ended) for subscriber in self.subscribers]
             for handle, reason in reasons:
@@ -126,7 +126,7 @@ class Job:
                 subscriber.hear(subscriber.on_answer, text)
 
     def finish(self, answer: Answer | None, error: Exception | None = None) -> None:
-        """Give all askers the answer, or the error."""
+        """Give all subscribers the answer, or the error."""
         if answer is not None:
             self.hear_final(answer.answer)
         with self._lock:

@@ -85,7 +85,7 @@ class Scheduler:
         """Accept a request; `keywords` are those of `ViCropEngine.ask`, `deadline` seconds from now.
 
         `on_first_answer` and `on_answer` hear the texts as they grow, on threads of the scheduler. Whatever
-        is wrong with the request itself ends the ticket's future. Raises QueueFullError when too many wait,
+        is wrong with the request itself ends the handle's future. Raises QueueFullError when too many wait,
         and ClosedError.
         """
         tally = request_tally(self.engine.model)

@@ -53,7 +53,7 @@ def choose_crop(localizer: Localizer | None, state: RequestState, threshold: flo
 
 
 def crop_prospect(found: Localization, state: RequestState) -> float:
-    """How far a window can be trusted to show something new: its heatmap's concentration, 1 where there is none.
+    """How far a window can be trusted to show something new: its heatmap's concentration, else 1.
 
     The whole picture shows nothing new.
     """

@@ -72,7 +72,7 @@ def test_gauges_are_the_schedulers() -> None:
 
 
 def ask(scheduler: FakeScheduler, server: Running, **facts: Any) -> Any:
-    """The answer to a request whose ticket ends with these facts: `tally`, `shared` and the answer's own."""
+    """The answer to a request whose handle ends with these facts: `tally`, `shared` and the answer's own."""
     scheduler.tally, scheduler.shared = facts.pop("tally", {}), facts.pop("shared", False)
     scheduler.answer = an_answer(**facts)
     return server.post(chat("What is it?", small_picture())).json()

@@ -1,8 +1,8 @@
-"""One request from its ticket to its answer: what is heard of it on the event loop, and who gives it up.
+"""One request from its handle to its answer: what is heard of it on the event loop, and who gives it up.
 
 The scheduler speaks on threads of its own; here all it says becomes one stream of events, together with the
 client's going away and the end of the time allowed. Whatever ends the stream before the answer cancels the
-ticket.
+handle.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ class Event(NamedTuple):
 
 
 class Conversation:
-    """What a ticket and a client say, on the running event loop."""
+    """What a handle and a client say, on the running event loop."""
 
     def __init__(self, receive: Receive) -> None:
         self._loop = asyncio.get_running_loop()
@@ -67,7 +67,7 @@ class Conversation:
     async def events(self) -> AsyncGenerator[Event]:
         """The texts as they grow and at last the answer.
 
-        Raises ClientGone, DeadlineError, and the error that ended the ticket.
+        Raises ClientGone, DeadlineError, and the error that ended the handle.
         """
         handle = self.handle
         handle.future.add_done_callback(lambda _: self._tell(_DONE, ""))
@@ -86,7 +86,7 @@ class Conversation:
                 elif kind == _GONE:
                     raise ClientGone
                 else:
-                    raise DeadlineError(f"no answer within {ticket.deadline - ticket.arrived:g} seconds")
+                    raise DeadlineError(f"no answer within {handle.deadline - handle.arrived:g} seconds")
         finally:
             timer.cancel()
             watcher.cancel()

@@ -1,4 +1,4 @@
-"""What Prometheus is told, under the names the field uses. Counts what tickets and answers say."""
+"""What Prometheus is told, under the names the field uses. Counts what handles and answers say."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ class Metrics:
         self.requests = self._counter("requests", "Answered chat requests by HTTP status.", "status")
 
     def follow(self, handle: RequestHandle) -> None:
-        """Count the ticket when it is done, whoever still waits for it."""
+        """Count the handle when it is done, whoever still waits for it."""
         handle.future.add_done_callback(lambda future: self._count(handle, future))
 
     def render(self) -> bytes:

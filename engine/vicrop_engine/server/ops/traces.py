@@ -1,6 +1,6 @@
 """OpenTelemetry's spans of a request and its stages, when an endpoint to send them to is named.
 
-Spans are made once a request is done, of the times that ticket and answer hold: while it runs they cost
+Spans are made once a request is done, of the times that handle and answer hold: while it runs they cost
 nothing. Where OpenTelemetry is not installed nothing of it is imported.
 """
 
@@ -31,7 +31,7 @@ class Traces(Protocol):
     """Where the spans of requests go."""
 
     def follow(self, handle: RequestHandle, headers: Mapping[str, str], request_id: str) -> None:
-        """Make the ticket's spans when it is done; the headers may name a trace it belongs to."""
+        """Make the handle's spans when it is done; the headers may name a trace it belongs to."""
 
     def close(self) -> None:
         """Send what is left."""
