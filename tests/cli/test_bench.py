@@ -18,7 +18,7 @@ from vicrop_engine.measure.bench.in_process import ScheduledEngine
 from vicrop_engine.measure.bench.outcome import Outcome
 from vicrop_engine.measure.bench.workload import Query
 from vicrop_engine.server.problem import Problem
-from vicrop_engine.server.routes import Desk
+from vicrop_engine.server.routes import Routes
 from vicrop_engine.serving.handle import RequestHandle
 from vicrop_engine.serving.scheduler import Scheduler
 
@@ -129,7 +129,7 @@ def test_what_a_server_refuses_is_said(run: Run, monkeypatch: pytest.MonkeyPatch
     async def closed(*_: object) -> None:
         raise Problem(401, "this server wants a key")
 
-    monkeypatch.setattr(Desk, "models", closed)
+    monkeypatch.setattr(Routes, "models", closed)
     with Scheduler(ViCropEngine.load("llava-signs")) as scheduler, serving(scheduler) as server:
         ran = run("bench", server.url)
     assert (ran.status, ran.out) == (1, "")
@@ -139,12 +139,12 @@ def test_what_a_server_refuses_is_said(run: Run, monkeypatch: pytest.MonkeyPatch
 def test_a_key_is_handed_on(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     seen: set[str] = set()
 
-    def seconds(_: Desk, request: Request) -> float:
+    def seconds(_: Routes, request: Request) -> float:
         seen.add(request.headers["authorization"])
         return 30.0
 
     monkeypatch.setenv("VICROP_API_KEY", "a-key-of-mine")
-    monkeypatch.setattr(Desk, "_seconds", seconds)
+    monkeypatch.setattr(Routes, "_seconds", seconds)
     with Scheduler(ViCropEngine.load("llava-signs")) as scheduler, serving(scheduler) as server:
         ran = run("bench", server.url, "--requests", "1", "--images-reuse", "1")
     assert ran.status == 0, ran.err

@@ -9,7 +9,7 @@ import pytest
 
 from tests.server.fake_scheduler import FakeScheduler, an_answer
 from tests.server.running import chat, serving, small_picture
-from vicrop_engine.server import routes as desk
+from vicrop_engine.server import routes as routes
 from vicrop_engine.server.openai import sse as streaming
 
 
@@ -26,14 +26,14 @@ def test_work_is_done_elsewhere(stream: bool, monkeypatch: pytest.MonkeyPatch) -
 
     scheduler = FakeScheduler()
     scheduler.answer = an_answer()
-    monkeypatch.setattr(desk, "decode", watched("decode", desk.decode))
-    monkeypatch.setattr(desk, "read_chat", watched("read", desk.read_chat))
-    monkeypatch.setattr(desk, "vicrop_field", watched("document", desk.vicrop_field))
-    module = streaming if stream else desk
+    monkeypatch.setattr(routes, "decode", watched("decode", routes.decode))
+    monkeypatch.setattr(routes, "read_chat", watched("read", routes.read_chat))
+    monkeypatch.setattr(routes, "vicrop_field", watched("document", routes.vicrop_field))
+    module = streaming if stream else routes
     monkeypatch.setattr(module, "encode", watched("encode", module.encode))
     scheduler.submit = watched("submit", scheduler.submit)  # type: ignore[method-assign]
     with serving(scheduler) as server:
-        monkeypatch.setattr(desk, "_json", watched("small", desk._json))
+        monkeypatch.setattr(routes, "_json", watched("small", routes._json))
         assert server.post(chat("What?", small_picture(), stream=stream)).status_code == 200
         used = dict(threads)
         with server.http() as http:

@@ -27,7 +27,7 @@ from vicrop_engine.errors import (
     SettingError,
 )
 from vicrop_engine.examples import signs
-from vicrop_engine.serving.decode_batch import AnswerBatch, DecodingAnswer, _has_ended
+from vicrop_engine.serving.decode_batch import DecodeBatch, DecodingSequence, _has_ended
 from vicrop_engine.serving.scheduler import Scheduler
 from vicrop_engine.serving.settings import SchedulerSettings
 
@@ -46,16 +46,16 @@ def eventually(holds: Callable[[], bool]) -> bool:
 @pytest.fixture
 def held(monkeypatch: pytest.MonkeyPatch) -> threading.Event:
     """Decoding stands still until this is set, so that requests stay under way."""
-    goes_on, step = threading.Event(), AnswerBatch._step
+    goes_on, step = threading.Event(), DecodeBatch._step
 
-    def stepping(batch: AnswerBatch) -> list[DecodingAnswer]:
+    def stepping(batch: DecodeBatch) -> list[DecodingSequence]:
         if goes_on.wait(0.01):
             return step(batch)
         with batch._changed:
             batch._leave(_has_ended)
         return []
 
-    monkeypatch.setattr(AnswerBatch, "_step", stepping)
+    monkeypatch.setattr(DecodeBatch, "_step", stepping)
     return goes_on
 
 
@@ -233,7 +233,7 @@ def test_an_answer_without_a_slot_large_enough_is_decoded_alone(
 ) -> None:
     scheduler = start()
     expected = scheduler.submit(PATH, EXAMPLE.question).future.result(timeout=20)
-    monkeypatch.setattr(AnswerBatch, "fits", lambda *_: False)
+    monkeypatch.setattr(DecodeBatch, "fits", lambda *_: False)
     got = scheduler.submit(PATH, EXAMPLE.question).future.result(timeout=20)
     assert numbers(got)[:-2] == numbers(expected)[:-2]
 

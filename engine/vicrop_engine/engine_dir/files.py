@@ -44,28 +44,28 @@ def write_document(path: Path, document: Mapping[str, Any]) -> None:
         os.fsync(file.fileno())
 
 
-def check_sizes(directory: Path, files: Mapping[str, FileEntry], mend: str) -> None:
-    """Raises EngineDamagedError, ending in `mend`, for a file that is outside, missing or of another size."""
+def check_sizes(directory: Path, files: Mapping[str, FileEntry], remedy: str) -> None:
+    """Raises EngineDamagedError, ending in `remedy`, for a file that is outside, missing or of another size."""
     for name, entry in files.items():
         if Path(name).name != name:
             raise EngineDamagedError(f"{directory / MANIFEST} lists {name!r} outside it; {mend}")
-        _check_size(directory / name, entry, mend)
+        _check_size(directory / name, entry, remedy)
 
 
-def verify_hashes(directory: Path, files: Mapping[str, FileEntry], mend: str, *, weights: bool) -> None:
+def verify_hashes(directory: Path, files: Mapping[str, FileEntry], remedy: str, *, weights: bool) -> None:
     """Compare sizes and hashes, with `weights` False not those of the large weight files.
 
-    Raises EngineDamagedError, ending in `mend`.
+    Raises EngineDamagedError, ending in `remedy`.
     """
     for name, entry in files.items():
         if name.endswith(WEIGHT_SUFFIXES) and not weights:
             continue
-        _check_size(directory / name, entry, mend)
+        _check_size(directory / name, entry, remedy)
         if hash_file(directory / name) != entry:
             raise EngineDamagedError(f"{directory / name}: sha256 differs from the manifest; {mend}")
 
 
-def _check_size(path: Path, entry: FileEntry, mend: str) -> None:
+def _check_size(path: Path, entry: FileEntry, remedy: str) -> None:
     try:
         size = path.stat().st_size
     except OSError as error:

@@ -185,10 +185,10 @@ def verify_files(directory: Path, manifest: Manifest, *, weights: bool) -> None:
 
     Raises EngineDamagedError.
     """
-    verify_hashes(directory, manifest.files, mend_command(manifest), weights=weights)
+    verify_hashes(directory, manifest.files, remedy_command(manifest), weights=weights)
 
 
-def mend_command(manifest: Manifest) -> str:
+def remedy_command(manifest: Manifest) -> str:
     """What to run so that a damaged engine is whole again."""
     return f"rebuild it with 'vicrop-engine build {manifest.model.name} --force'"
 

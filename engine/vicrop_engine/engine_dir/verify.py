@@ -13,7 +13,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from vicrop_engine.engine_dir.files import MANIFEST, FileEntry, hash_file, verify_hashes
-from vicrop_engine.engine_dir.manifest import Manifest, mend_command, read_manifest
+from vicrop_engine.engine_dir.manifest import Manifest, read_manifest, remedy_command
 from vicrop_engine.engine_dir.registry import cache_directory
 
 
@@ -23,18 +23,18 @@ def checked_manifest(directory: Path, *, verify: bool = False) -> Manifest:
     Raises EngineDirectoryError and EngineDamagedError.
     """
     manifest = read_manifest(directory)
-    check_once(directory, manifest.files, mend_command(manifest), verify=verify)
+    check_once(directory, manifest.files, remedy_command(manifest), verify=verify)
     return manifest
 
 
-def check_once(directory: Path, files: Mapping[str, FileEntry], mend: str, *, verify: bool = False) -> None:
+def check_once(directory: Path, files: Mapping[str, FileEntry], remedy: str, *, verify: bool = False) -> None:
     """Compare the files with their hashes; those of weights when `verify` or never done for this copy.
 
-    Raises EngineDamagedError, ending in `mend`.
+    Raises EngineDamagedError, ending in `remedy`.
     """
     marker = _marker(directory, files)
     known = marker is not None and not verify and marker.exists()
-    verify_hashes(directory, files, mend, weights=not known)
+    verify_hashes(directory, files, remedy, weights=not known)
     if marker is not None and not known:
         _remember(marker)
 

@@ -33,7 +33,9 @@ _, LOWER, UPPER = GRAPHS
 class Decoder:
     """The language model of one engine."""
 
-    answers_go_on = False  # beside whatever is run next: what comes after a pass is to be decoded first
+    decodes_in_background = (
+        False  # beside whatever is run next: what comes after a pass is to be decoded first
+    )
 
     def __init__(
         self,

@@ -50,7 +50,7 @@ class DeviceDecoder:
     """The language model of one engine on a device."""
 
     answers_side_by_side: ClassVar[bool] = False
-    answers_go_on: ClassVar[bool] = False
+    decodes_in_background: ClassVar[bool] = False
     takes_batches: ClassVar[bool] = False
 
     def __init__(

@@ -22,7 +22,6 @@ from vicrop_engine.engine_dir.manifest import (
     TENSORRT,
     TOKENIZER,
     Manifest,
-    mend_command,
 )
 from vicrop_engine.engine_dir.memory import SMALL_SHARE, default_cache_bytes
 from vicrop_engine.engine_dir.parsing import parse

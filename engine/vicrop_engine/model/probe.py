@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from vicrop_engine.counters import Tally
-from vicrop_engine.engine_dir.manifest import PROBE, Manifest, mend_command
+from vicrop_engine.engine_dir.manifest import PROBE, Manifest
 from vicrop_engine.errors import EngineDamagedError, ProbeError
 from vicrop_engine.model.decoder import Decoder
 from vicrop_engine.model.vision import VisionTower

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from vicrop_engine.counters import Tally
-from vicrop_engine.engine_dir.manifest import GRAPHS, KV_BUFFER, ROWS, Manifest, mend_command
+from vicrop_engine.engine_dir.manifest import GRAPHS, KV_BUFFER, ROWS, Manifest, remedy_command
 from vicrop_engine.errors import ProviderError
 from vicrop_engine.runtime.device import Array, Device, DeviceTensor
 from vicrop_engine.runtime.graphs import PROVIDERS, open_graph
@@ -133,9 +133,9 @@ def open_device_graphs(
         _demand_cuda(chosen)
         settings = {"device_id": str(index), "arena_extend_strategy": "kSameAsRequested"}
     device = Device(kind, index, tensor_class(), tally)
-    mend = mend_command(manifest)
+    remedy = remedy_command(manifest)
     vision, lower, upper, rows, kv_buffer = (
-        DeviceGraph(open_graph(directory / f"{name}.onnx", mend, threads, kind, settings), device)
+        DeviceGraph(open_graph(directory / f"{name}.onnx", remedy, threads, kind, settings), device)
         for name in (*GRAPHS, ROWS, KV_BUFFER)
     )
     return DeviceGraphs(vision, lower, upper, rows, kv_buffer, device, chosen)

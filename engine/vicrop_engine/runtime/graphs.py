@@ -18,7 +18,7 @@ from vicrop_engine.engine_dir.manifest import (
     TENSORRT,
     WIDE,
     Manifest,
-    mend_command,
+    remedy_command,
 )
 from vicrop_engine.errors import EngineDamagedError, EngineDirectoryError, ProviderError, RunError
 from vicrop_engine.runtime.host_graph import Graph
@@ -127,7 +127,7 @@ class _Files:
             self.path(name),
             PROVIDERS["cpu"],
             options or self.options(),
-            mend_command(self.manifest),
+            remedy_command(self.manifest),
             fits_16_bits=self.manifest.target == "cpu",
         )
 
@@ -176,7 +176,7 @@ def _opened_later(files: _Files, name: str) -> Callable[[], Graph] | None:
 
 def open_graph(
     path: Path,
-    mend: str,
+    remedy: str,
     threads: int | None = None,
     provider: str = "cpu",
     settings: Mapping[str, str] | None = None,
@@ -184,9 +184,9 @@ def open_graph(
     """Open one graph that stands alone, on `threads` cores (all this process may use when None).
 
     `settings` are the provider's own. Raises ProviderError without ONNX Runtime or that provider,
-    EngineDamagedError, ending in `mend`, when it cannot be opened.
+    EngineDamagedError, ending in `remedy`, when it cannot be opened.
     """
-    return _open(path, PROVIDERS[provider], _options(threads or usable_cores()), mend, settings)
+    return _open(path, PROVIDERS[provider], _options(threads or usable_cores()), remedy, settings)
 
 
 def usable_cores() -> int:
@@ -229,7 +229,7 @@ def _open(
     path: Path,
     provider: str,
     options: Any,
-    mend: str,
+    remedy: str,
     settings: Mapping[str, str] | None = None,
     *,
     fits_16_bits: bool = False,

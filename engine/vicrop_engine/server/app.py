@@ -23,7 +23,7 @@ from vicrop_engine.server.ops.request_log import RequestLog, noted_problem
 from vicrop_engine.server.ops.traces import NoTraces, Traces
 from vicrop_engine.server.page import page_route
 from vicrop_engine.server.problem import Problem
-from vicrop_engine.server.routes import Desk
+from vicrop_engine.server.routes import Routes
 from vicrop_engine.server.settings import ServerSettings
 from vicrop_engine.serving.scheduler import Scheduler
 
@@ -34,7 +34,7 @@ def create_app(scheduler: Scheduler, settings: ServerSettings, traces: Traces | 
     `state.readiness` says whether it is ready; it warms up when it is started.
     """
     metrics, readiness = Metrics(scheduler), Readiness()
-    desk = Desk(scheduler, settings, metrics, readiness, traces or NoTraces())
+    routes = Routes(scheduler, settings, metrics, readiness, traces or NoTraces())
 
     @contextlib.asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncIterator[None]:
@@ -51,7 +51,7 @@ def create_app(scheduler: Scheduler, settings: ServerSettings, traces: Traces | 
         Middleware(BodyLimits, settings=settings),
     ]
     app = Starlette(
-        routes=[*desk.routes(), page_route()],
+        routes=[*routes.routes(), page_route()],
         middleware=middleware,
         lifespan=lifespan,
         exception_handlers={Problem: _refuse, ViCropError: _refuse, HTTPException: _refuse_http},

@@ -17,7 +17,7 @@ from starlette.routing import BaseRoute, Route
 from vicrop_engine.server.guard.untrusted_image import load_image
 from vicrop_engine.server.json_documents import Document, encode
 from vicrop_engine.server.openai.chat import ChatRequest, decode, read_chat
-from vicrop_engine.server.openai.events import Conversation, Event
+from vicrop_engine.server.openai.events import Event, RequestEvents
 from vicrop_engine.server.openai.responses import Completion, vicrop_field
 from vicrop_engine.server.openai.sse import EventStream, begun, chunks
 from vicrop_engine.server.ops.metrics import Metrics
@@ -35,7 +35,7 @@ JSON = "application/json"
 SCRAPED = "text/plain; version=0.0.4; charset=utf-8"
 
 
-class Desk:
+class Routes:
     """The handlers over one scheduler."""
 
     def __init__(
@@ -68,7 +68,7 @@ class Desk:
         seconds = self._seconds(request)
         chat = await self._read(request)
         image = await load_image(chat.image_url, self._settings)
-        conversation = Conversation(request.receive)
+        conversation = RequestEvents(request.receive)
         handle = await conversation.submit(self._scheduler, image, chat, seconds)
         self._metrics.follow(handle)
         facts = facts_of(request.scope)

@@ -30,7 +30,7 @@ URGENT = (float("-inf"), 0)
 
 
 @dataclass(eq=False)
-class DecodingAnswer:
+class DecodingSequence:
     """An answer that is being decoded; `length` rows of its slot are in use.
 
     `ended` is asked before every step and gives the error that ends the answer early; so does no longer
@@ -45,7 +45,7 @@ class DecodingAnswer:
     is_wanted: bool = True
 
 
-class AnswerBatch:
+class DecodeBatch:
     """Up to `count` answers decoded at a time by a thread of its own, each of at most `capacity` tokens."""
 
     def __init__(
@@ -56,7 +56,7 @@ class AnswerBatch:
         self.count, self.capacity = count, capacity
         self._arena = decoder.arena(count, capacity)
         self._steps: dict[int, DecodeSteps] = {}
-        self._answers: list[DecodingAnswer] = []
+        self._answers: list[DecodingSequence] = []
         self._changed = threading.Condition()
         self._closed = False
         self._worker = WorkerSlot(worker_slots, URGENT, lambda: None)
@@ -78,7 +78,7 @@ class AnswerBatch:
         """Whether a slot has room for such an answer."""
         return length + max_new_tokens <= self.capacity
 
-    def begin(self, answer: DecodingAnswer, cache: KVCache, logits: Floats) -> None:
+    def begin(self, answer: DecodingSequence, cache: KVCache, logits: Floats) -> None:
         """Decode on from `logits` [vocab] after the tokens of `cache`, whose rows go to a slot now."""
         answer.tokens.take(logits)
         if answer.tokens.is_done:
@@ -110,7 +110,7 @@ class AnswerBatch:
                 if answer.tokens.is_done:
                     answer.future.set_result(answer.tokens.generation)
 
-    def _step(self) -> list[DecodingAnswer]:
+    def _step(self) -> list[DecodingSequence]:
         """One token more for every answer that is still wanted; those that are done leave their slots."""
         with self._changed:
             self._leave(_has_ended)
@@ -130,7 +130,7 @@ class AnswerBatch:
             self._leave(lambda answer: answer.tokens.is_done)
             return answers
 
-    def _logits(self, answers: list[DecodingAnswer]) -> Floats:
+    def _logits(self, answers: list[DecodingSequence]) -> Floats:
         """Logits [answers, vocab] after each one's latest token."""
         number = len(answers)
         spare = number % 2
@@ -146,7 +146,7 @@ class AnswerBatch:
             answer.tally.add_own(lower_passes=1, upper_passes=1, **_of_tokens(1))
         return self._steps[len(tokens)].run(embeds, lengths[None], bias[:, None, None])[:number]
 
-    def _leave(self, leaves: Callable[[DecodingAnswer], bool]) -> None:
+    def _leave(self, leaves: Callable[[DecodingSequence], bool]) -> None:
         """Free the slots of answers that leave; the last one in use takes the place of each."""
         for slot in reversed(range(len(self._answers))):
             if not leaves(self._answers[slot]):
@@ -161,7 +161,7 @@ def _of_tokens(number: int) -> dict[str, int]:
     return {"decode_steps": number, "lower_tokens": number, "upper_tokens": number}
 
 
-def _has_ended(answer: DecodingAnswer) -> bool:
+def _has_ended(answer: DecodingSequence) -> bool:
     """Whether the answer is no longer wanted; then its future has the reason."""
     error = answer.ended() if answer.is_wanted else RequestCancelledError("the answer is not wanted")
     if error is not None:

@@ -14,7 +14,7 @@ from vicrop_engine.images.picture import open_picture
 from vicrop_engine.model.kv_cache import roomy
 from vicrop_engine.model.model import Model
 from vicrop_engine.model.prompts import Ids
-from vicrop_engine.serving.decode_batch import AnswerBatch
+from vicrop_engine.serving.decode_batch import DecodeBatch
 from vicrop_engine.serving.job import Heard, Job
 from vicrop_engine.serving.request_decoder import ServedDecoder
 from vicrop_engine.serving.request_model import ServedModel, SharedPrefixes
@@ -27,7 +27,7 @@ from vicrop_engine.vicrop.answer import Answer
 from vicrop_engine.vicrop.ask import answered, seen_picture
 
 
-class StagedWork:
+class BatchedExecutor:
     """Answers jobs on several threads at once; what they share is made once and kept."""
 
     def __init__(self, model: Model, settings: SchedulerSettings) -> None:
@@ -39,7 +39,7 @@ class StagedWork:
         self._gradients = threading.Lock()
         decoder, vision = model.manifest.decoder, model.manifest.vision
         capacity = min(roomy(2 * vision.image_tokens + 4 * ROOM), decoder.context_length)
-        self._batch = AnswerBatch(model.decoder, self._worker_slots, settings.answers, capacity, model.tally)
+        self._batch = DecodeBatch(model.decoder, self._worker_slots, settings.answers, capacity, model.tally)
 
     @property
     def kv_usage(self) -> float:
@@ -135,7 +135,7 @@ class Engine(Protocol):
         """Let go of what is kept of pictures."""
 
 
-class PlainWork:
+class SequentialExecutor:
     """Answers jobs one at a time."""
 
     kv_usage = 0.0

@@ -20,7 +20,7 @@ from vicrop_engine.model.forward import PrefillOutput
 from vicrop_engine.model.greedy import AnswerTokens, Generation, Heard
 from vicrop_engine.model.kv_cache import KVCache
 from vicrop_engine.model.prefix_cache import Prefix
-from vicrop_engine.serving.decode_batch import AnswerBatch, DecodingAnswer
+from vicrop_engine.serving.decode_batch import DecodeBatch, DecodingSequence
 from vicrop_engine.serving.worker_slots import WorkerSlot
 
 Floats = npt.NDArray[np.float32]
@@ -49,7 +49,7 @@ class ServedDecoder:
     """The decoder of one request. `heard` are told the ids of its first and its final answer as they come."""
 
     decoder: Decoder
-    batch: AnswerBatch
+    batch: DecodeBatch
     worker: WorkerSlot
     tally: Tally
     ended: Callable[[], ViCropError | None]
@@ -57,8 +57,8 @@ class ServedDecoder:
     max_new_tokens: int
     heard: tuple[Heard | None, Heard | None]
     answers_side_by_side: bool = field(default=False, init=False)
-    answers_go_on: bool = field(default=True, init=False)
-    _begun: list[DecodingAnswer] = field(default_factory=list, init=False)
+    decodes_in_background: bool = field(default=True, init=False)
+    _begun: list[DecodingSequence] = field(default_factory=list, init=False)
 
     @property
     def end_signs(self) -> tuple[int, ...]:
@@ -152,7 +152,7 @@ class ServedDecoder:
             alone.set_result(self.decoder.decode(read, self.max_new_tokens, heard))
             return alone
         tokens = AnswerTokens(self.end_signs, self.max_new_tokens, heard)
-        answer = DecodingAnswer(tokens, read.cache.length, self.tally, self.ended)
+        answer = DecodingSequence(tokens, read.cache.length, self.tally, self.ended)
         if self.heard[0] is None:  # a first answer that nobody hears was only to be looked into
             self.leave()
         self._begun.append(answer)

@@ -14,7 +14,7 @@ from typing import Any
 from vicrop_engine.errors import ClosedError, QueueFullError, RunError, ViCropError
 from vicrop_engine.images.cache import source_of
 from vicrop_engine.images.picture import ImageInput
-from vicrop_engine.serving.executor import Engine, PlainWork, StagedWork, request_tally
+from vicrop_engine.serving.executor import BatchedExecutor, Engine, SequentialExecutor, request_tally
 from vicrop_engine.serving.handle import RequestHandle
 from vicrop_engine.serving.job import Heard, Job, Subscriber
 from vicrop_engine.serving.settings import SchedulerSettings
@@ -31,7 +31,7 @@ class Scheduler:
         self.engine = engine
         self.settings = (settings or SchedulerSettings()).fitted(engine.model.manifest)
         batched = engine.model.decoder.takes_batches
-        self._work = StagedWork(engine.model, self.settings) if batched else PlainWork(engine)
+        self._work = BatchedExecutor(engine.model, self.settings) if batched else SequentialExecutor(engine)
         self._numbers = itertools.count(1)
         self._changed = threading.Condition()
         self._waiting: list[Job] = []

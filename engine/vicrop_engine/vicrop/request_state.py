@@ -143,7 +143,7 @@ class RequestState:
         """
         _, read = self._read()
         decoder = self.model.decoder
-        if decoder.answers_go_on:
+        if decoder.decodes_in_background:
             final = self.answer_with(crop, max_new_tokens)
             return self.first_answer(max_new_tokens, heard), final
         if not decoder.answers_side_by_side:

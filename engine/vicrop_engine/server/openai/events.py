@@ -34,7 +34,7 @@ class Event(NamedTuple):
     answer: Answer | None = None
 
 
-class Conversation:
+class RequestEvents:
     """What a handle and a client say, on the running event loop."""
 
     def __init__(self, receive: Receive) -> None:
