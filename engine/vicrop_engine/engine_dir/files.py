@@ -45,10 +45,10 @@ def write_document(path: Path, document: Mapping[str, Any]) -> None:
 
 
 def check_sizes(directory: Path, files: Mapping[str, FileEntry], remedy: str) -> None:
-    """Raises EngineDamagedError, ending in `remedy`, for a file that is outside, missing or of another size."""
+    """Raises EngineDamagedError, ending in `remedy`, for a file that is outside, missing or too large or small."""
     for name, entry in files.items():
         if Path(name).name != name:
-            raise EngineDamagedError(f"{directory / MANIFEST} lists {name!r} outside it; {mend}")
+            raise EngineDamagedError(f"{directory / MANIFEST} lists {name!r} outside it; {remedy}")
         _check_size(directory / name, entry, remedy)
 
 
@@ -62,13 +62,13 @@ def verify_hashes(directory: Path, files: Mapping[str, FileEntry], remedy: str, 
             continue
         _check_size(directory / name, entry, remedy)
         if hash_file(directory / name) != entry:
-            raise EngineDamagedError(f"{directory / name}: sha256 differs from the manifest; {mend}")
+            raise EngineDamagedError(f"{directory / name}: sha256 differs from the manifest; {remedy}")
 
 
 def _check_size(path: Path, entry: FileEntry, remedy: str) -> None:
     try:
         size = path.stat().st_size
     except OSError as error:
-        raise EngineDamagedError(f"{path} is missing; {mend}") from error
+        raise EngineDamagedError(f"{path} is missing; {remedy}") from error
     if size != entry.size:
-        raise EngineDamagedError(f"{path} has {size} bytes and the manifest says {entry.size}; {mend}")
+        raise EngineDamagedError(f"{path} has {size} bytes and the manifest says {entry.size}; {remedy}")

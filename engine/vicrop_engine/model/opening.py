@@ -164,10 +164,10 @@ def _embeddings(directory: Path, manifest: Manifest) -> Floats:
     try:
         table = np.load(path, mmap_mode="r", allow_pickle=False)
     except (OSError, ValueError) as error:
-        raise EngineDamagedError(f"{path} cannot be read ({error}); {mend_command(manifest)}") from error
+        raise EngineDamagedError(f"{path} cannot be read ({error}); {remedy_command(manifest)}") from error
     if table.shape != wanted or table.dtype not in (np.float32, np.float16):
         raise EngineDamagedError(
             f"{path} holds {table.dtype} {table.shape}, wanted float32 or float16 {wanted}; "
-            f"{mend_command(manifest)}"
+            f"{remedy_command(manifest)}"
         )
     return np.asarray(table)

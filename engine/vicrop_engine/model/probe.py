@@ -110,7 +110,7 @@ def prove(vision: VisionTower, decoder: Decoder, manifest: Manifest, directory: 
                 f"{directory}: on this processor ({here.processor}; ONNX Runtime {here.onnxruntime}) "
                 f"{name.replace('_', ' ')} are {distance:.1e} from those where the engine was built "
                 f"({probed.processor}; {probed.onnxruntime}), wanted at most {probed.tolerances[name]:.1e}; "
-                f"{mend_command(manifest)} here, or open it all the same with --no-probe"
+                f"{remedy_command(manifest)} here, or open it all the same with --no-probe"
             )
     remember(directory, Proof(here.processor, here.onnxruntime, found))
 
@@ -122,12 +122,12 @@ def read_outputs(directory: Path, manifest: Manifest) -> Outputs:
         with path.open("rb") as file, np.load(file, allow_pickle=False) as stored:
             outputs = {name: stored[name] for name in stored.files}
     except (OSError, ValueError, zipfile.BadZipFile) as error:
-        raise EngineDamagedError(f"{path} cannot be read ({error}); {mend_command(manifest)}") from error
+        raise EngineDamagedError(f"{path} cannot be read ({error}); {remedy_command(manifest)}") from error
     tolerances = {} if manifest.probe is None else manifest.probe.tolerances
     if set(outputs) != set(tolerances):
         raise EngineDamagedError(
             f"{path} holds {sorted(outputs)} and the manifest expects {sorted(tolerances)}; "
-            f"{mend_command(manifest)}"
+            f"{remedy_command(manifest)}"
         )
     return outputs
 

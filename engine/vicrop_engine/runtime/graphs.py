@@ -107,7 +107,7 @@ class _Files:
         if old and adds_in_16_bits():
             raise EngineDirectoryError(
                 f"{self.directory} was built in {manifest.precision} when products of bytes still needed a "
-                f"processor with VNNI, and this one has none; {mend_command(manifest)}"
+                f"processor with VNNI, and this one has none; {remedy_command(manifest)}"
             )
 
     def path(self, name: str) -> Path:
@@ -242,7 +242,7 @@ def _open(
     except ProviderError:
         raise
     except Exception as error:
-        raise EngineDamagedError(f"{path} cannot be opened ({error}); {mend}") from error
+        raise EngineDamagedError(f"{path} cannot be opened ({error}); {remedy}") from error
     chosen = session.get_providers()
     if not chosen or chosen[0] != provider:
         raise ProviderError(f"{path.name} was to run on {provider} and got {chosen}; install that provider")

@@ -220,6 +220,6 @@ def _open(directory: Path, name: str, manifest: Manifest, module: Any, driver: D
         engine = _runtime(module).deserialize_cuda_engine(content)
     if engine is None:
         raise EngineDamagedError(
-            f"{path} cannot be read by {module.__name__} {module.__version__}; {mend_command(manifest)}"
+            f"{path} cannot be read by {module.__name__} {module.__version__}; {remedy_command(manifest)}"
         )
     return PlanGraph(name, module, engine, driver)
