@@ -68,7 +68,7 @@ def run_ours(engine_directory: Path, threads: int) -> Rates:
     ids = [5 + index % 200 for index in range(PREFILL)]
 
     def prefill() -> PrefillOutput:
-        return decoder.read(decoder.begin(ids[:300], (), PREFILL + STEPS + 1), [ids[300:]])
+        return decoder.prefill(decoder.begin(ids[:300], (), PREFILL + STEPS + 1), [ids[300:]])
 
     return _rates(prefill, lambda start: decoder.decode(start, STEPS + 1))
 

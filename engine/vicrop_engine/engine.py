@@ -146,14 +146,14 @@ class ViCropEngine:
         if box is None and when != NEVER:  # opened before the watch starts, as the engine's own graphs are
             self._model.tools.prepare(method)
         watch, prompts = Stopwatch(self._model.tally.clock), self._model.prompts
-        heard = None if on_first_answer is None else lambda ids: on_first_answer(prompts.decode(ids))
+        on_text = None if on_first_answer is None else lambda ids: on_first_answer(prompts.decode(ids))
         settings = Settings(
             method, high_res, layers, max_new_tokens, first_answer, compat, box, localize, when, crop_tokens
         )
         request = plan_request(self._model, question, settings)
         opened = opened_picture(self._model, request, image, watch)
         with self._lock:
-            return answered(self._model, request, opened.picture, watch, heard, opened.seen)
+            return answered(self._model, request, opened.picture, watch, on_text, opened.seen)
 
     def locate(
         self,

@@ -106,8 +106,8 @@ def test_states_go_from_lower_to_upper_graph_as_the_same_tensor(
 
     fed: list[tuple[int, int]] = []
     monkeypatch.setattr(DeviceGraph, "_run", watched)
-    read = decoder.read(begin(), [[5, 6, 7]])
-    decoder.decode(read, 4)
+    output = decoder.prefill(begin(), [[5, 6, 7]])
+    decoder.decode(output, 4)
     assert len(fed) == engine.counters.upper_passes == 1 + engine.counters.decode_steps
     assert all(address == wanted for address, wanted in fed)
 
@@ -119,10 +119,10 @@ def test_buffers_stay_where_they_are_and_only_new_rows_are_written(
     places = [buffer.address for buffer in buffers_of(prefix.buffers)]
     assert all((rows == 0).all() for rows in values(prefix.buffers))
     assert {rows.dtype for rows in values(prefix.buffers)} == {np.dtype(np.float16)}
-    read = decoder.read(prefix, [[5, 6, 7], [9, 10]], layers=(1, 3))
-    length = read.cache.length
+    output = decoder.prefill(prefix, [[5, 6, 7], [9, 10]], layers=(1, 3))
+    length = output.cache.length
     before = values(prefix.buffers)
-    made = decoder.decode(read, 3)
+    made = decoder.decode(output, 3)
     steps = len(made.ids) - 1
     assert [buffer.address for buffer in buffers_of(prefix.buffers)] == places
     for old, new in zip(before, values(prefix.buffers), strict=True):
@@ -135,14 +135,14 @@ def test_suffixes_one_after_the_other_are_as_if_each_were_alone(
     decoder: DeviceDecoder, begin: Callable[[], Prefix]
 ) -> None:
     suffixes = [[5, 6, 7, 8], [9, 10], [11, 12, 13]]
-    together = decoder.read(begin(), suffixes, layers=range(4))
+    together = decoder.prefill(begin(), suffixes, layers=range(4))
     for index, suffix in enumerate(suffixes):
-        alone = decoder.read(begin(), [suffix], layers=range(4))
+        alone = decoder.prefill(begin(), [suffix], layers=range(4))
         for layer, row in alone.rows(0).items():
             np.testing.assert_allclose(together.rows(index)[layer], row, rtol=2e-2, atol=1e-5)
             assert np.asarray(row).dtype == np.float32
             np.testing.assert_allclose(np.asarray(row).sum(-1), 1, rtol=1e-5)
-    alone = decoder.read(begin(), [suffixes[0]])
+    alone = decoder.prefill(begin(), [suffixes[0]])
     assert decoder.decode(together, 5).ids == decoder.decode(alone, 5).ids
 
 
@@ -150,21 +150,21 @@ def test_a_look_alone_waits_for_the_upper_layers(
     engine: ViCropEngine, decoder: DeviceDecoder, begin: Callable[[], Prefix]
 ) -> None:
     prefix = begin()
-    looked = decoder.read(prefix, [[9, 10, 11]], answer=False, layers=(1,))
+    looked = decoder.prefill(prefix, [[9, 10, 11]], answer=False, layers=(1,))
     assert looked.logits is None
     assert prefix.hidden.shape == (1, prefix.length, engine.manifest.decoder.hidden_size)
     with pytest.raises(ValueError, match="lower layers only"):
         decoder.decode(looked, 2)
-    after = decoder.decode(decoder.read(prefix, [[5, 6]]), 3)
+    after = decoder.decode(decoder.prefill(prefix, [[5, 6]]), 3)
     assert prefix.hidden is None
-    assert after.ids == decoder.decode(decoder.read(begin(), [[5, 6]]), 3).ids
+    assert after.ids == decoder.decode(decoder.prefill(begin(), [[5, 6]]), 3).ids
 
 
 def test_a_larger_request_moves_the_prefix_on_the_device(
     engine: ViCropEngine, decoder: DeviceDecoder, begin: Callable[[], Prefix]
 ) -> None:
     prefix, other = begin(), begin()
-    decoder.read(prefix, [[5, 6]])
+    decoder.prefill(prefix, [[5, 6]])
     old, capacity = values(prefix.buffers), prefix.buffers.capacity
     _, cost = spent(engine, lambda: decoder.reserve(prefix, capacity + 64))
     assert (cost.prefix_moves, cost.host_copies) == (1, 0)
@@ -172,7 +172,7 @@ def test_a_larger_request_moves_the_prefix_on_the_device(
         assert after.shape[2] == capacity + 64
         np.testing.assert_array_equal(after[:, :, :capacity], before)
         assert (after[:, :, capacity:] == 0).all()
-    moved, stayed = (decoder.decode(decoder.read(one, [[7, 8]]), 3) for one in (prefix, other))
+    moved, stayed = (decoder.decode(decoder.prefill(one, [[7, 8]]), 3) for one in (prefix, other))
     assert moved.ids == stayed.ids
 
 

@@ -49,11 +49,11 @@ def opened(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     names: list[str] = []
     inner = backend._open
 
-    def heard(path: Path, *rest: Any, **settings: Any) -> Graph:
+    def on_tokens(path: Path, *rest: Any, **settings: Any) -> Graph:
         names.append(path.stem)
         return inner(path, *rest, **settings)
 
-    monkeypatch.setattr(backend, "_open", heard)
+    monkeypatch.setattr(backend, "_open", on_tokens)
     return names
 
 

@@ -79,12 +79,12 @@ def test_buffers_stay_where_they_are_and_only_the_new_row_is_written(
     decoder: Decoder, begin: Callable[[], Prefix]
 ) -> None:
     prefix = begin()
-    read = decoder.read(prefix, [[5, 6, 7]])
+    output = decoder.prefill(prefix, [[5, 6, 7]])
     places = addresses(prefix.buffers)
-    length = read.cache.length
+    length = output.cache.length
     for steps in (1, 2, 5):
         before = [array.copy() for array in arrays(prefix.buffers)]
-        made = decoder.decode(read, max_new_tokens=steps + 1)
+        made = decoder.decode(output, max_new_tokens=steps + 1)
         assert len(made.ids) == steps + 1
         assert addresses(prefix.buffers) == places
         for old, new in zip(before, arrays(prefix.buffers), strict=True):
@@ -98,9 +98,9 @@ def test_suffixes_side_by_side_are_as_if_each_were_alone(
 ) -> None:
     suffixes = [[5, 6, 7, 8], [9, 10], [11, 12, 13]]
     layers = range(4)
-    together = decoder.read(begin(), suffixes, layers=layers)
+    together = decoder.prefill(begin(), suffixes, layers=layers)
     for index, suffix in enumerate(suffixes):
-        alone = decoder.read(begin(), [suffix], layers=layers)
+        alone = decoder.prefill(begin(), [suffix], layers=layers)
         total = alone.cache.length
         for layer in layers:
             wanted, got = alone.rows(0)[layer], together.rows(index)[layer]
@@ -119,13 +119,15 @@ def test_what_waits_for_the_upper_layers_goes_up_with_the_next_suffix(
     engine: ViCropEngine, decoder: Decoder, begin: Callable[[], Prefix]
 ) -> None:
     prefix, fresh = begin(), begin()
-    looked = decoder.read(prefix, [[9, 10, 11]], answer=False, layers=(1,))
+    looked = decoder.prefill(prefix, [[9, 10, 11]], answer=False, layers=(1,))
     assert looked.logits is None
     assert prefix.embeds is None
     assert prefix.hidden is not None
     with pytest.raises(ValueError, match="lower layers only"):
         decoder.decode(looked, 2)
-    cost = spent(engine, lambda: check_equal(decoder.read(prefix, [[5, 6]]), decoder.read(fresh, [[5, 6]])))
+    cost = spent(
+        engine, lambda: check_equal(decoder.prefill(prefix, [[5, 6]]), decoder.prefill(fresh, [[5, 6]]))
+    )
     assert prefix.hidden is None
     assert (cost.lower_passes, cost.upper_passes) == (2, 2)
     assert cost.upper_tokens == 2 * (prefix.length + 2)
@@ -139,8 +141,8 @@ def check_equal(one: PrefillOutput, other: PrefillOutput) -> None:
 
 def test_a_stale_continuation_is_refused(decoder: Decoder, begin: Callable[[], Prefix]) -> None:
     prefix = begin()
-    first = decoder.read(prefix, [[5, 6]])
-    decoder.read(prefix, [[7]])
+    first = decoder.prefill(prefix, [[5, 6]])
+    decoder.prefill(prefix, [[7]])
     with pytest.raises(ValueError, match="another continuation wrote over"):
         decoder.decode(first, 3)
 

@@ -118,7 +118,7 @@ class Reader:
     def locate(self, state: RequestState) -> Localization:
         model = state.model
         suffix = model.prompts.one_image("Where is the longest word of all that are written here?").suffix
-        model.decoder.read(state.prefix, [suffix])
+        model.decoder.prefill(state.prefix, [suffix])
         return Localization(self.name, (10, 10, 300, 300))
 
     def layers_read(self, size: tuple[int, int], window: int) -> tuple[int, ...]:

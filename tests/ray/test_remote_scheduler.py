@@ -26,7 +26,7 @@ from vicrop_engine.errors import (
     WorkFailedError,
 )
 from vicrop_engine.examples import Example
-from vicrop_engine.ray_serve.messages import Answered, Asked, Course, Heard, Refused
+from vicrop_engine.ray_serve.messages import Answered, Asked, Course, Refused, TextSoFar
 from vicrop_engine.ray_serve.remote_scheduler import RemoteScheduler
 from vicrop_engine.vicrop.answer import Answer
 
@@ -89,7 +89,7 @@ def answers(answer: Answer, *texts: str, lost: bool = False) -> Play:
 
     async def play(asked: Asked) -> AsyncIterator[Any]:
         for text in texts:
-            yield Heard(text, first=False)
+            yield TextSoFar(text, first=False)
         if lost:
             raise ActorDiedError
         yield Answered(answer, Course("one", Counters(prefix_hits=1), False, 0.25, 0.5))

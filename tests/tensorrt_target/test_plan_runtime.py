@@ -89,11 +89,11 @@ def test_keys_and_values_are_written_where_they_stay(on_gpu: ViCropEngine, machi
     embeds = np.random.default_rng(5).standard_normal((on_gpu.manifest.vision.image_tokens, 128), np.float32)
     ids = [1, *[on_gpu.manifest.tokens.image] * len(embeds)]
     prefix = decoder.begin(ids, [embeds], len(ids) + 64)
-    read = decoder.read(prefix, [[5, 6, 7]])
+    output = decoder.prefill(prefix, [[5, 6, 7]])
     buffers = prefix.buffers.lower.buffers
     before = {name: buffer.numpy() for name, buffer in buffers.items()}
-    length = read.cache.length
-    made = decoder.decode(read, max_new_tokens=4)
+    length = output.cache.length
+    made = decoder.decode(output, max_new_tokens=4)
     context = machine.tensorrt.contexts[1]
     for name, buffer in buffers.items():
         assert isinstance(buffer, DeviceTensor)

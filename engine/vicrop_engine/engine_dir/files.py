@@ -45,7 +45,7 @@ def write_document(path: Path, document: Mapping[str, Any]) -> None:
 
 
 def check_sizes(directory: Path, files: Mapping[str, FileEntry], remedy: str) -> None:
-    """Raises EngineDamagedError, ending in `remedy`, for a file that is outside, missing or too large or small."""
+    """Raises EngineDamagedError, ending in `remedy`, for a file outside, missing or of a wrong size."""
     for name, entry in files.items():
         if Path(name).name != name:
             raise EngineDamagedError(f"{directory / MANIFEST} lists {name!r} outside it; {remedy}")

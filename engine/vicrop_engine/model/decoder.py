@@ -17,7 +17,7 @@ from vicrop_engine.counters import Tally
 from vicrop_engine.engine_dir.manifest import GRADIENT, GRAPHS
 from vicrop_engine.engine_dir.records import DecoderGeometry, SpecialTokens
 from vicrop_engine.model.forward import DecodeSteps, ForwardInputs, PrefillOutput
-from vicrop_engine.model.greedy import AnswerTokens, Generation, Heard
+from vicrop_engine.model.greedy import AnswerTokens, Generation, OnTokens
 from vicrop_engine.model.kv_cache import KVArena, KVBuffers, KVCache
 from vicrop_engine.model.packing import PackedPrompt, PackedStep
 from vicrop_engine.model.prefix_cache import Prefix
@@ -87,7 +87,7 @@ class Decoder:
         prefix.buffers.lower.take(old.lower, prefix.length)
         prefix.buffers.upper.take(old.upper, prefix.length)
 
-    def read(
+    def prefill(
         self,
         prefix: Prefix,
         suffixes: Sequence[Sequence[int]],
@@ -105,9 +105,9 @@ class Decoder:
         """
         lengths = tuple(len(suffix) for suffix in suffixes)
         embeds = self.embed([id for suffix in suffixes for id in suffix], images)
-        return self.read_embeds(prefix, embeds, lengths, answer=answer, layers=layers, gradients=gradients)
+        return self.prefill_embeds(prefix, embeds, lengths, answer=answer, layers=layers, gradients=gradients)
 
-    def read_embeds(
+    def prefill_embeds(
         self,
         prefix: Prefix,
         embeds: Floats,
@@ -117,8 +117,8 @@ class Decoder:
         layers: Sequence[int] = (),
         gradients: bool = False,
     ) -> PrefillOutput:
-        """`read` of suffixes of these lengths, whose embeddings [1, tokens, hidden] follow each other."""
-        above = gradients or self.reads_above(layers)
+        """`prefill` of suffixes of these lengths, whose embeddings [1, tokens, hidden] follow each other."""
+        above = gradients or self.reaches_upper(layers)
         num_upper = len(lengths) if above else int(answer)
         block = PackedPrompt(prefix.length - _length(prefix.embeds), prefix.length, lengths)
         cache = prefix.buffers.write(block.done, block.total, prefix.length + lengths[0])
@@ -141,11 +141,11 @@ class Decoder:
         other._tally = tally
         return other
 
-    def reads_above(self, layers: Sequence[int]) -> bool:
+    def reaches_upper(self, layers: Sequence[int]) -> bool:
         """Whether one of these layers is in the upper graph."""
         return bool(layers) and max(layers) >= self._num_lower
 
-    def prefill(self, prefix: Prefix, num_tokens: int, *, above: bool) -> bool:
+    def extend_prefix(self, prefix: Prefix, num_tokens: int, *, above: bool) -> bool:
         """Run `num_tokens` more of `prefix` alone through the lower layers, then, if `above`, the upper ones.
 
         False when nothing was left to run.
@@ -172,20 +172,25 @@ class Decoder:
         block = PackedPrompt(done, done + tokens.shape[1], ())
         return block, prefix.buffers.write(block.done, block.total, block.total)
 
-    def gradients(self, read: PrefillOutput, suffix: int) -> tuple[Floats, Floats]:
+    def gradients(self, output: PrefillOutput, suffix: int) -> tuple[Floats, Floats]:
         """Attention of a suffix's last token and the loss's gradient at it, [layers, heads, total] each.
 
         The loss is minus the cross-entropy of the token's logits with their largest; layers are those from
-        the lowest heatmap layer on. `read` was made with `gradients`, and nothing has been run since then.
+        the lowest heatmap layer on. `output` was made with `gradients`, and nothing has been run since then.
         Raises ValueError for another pass.
         """
-        open_graph, block, buffers = self._graphs.gradient, read.block, read.cache.buffers
-        if open_graph is None or read.tapped is None or block is None or not buffers.is_latest(read.cache):
+        open_graph, block, buffers = self._graphs.gradient, output.block, output.cache.buffers
+        if (
+            open_graph is None
+            or output.tapped is None
+            or block is None
+            or not buffers.is_latest(output.cache)
+        ):
             raise ValueError("gradients are of a pass just made with gradients, in an engine that has them")
         self._tally.add(gradient_passes=1)
         last = block.ends[suffix]
         feeds: dict[str, npt.NDArray[Any] | Tensor] = {
-            "tapped_states": read.tapped[:, suffix : suffix + 1],
+            "tapped_states": output.tapped[:, suffix : suffix + 1],
             "position_ids": block.position_ids[:, last : last + 1],
             "attention_bias": block.last_bias(suffix, buffers.capacity),
             "own_row": np.array([block.own_row(suffix)]),
@@ -197,18 +202,20 @@ class Decoder:
         attention, gradient = outputs["attention"].numpy(), outputs["gradient"].numpy()
         return attention[..., : block.total], gradient[..., : block.total]
 
-    def logits(self, read: PrefillOutput) -> Floats:
+    def logits(self, output: PrefillOutput) -> Floats:
         """Logits [vocab] after the first suffix of a pass. Raises ValueError if that did not go up."""
-        if read.logits is None:
+        if output.logits is None:
             raise ValueError("the pass went through the lower layers only; run it with answer")
-        return read.logits
+        return output.logits
 
-    def decode(self, start: PrefillOutput, max_new_tokens: int, heard: Heard | None = None) -> Generation:
+    def decode(
+        self, start: PrefillOutput, max_new_tokens: int, on_tokens: OnTokens | None = None
+    ) -> Generation:
         """Greedy tokens from the logits of `start` until an end sign or `max_new_tokens`.
 
-        `heard` is told their ids whenever there is one more.
+        `on_tokens` is told their ids whenever there is one more.
         """
-        answer = AnswerTokens(self._tokens.eos, max_new_tokens, heard)
+        answer = AnswerTokens(self._tokens.eos, max_new_tokens, on_tokens)
         cache, steps = start.cache, None
         answer.take(self.logits(start))
         while not answer.is_done:

@@ -17,7 +17,7 @@ import numpy.typing as npt
 from vicrop_engine.counters import Tally
 from vicrop_engine.engine_dir.records import DecoderGeometry, SpecialTokens
 from vicrop_engine.model.decoder import Table
-from vicrop_engine.model.greedy import AnswerTokens, Generation, Heard
+from vicrop_engine.model.greedy import AnswerTokens, Generation, OnTokens
 from vicrop_engine.model.kv_cache import KVBuffers, KVCache
 from vicrop_engine.model.prefix_cache import Prefix
 from vicrop_engine.runtime.device import AttentionRow, Device, DeviceTensor
@@ -90,7 +90,7 @@ class DeviceDecoder:
         lower, upper = (_bound(side) for side in (old.lower, old.upper))
         prefix.buffers = _kv_buffers(self._moved(lower, more), self._moved(upper, more), capacity)
 
-    def read(
+    def prefill(
         self,
         prefix: Prefix,
         suffixes: Sequence[Sequence[int]],
@@ -117,23 +117,23 @@ class DeviceDecoder:
             attention.insert(0, rows)
         return DevicePass(self._device, cache, logits, tuple(attention))
 
-    def logits(self, read: DevicePass) -> npt.NDArray[np.float32]:
+    def logits(self, output: DevicePass) -> npt.NDArray[np.float32]:
         """Logits [vocab] after the first suffix of a pass, on the host; copied there once.
 
         Raises ValueError if the suffix did not go up.
         """
-        if read.logits is None:
+        if output.logits is None:
             raise ValueError("the pass went through the lower layers only; run it with answer")
-        if self._copied is None or self._copied[0] is not read:
-            self._copied = read, self._on_host(read.logits)
+        if self._copied is None or self._copied[0] is not output:
+            self._copied = output, self._on_host(output.logits)
         return self._copied[1]
 
-    def decode(self, start: DevicePass, max_new_tokens: int, heard: Heard | None = None) -> Generation:
+    def decode(self, start: DevicePass, max_new_tokens: int, on_tokens: OnTokens | None = None) -> Generation:
         """Greedy tokens from the logits of `start` until an end sign or `max_new_tokens`.
 
-        `heard` is told their ids whenever there is one more.
+        `on_tokens` is told their ids whenever there is one more.
         """
-        answer = AnswerTokens(self._tokens.eos, max_new_tokens, heard)
+        answer = AnswerTokens(self._tokens.eos, max_new_tokens, on_tokens)
         cache = start.cache
         answer.take(self.logits(start))
         while not answer.is_done:

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 Floats = npt.NDArray[np.float32]
-Heard = Callable[[tuple[int, ...]], None]
+OnTokens = Callable[[tuple[int, ...]], None]
 
 
 @dataclass(frozen=True)
@@ -30,11 +30,13 @@ class Generation:
 class AnswerTokens:
     """The tokens of one answer as they come, greedily, until an end sign or `max_new_tokens`.
 
-    `heard` is told their ids whenever there is one more.
+    `on_tokens` is told their ids whenever there is one more.
     """
 
-    def __init__(self, end_signs: Sequence[int], max_new_tokens: int, heard: Heard | None = None) -> None:
-        self._end_signs, self._max_new_tokens, self._heard = end_signs, max_new_tokens, heard
+    def __init__(
+        self, end_signs: Sequence[int], max_new_tokens: int, on_tokens: OnTokens | None = None
+    ) -> None:
+        self._end_signs, self._max_new_tokens, self._heard = end_signs, max_new_tokens, on_tokens
         self._probabilities: list[float] = []
         self.ids: list[int] = []
 

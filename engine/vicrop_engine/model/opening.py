@@ -22,6 +22,7 @@ from vicrop_engine.engine_dir.manifest import (
     TENSORRT,
     TOKENIZER,
     Manifest,
+    remedy_command,
 )
 from vicrop_engine.engine_dir.memory import SMALL_SHARE, default_cache_bytes
 from vicrop_engine.engine_dir.parsing import parse

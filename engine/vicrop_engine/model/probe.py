@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from vicrop_engine.counters import Tally
-from vicrop_engine.engine_dir.manifest import PROBE, Manifest
+from vicrop_engine.engine_dir.manifest import PROBE, Manifest, remedy_command
 from vicrop_engine.errors import EngineDamagedError, ProbeError
 from vicrop_engine.model.decoder import Decoder
 from vicrop_engine.model.vision import VisionTower
@@ -74,11 +74,11 @@ def run_probe(vision: VisionTower, decoder: Decoder, manifest: Manifest) -> Outp
     shown = some_rows(vision.run([given.pixels])[0])
     ids = (*given.before, *(manifest.tokens.image,) * len(shown))
     prefix = decoder.begin(ids, [shown], len(ids) + len(given.after) + len(given.steps))
-    read = decoder.read(prefix, [given.after], layers=manifest.crop.layers)
-    rows = read.rows(0)
-    logits, steps = [decoder.logits(read)], decoder.steps(read.cache.buffers)
+    output = decoder.prefill(prefix, [given.after], layers=manifest.crop.layers)
+    rows = output.rows(0)
+    logits, steps = [decoder.logits(output)], decoder.steps(output.cache.buffers)
     for number, id in enumerate(given.steps):
-        logits.append(steps.after(decoder.embed([id]), read.cache.length + number))
+        logits.append(steps.after(decoder.embed([id]), output.cache.length + number))
     attention = np.stack([rows[layer] for layer in manifest.crop.layers])
     return {"image_embeds": shown, "attention": attention, "logits": np.stack(logits)}
 

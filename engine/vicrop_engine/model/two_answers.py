@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from vicrop_engine.model.decoder import Decoder
 from vicrop_engine.model.forward import PrefillOutput
-from vicrop_engine.model.greedy import AnswerTokens, Generation, Heard
+from vicrop_engine.model.greedy import AnswerTokens, Generation, OnTokens
 from vicrop_engine.model.kv_cache import KVCache
 from vicrop_engine.model.packing import Branch, PackedStep
 
@@ -23,7 +23,7 @@ Floats = npt.NDArray[np.float32]
 class TwoAnswers:
     """The first answer from the logits of `first`, and a final one that continues the first `length` tokens.
 
-    `heard` is told the first answer's ids whenever there is one more.
+    `on_tokens` is told the first answer's ids whenever there is one more.
     """
 
     def __init__(
@@ -32,11 +32,11 @@ class TwoAnswers:
         first: PrefillOutput,
         length: int,
         max_new_tokens: int,
-        heard: Heard | None = None,
+        on_tokens: OnTokens | None = None,
     ) -> None:
         assert first.logits is not None, "the first answer's pass went through the upper layers"
         self._decoder = decoder
-        self._early = AnswerTokens(decoder.end_signs, max_new_tokens, heard)
+        self._early = AnswerTokens(decoder.end_signs, max_new_tokens, on_tokens)
         self._final = AnswerTokens(decoder.end_signs, max_new_tokens)
         self._cache: KVCache = first.cache
         self._branches = {

@@ -33,7 +33,7 @@ class Asked:
 
 
 @dataclass(frozen=True)
-class Heard:
+class TextSoFar:
     """An answer's text as far as it has grown: the first answer's when `first`."""
 
     text: str

@@ -46,7 +46,7 @@ class Hearer:
     """Passes on a text as it grows; what a repeated request tells again from the start was heard already."""
 
     def __init__(self, hear: Callable[[str], None] | None, handle: RequestHandle) -> None:
-        self._hear, self._ticket, self._last = hear, handle, ""
+        self._hear, self._handle, self._last = hear, handle, ""
 
     @property
     def wanted(self) -> bool:
@@ -57,5 +57,5 @@ class Hearer:
         """The text as it is now."""
         if self._hear is not None and len(text) >= len(self._last) and text != self._last:
             self._last = text
-            self._ticket.mark_token()
+            self._handle.mark_token()
             self._hear(text)

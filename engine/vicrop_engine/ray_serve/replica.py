@@ -11,7 +11,7 @@ from ray import serve
 
 from vicrop_engine.engine import ViCropEngine
 from vicrop_engine.errors import RequestError, ViCropError, WorkFailedError
-from vicrop_engine.ray_serve.messages import Answered, Asked, Course, Heard, Refused, ReplicaFacts
+from vicrop_engine.ray_serve.messages import Answered, Asked, Course, Refused, ReplicaFacts, TextSoFar
 from vicrop_engine.ray_serve.settings import Plan
 from vicrop_engine.server.ops.readiness import QUESTION, made_up_picture
 from vicrop_engine.serving.handle import RequestHandle
@@ -37,12 +37,12 @@ class Replica:
         self._open: set[RequestHandle] = set()
         self._failures = 0
 
-    async def ask(self, asked: Asked) -> AsyncIterator[Heard | Answered | Refused]:
+    async def ask(self, asked: Asked) -> AsyncIterator[TextSoFar | Answered | Refused]:
         """The wanted texts as they grow, and at last the answer or the error. Given up when cancelled."""
-        events: asyncio.Queue[Heard | None] = asyncio.Queue()
+        events: asyncio.Queue[TextSoFar | None] = asyncio.Queue()
         loop = asyncio.get_running_loop()
 
-        def tell(event: Heard | None) -> None:
+        def tell(event: TextSoFar | None) -> None:
             loop.call_soon_threadsafe(events.put_nowait, event)
 
         try:
@@ -88,13 +88,13 @@ class Replica:
         if hasattr(self, "_scheduler"):
             self._scheduler.close(drain=False)
 
-    def _submit(self, asked: Asked, tell: Callable[[Heard], None]) -> RequestHandle:
+    def _submit(self, asked: Asked, tell: Callable[[TextSoFar], None]) -> RequestHandle:
         return self._scheduler.submit(
             asked.image,
             asked.question,
             deadline=asked.deadline,
-            on_first_answer=(lambda text: tell(Heard(text, True))) if asked.hears_first_answer else None,
-            on_answer=(lambda text: tell(Heard(text, False))) if asked.hears_answer else None,
+            on_first_answer=(lambda text: tell(TextSoFar(text, True))) if asked.hears_first_answer else None,
+            on_answer=(lambda text: tell(TextSoFar(text, False))) if asked.hears_answer else None,
             **asked.keywords,
         )
 

@@ -19,7 +19,7 @@ from typing import Any, ClassVar, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from vicrop_engine.engine_dir.manifest import GRAPHS, Manifest, Plans, plan_file
+from vicrop_engine.engine_dir.manifest import GRAPHS, Manifest, Plans, plan_file, remedy_command
 from vicrop_engine.errors import EngineDamagedError, ProviderError, RunError
 from vicrop_engine.runtime.appending_graph import BIAS, RepeatedRun
 from vicrop_engine.runtime.cuda import Driver, open_driver

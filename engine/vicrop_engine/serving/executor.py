@@ -15,7 +15,7 @@ from vicrop_engine.model.kv_cache import roomy
 from vicrop_engine.model.model import Model
 from vicrop_engine.model.prompts import Ids
 from vicrop_engine.serving.decode_batch import DecodeBatch
-from vicrop_engine.serving.job import Heard, Job
+from vicrop_engine.serving.job import Job, OnText
 from vicrop_engine.serving.request_decoder import ServedDecoder
 from vicrop_engine.serving.request_model import ServedModel, SharedPrefixes
 from vicrop_engine.serving.settings import SchedulerSettings
@@ -80,7 +80,7 @@ class BatchedExecutor:
     def _decoder(self, job: Job, worker: WorkerSlot) -> ServedDecoder:
         """The decoder as this job sees it; without a crop the first answer is the final one."""
         request, tally = job.request, job.first.tally
-        first, final = self._told(job.hear_first), self._told(job.hear_final)
+        first, final = self._told(job.tell_first), self._told(job.tell_final)
         return ServedDecoder(
             decoder=self._model.decoder.counted_by(tally),
             batch=self._batch,
@@ -89,7 +89,10 @@ class BatchedExecutor:
             ended=lambda: job.ended,
             chunk=self._settings.prefill_chunk,
             max_new_tokens=request.max_new_tokens,
-            heard=(final if request.localizer is None else first if request.first_answer else None, final),
+            on_tokens=(
+                final if request.localizer is None else first if request.first_answer else None,
+                final,
+            ),
         )
 
     def _served(self, job: Job, worker: WorkerSlot, decoder: ServedDecoder) -> ServedModel:
@@ -106,11 +109,11 @@ class BatchedExecutor:
         same = {item.name: getattr(self._model, item.name) for item in dataclasses.fields(self._model)}
         return ServedModel(**{**same, **own})
 
-    def _told(self, heard: Heard) -> Callable[[Ids], None]:
+    def _told(self, on_text: OnText) -> Callable[[Ids], None]:
         prompts = self._model.prompts
 
         def tell(ids: Ids) -> None:
-            heard(prompts.decode(ids))
+            on_text(prompts.decode(ids))
 
         return tell
 
@@ -146,7 +149,7 @@ class SequentialExecutor:
     def answer(self, job: Job) -> Answer:
         """Answer a job. Raises ViCropError."""
         settings = vars(job.settings)
-        return self._engine.ask(job.source.image, job.question, on_first_answer=job.hear_first, **settings)
+        return self._engine.ask(job.source.image, job.question, on_first_answer=job.tell_first, **settings)
 
     def forget(self) -> None:
         """Let go of what is kept of pictures, as if none had been asked about."""

@@ -15,7 +15,7 @@ from vicrop_engine.vicrop.answer import Answer
 from vicrop_engine.vicrop.params import Settings
 from vicrop_engine.vicrop.request import Request
 
-Heard = Callable[[str], None]
+OnText = Callable[[str], None]
 
 
 @dataclass(frozen=True)
@@ -23,10 +23,10 @@ class Subscriber:
     """A handle and who hears its first and its final answer as they grow."""
 
     handle: RequestHandle
-    on_first_answer: Heard | None
-    on_answer: Heard | None
+    on_first_answer: OnText | None
+    on_answer: OnText | None
 
-    def hear(self, listener: Heard | None, text: str) -> None:
+    def tell(self, listener: OnText | None, text: str) -> None:
         """Tell one of the two. A listener that fails ends its own request, and no other."""
         self.handle.mark_token()
         if listener is None:
@@ -81,12 +81,12 @@ class Job:
             subscriber.handle.shared = True
             subscriber.handle.began = self.first.began
             self.subscribers.append(subscriber)
-        for heard, text in (
+        for on_text, text in (
             (subscriber.on_first_answer, self.first_text),
             (subscriber.on_answer, self.final_text),
         ):
             if text:
-                subscriber.hear(heard, text)
+                subscriber.tell(on_text, text)
         return True
 
     def begin(self) -> None:
@@ -111,24 +111,24 @@ class Job:
         if ended is not None:
             raise ended
 
-    def hear_first(self, text: str) -> None:
+    def tell_first(self, text: str) -> None:
         """The first answer has grown."""
         if text != self.first_text:
             self.first_text = text
             for subscriber in list(self.subscribers):
-                subscriber.hear(subscriber.on_first_answer, text)
+                subscriber.tell(subscriber.on_first_answer, text)
 
-    def hear_final(self, text: str) -> None:
+    def tell_final(self, text: str) -> None:
         """The final answer has grown."""
         if text != self.final_text:
             self.final_text = text
             for subscriber in list(self.subscribers):
-                subscriber.hear(subscriber.on_answer, text)
+                subscriber.tell(subscriber.on_answer, text)
 
     def finish(self, answer: Answer | None, error: Exception | None = None) -> None:
         """Give all subscribers the answer, or the error."""
         if answer is not None:
-            self.hear_final(answer.answer)
+            self.tell_final(answer.answer)
         with self._lock:
             self._is_done = True
         for subscriber in self.subscribers:

@@ -17,7 +17,7 @@ from vicrop_engine.counters import Tally
 from vicrop_engine.errors import ViCropError
 from vicrop_engine.model.decoder import Decoder
 from vicrop_engine.model.forward import PrefillOutput
-from vicrop_engine.model.greedy import AnswerTokens, Generation, Heard
+from vicrop_engine.model.greedy import AnswerTokens, Generation, OnTokens
 from vicrop_engine.model.kv_cache import KVCache
 from vicrop_engine.model.prefix_cache import Prefix
 from vicrop_engine.serving.decode_batch import DecodeBatch, DecodingSequence
@@ -46,7 +46,7 @@ class Passes:
 
 @dataclass
 class ServedDecoder:
-    """The decoder of one request. `heard` are told the ids of its first and its final answer as they come."""
+    """The decoder of one request; `on_tokens` hear the ids of its first and its final answer."""
 
     decoder: Decoder
     batch: DecodeBatch
@@ -55,7 +55,7 @@ class ServedDecoder:
     ended: Callable[[], ViCropError | None]
     chunk: int
     max_new_tokens: int
-    heard: tuple[Heard | None, Heard | None]
+    on_tokens: tuple[OnTokens | None, OnTokens | None]
     answers_side_by_side: bool = field(default=False, init=False)
     decodes_in_background: bool = field(default=True, init=False)
     _begun: list[DecodingSequence] = field(default_factory=list, init=False)
@@ -77,7 +77,7 @@ class ServedDecoder:
         """`Decoder.reserve`."""
         self.decoder.reserve(prefix, capacity)
 
-    def read(
+    def prefill(
         self,
         prefix: Prefix,
         suffixes: Sequence[Sequence[int]],
@@ -87,12 +87,12 @@ class ServedDecoder:
         layers: Sequence[int] = (),
         gradients: bool = False,
     ) -> Passes:
-        """`Decoder.read`, and with `answer` go on decoding it at once.
+        """`Decoder.prefill`, and with `answer` go on decoding it at once.
 
         The images are of the first suffix, which is run last: its rows are what the answer continues.
         """
-        above = gradients or self.decoder.reads_above(layers)
-        while self.decoder.prefill(prefix, self.chunk, above=answer or above):
+        above = gradients or self.decoder.reaches_upper(layers)
+        while self.decoder.extend_prefix(prefix, self.chunk, above=answer or above):
             self.worker.boundary()
         passes: list[PrefillOutput] = []
         found: tuple[Floats, Floats] | None = None
@@ -101,27 +101,27 @@ class ServedDecoder:
             goes_up = above or (answer and number == 0)
             start = self._extend(prefix, embeds, above=goes_up)
             rest = embeds[:, start.length - prefix.length :]
-            read = self.decoder.read_embeds(
+            output = self.decoder.prefill_embeds(
                 start, rest, (rest.shape[1],), answer=goes_up, layers=layers, gradients=gradients
             )
-            passes.insert(0, read)
+            passes.insert(0, output)
             if gradients and found is None:  # of the last suffix, which is the one to look with
-                found = self.decoder.gradients(read, 0)
+                found = self.decoder.gradients(output, 0)
             self.worker.boundary()
         going_on = self._go_on(passes[0], is_final=bool(images)) if answer else None
         return Passes(tuple(passes), going_on, found)
 
-    def gradients(self, read: Passes, suffix: int) -> tuple[Floats, Floats]:
+    def gradients(self, output: Passes, suffix: int) -> tuple[Floats, Floats]:
         """`Decoder.gradients` of the last suffix. Raises ValueError for another."""
-        if read.gradients is None or suffix != len(read.passes) - 1:
+        if output.gradients is None or suffix != len(output.passes) - 1:
             raise ValueError("gradients are of the last suffix of a pass made with gradients")
-        return read.gradients
+        return output.gradients
 
-    def logits(self, read: Passes) -> Floats:
+    def logits(self, output: Passes) -> Floats:
         """`Decoder.logits`."""
-        return self.decoder.logits(read.passes[0])
+        return self.decoder.logits(output.passes[0])
 
-    def decode(self, start: Passes, max_new_tokens: int, heard: Heard | None = None) -> Generation:
+    def decode(self, start: Passes, max_new_tokens: int, on_tokens: OnTokens | None = None) -> Generation:
         """The answer that has been decoded on since `start`."""
         assert start.answer is not None, "the answer's pass was made for an answer"
         return self.worker.result(start.answer)
@@ -138,23 +138,23 @@ class ServedDecoder:
         while length < last:
             begin = length - prefix.length
             part = Prefix(prefix.buffers, length + self.chunk, embeds[:, begin : begin + self.chunk])
-            while self.decoder.prefill(part, self.chunk, above=above):
+            while self.decoder.extend_prefix(part, self.chunk, above=above):
                 self.worker.boundary()
             length += self.chunk
         return Prefix(prefix.buffers, length)
 
-    def _go_on(self, read: PrefillOutput, *, is_final: bool) -> Future[Generation]:
+    def _go_on(self, output: PrefillOutput, *, is_final: bool) -> Future[Generation]:
         """Decode the answer with all others', or now and alone where it does not fit a slot."""
-        heard = self.heard[is_final]
-        logits = self.decoder.logits(read)
-        if not self.batch.fits(read.cache.length, self.max_new_tokens):
+        on_tokens = self.on_tokens[is_final]
+        logits = self.decoder.logits(output)
+        if not self.batch.fits(output.cache.length, self.max_new_tokens):
             alone: Future[Generation] = Future()
-            alone.set_result(self.decoder.decode(read, self.max_new_tokens, heard))
+            alone.set_result(self.decoder.decode(output, self.max_new_tokens, on_tokens))
             return alone
-        tokens = AnswerTokens(self.end_signs, self.max_new_tokens, heard)
-        answer = DecodingSequence(tokens, read.cache.length, self.tally, self.ended)
-        if self.heard[0] is None:  # a first answer that nobody hears was only to be looked into
+        tokens = AnswerTokens(self.end_signs, self.max_new_tokens, on_tokens)
+        answer = DecodingSequence(tokens, output.cache.length, self.tally, self.ended)
+        if self.on_tokens[0] is None:  # a first answer that nobody hears was only to be looked into
             self.leave()
         self._begun.append(answer)
-        self.batch.begin(answer, read.cache, logits)
+        self.batch.begin(answer, output.cache, logits)
         return answer.future

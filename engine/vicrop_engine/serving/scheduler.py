@@ -16,7 +16,7 @@ from vicrop_engine.images.cache import source_of
 from vicrop_engine.images.picture import ImageInput
 from vicrop_engine.serving.executor import BatchedExecutor, Engine, SequentialExecutor, request_tally
 from vicrop_engine.serving.handle import RequestHandle
-from vicrop_engine.serving.job import Heard, Job, Subscriber
+from vicrop_engine.serving.job import Job, OnText, Subscriber
 from vicrop_engine.serving.settings import SchedulerSettings
 from vicrop_engine.vicrop.params import Settings
 from vicrop_engine.vicrop.request import plan_request
@@ -78,8 +78,8 @@ class Scheduler:
         question: str,
         *,
         deadline: float | None = None,
-        on_first_answer: Heard | None = None,
-        on_answer: Heard | None = None,
+        on_first_answer: OnText | None = None,
+        on_answer: OnText | None = None,
         **keywords: Any,
     ) -> RequestHandle:
         """Accept a request; `keywords` are those of `ViCropEngine.ask`, `deadline` seconds from now.

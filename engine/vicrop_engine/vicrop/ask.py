@@ -10,7 +10,7 @@ from vicrop_engine.images.cache import OpenedPicture
 from vicrop_engine.images.geometry import placed_grid, whole_grid
 from vicrop_engine.images.picture import ImageInput, Picture
 from vicrop_engine.images.preprocessing import ModelInput, preprocess
-from vicrop_engine.model.greedy import Generation, Heard
+from vicrop_engine.model.greedy import Generation, OnTokens
 from vicrop_engine.model.model import Model
 from vicrop_engine.timing import Stopwatch
 from vicrop_engine.vicrop.answer import Answer, EngineInfo, TokenCounts
@@ -24,10 +24,10 @@ def answered(
     request: Request,
     picture: Picture,
     watch: Stopwatch,
-    heard: Heard | None = None,
+    on_tokens: OnTokens | None = None,
     seen: ModelInput | None = None,
 ) -> Answer:
-    """Look, crop if that is worth it, and answer; `heard` is told the first answer's ids as they come.
+    """Look, crop if that is worth it, and answer; `on_tokens` is told the first answer's ids as they come.
 
     `seen` is the picture as the vision tower takes it, where that is known already. Raises ImageError where a
     picture cannot be looked at as asked for.
@@ -37,12 +37,12 @@ def answered(
         first: Generation | None = None
         found = choose_crop(request.localizer, state, request.threshold)
         if found.box is None:
-            first = final = state.first_answer(request.max_new_tokens, heard)
+            first = final = state.first_answer(request.max_new_tokens, on_tokens)
         else:
             watch.enter("crop_vision")
             crop = seen_picture(model, picture.crop(found.box), request)
             if request.first_answer:
-                first, final = state.both_answers(crop, request.max_new_tokens, heard)
+                first, final = state.both_answers(crop, request.max_new_tokens, on_tokens)
             else:
                 final = state.answer_with(crop, request.max_new_tokens)
     return _answer(state, request, before, found, first, final)

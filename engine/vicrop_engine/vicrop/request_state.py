@@ -18,7 +18,7 @@ from vicrop_engine.images.picture import Picture
 from vicrop_engine.images.preprocessing import ModelInput
 from vicrop_engine.images.tiling import TilePlan
 from vicrop_engine.model.forward import PrefillOutput
-from vicrop_engine.model.greedy import Generation, Heard
+from vicrop_engine.model.greedy import Generation, OnTokens
 from vicrop_engine.model.model import Model
 from vicrop_engine.model.prefix_cache import Prefix
 from vicrop_engine.model.prompts import AskPrompts, Prompt
@@ -119,38 +119,38 @@ class RequestState:
         _, read = self._read()
         return self.model.decoder.logits(read)
 
-    def first_answer(self, max_new_tokens: int, heard: Heard | None = None) -> Generation:
-        """The answer on the picture alone; `heard` is told its ids whenever there is one more."""
+    def first_answer(self, max_new_tokens: int, on_tokens: OnTokens | None = None) -> Generation:
+        """The answer on the picture alone; `on_tokens` is told its ids whenever there is one more."""
         _, read = self._read()
         self.watch.enter("decode")
-        return self.model.decoder.decode(read, max_new_tokens, heard)
+        return self.model.decoder.decode(read, max_new_tokens, on_tokens)
 
     def answer_with(self, crop: ModelInput, max_new_tokens: int) -> Generation:
         """The answer on picture and crop, continued from the picture's prefix."""
         embeds = self._crop_embeds(crop)
         suffix = self.prompts.two_images.suffix
         with self.model.alone_on(self.prefix):
-            start = self.model.decoder.read(self.prefix, [suffix], [embeds])
+            start = self.model.decoder.prefill(self.prefix, [suffix], [embeds])
         self.watch.enter("decode")
         return self.model.decoder.decode(start, max_new_tokens)
 
     def both_answers(
-        self, crop: ModelInput, max_new_tokens: int, heard: Heard | None = None
+        self, crop: ModelInput, max_new_tokens: int, on_tokens: OnTokens | None = None
     ) -> tuple[Generation, Generation]:
         """The answer on the picture alone, which goes along with the crop's passes, and that with the crop.
 
-        `heard` is told the first one's ids whenever there is one more.
+        `on_tokens` is told the first one's ids whenever there is one more.
         """
         _, read = self._read()
         decoder = self.model.decoder
         if decoder.decodes_in_background:
             final = self.answer_with(crop, max_new_tokens)
-            return self.first_answer(max_new_tokens, heard), final
+            return self.first_answer(max_new_tokens, on_tokens), final
         if not decoder.answers_side_by_side:
-            return self.first_answer(max_new_tokens, heard), self.answer_with(crop, max_new_tokens)
+            return self.first_answer(max_new_tokens, on_tokens), self.answer_with(crop, max_new_tokens)
         if not read.cache.buffers.holds(read.cache):  # a localizer has made passes of its own
-            read = decoder.read(self.prefix, [self.prompts.question.suffix])
-        answers = TwoAnswers(decoder, read, self.prefix.length, max_new_tokens, heard)
+            read = decoder.prefill(self.prefix, [self.prompts.question.suffix])
+        answers = TwoAnswers(decoder, read, self.prefix.length, max_new_tokens, on_tokens)
         if answers.first is not None:
             return answers.first, self.answer_with(crop, max_new_tokens)
         embeds = self._crop_embeds(crop)
@@ -180,7 +180,7 @@ class RequestState:
             suffixes = [prompt.suffix for prompt in prompts]
             answer, layers = self.wanted.answer, self.wanted.layers
             gradients = self.wanted.gradients and bool(layers)
-            read = self.model.decoder.read(
+            read = self.model.decoder.prefill(
                 self.prefix, suffixes, answer=answer, layers=layers, gradients=gradients
             )
             self._pass = prompts, read
