@@ -1,12 +1,10 @@
-"""From heatmap to crop box: window sizes in cells, the search, the box around the winner.
-
-The rules are those of arXiv 2502.17422 as published, less its flaws. Knows grids and pixels; nothing of
-models, prompts or files.
-"""
+"""Arrays by what they hold, each name once."""
 
 from __future__ import annotations
 
 import numpy as np
 import numpy.typing as npt
 
-Heatmap = npt.NDArray[np.float32]
+Floats = npt.NDArray[np.float32]
+Ints = npt.NDArray[np.int64]
+Heatmap = npt.NDArray[np.float32]  # [rows, cols]

@@ -9,9 +9,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 from tokenizers import Tokenizer
 
+from vicrop_engine.arrays import Floats
 from vicrop_engine.engine_dir.manifest import TOKENIZER
 from vicrop_engine.errors import ImageError
 from vicrop_engine.external.manifest import checked_settings, mend_tool
@@ -21,8 +21,6 @@ from vicrop_engine.images.picture import Picture
 from vicrop_engine.images.preprocessing import preprocess
 from vicrop_engine.runtime.graphs import open_graph
 from vicrop_engine.runtime.host_graph import Graph
-
-Floats = npt.NDArray[np.float32]
 
 BATCH = 8  # crops encoded at once
 LEAST = -1.0  # the least a cosine can be: a crop too long for the image processor

@@ -11,9 +11,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from vicrop_engine.arrays import Floats
 from vicrop_engine.images.geometry import Box
-
-Floats = npt.NDArray[np.float32]
 
 STRIP = 1 << 24  # pixels of a mask that are in memory at once
 

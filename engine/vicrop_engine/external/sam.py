@@ -8,8 +8,8 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 
+from vicrop_engine.arrays import Floats
 from vicrop_engine.external.manifest import checked_settings, mend_tool
 from vicrop_engine.external.masks import enlarger, suppressed
 from vicrop_engine.external.settings import SamSettings
@@ -18,8 +18,6 @@ from vicrop_engine.images.picture import Picture
 from vicrop_engine.images.preprocessing import preprocess
 from vicrop_engine.runtime.graphs import open_graph
 from vicrop_engine.runtime.host_graph import Graph
-
-Floats = npt.NDArray[np.float32]
 
 BATCH = 64  # points prompted at once
 

@@ -12,9 +12,9 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
+from vicrop_engine.arrays import Floats
 from vicrop_engine.images.geometry import Placement
 
-Floats = npt.NDArray[np.float32]
 Mask = npt.NDArray[np.bool_]
 SIGMA = 0.8  # what 3 pixels stand for where no sigma is given
 MEDIAN = 7

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from vicrop_engine.arrays import Floats
 from vicrop_engine.counters import Tally
 from vicrop_engine.engine_dir.manifest import GRADIENT, GRAPHS
 from vicrop_engine.engine_dir.records import DecoderGeometry, SpecialTokens
@@ -25,7 +26,6 @@ from vicrop_engine.runtime.graphs import Graphs
 from vicrop_engine.runtime.host_graph import Graph
 from vicrop_engine.runtime.interfaces import Tensor
 
-Floats = npt.NDArray[np.float32]
 Table = npt.NDArray[np.floating]
 _, LOWER, UPPER = GRAPHS
 

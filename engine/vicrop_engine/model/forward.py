@@ -12,11 +12,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from vicrop_engine.arrays import Floats, Ints
 from vicrop_engine.model.kv_cache import KVBuffers, KVCache
 from vicrop_engine.model.packing import PackedPrompt, PackedStep
 from vicrop_engine.runtime.interfaces import Feed, Tensor
-
-Floats = npt.NDArray[np.float32]
 
 
 @dataclass(frozen=True)
@@ -69,8 +68,6 @@ class ForwardInputs:
             "prefix_tokens": block.prefix - block.done if isinstance(block, PackedPrompt) else 0,
         }
 
-
-Ints = npt.NDArray[np.int64]
 
 NO_TAPS: Ints = np.zeros(0, np.int64)
 

@@ -11,12 +11,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from vicrop_engine.arrays import Floats
 from vicrop_engine.counters import Tally
 from vicrop_engine.engine_dir.manifest import PIXEL_GRADIENTS
 from vicrop_engine.model.packing import PackedPrompt
 from vicrop_engine.runtime.host_graph import Graph
-
-Floats = npt.NDArray[np.float32]
 
 
 class PixelGradients:

@@ -7,9 +7,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
-Floats = npt.NDArray[np.float32]
+from vicrop_engine.arrays import Floats
+
 OnTokens = Callable[[tuple[int, ...]], None]
 
 

@@ -8,9 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
-import numpy as np
-import numpy.typing as npt
-
+from vicrop_engine.arrays import Floats
 from vicrop_engine.runtime.interfaces import BoundGraph
 
 CAPACITY_STEP = 64  # so that a slightly longer question about a picture fits the buffers it has
@@ -77,8 +75,6 @@ class KVCache:
             raise ValueError("another continuation wrote over these keys and values; run the prompt again")
         return self.buffers.write(self.length, self.length + num_new, self.length + num_new)
 
-
-Floats = npt.NDArray[np.float32]
 
 Arrays = Mapping[str, Floats]
 

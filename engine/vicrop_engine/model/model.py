@@ -9,9 +9,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 
-import numpy as np
-import numpy.typing as npt
-
+from vicrop_engine.arrays import Floats
 from vicrop_engine.byte_cache import ByteCache
 from vicrop_engine.counters import Tally
 from vicrop_engine.engine_dir.manifest import Manifest
@@ -26,8 +24,6 @@ from vicrop_engine.model.prompts import Ids, PromptBuilder
 from vicrop_engine.model.vision import VisionTower
 from vicrop_engine.runtime.device import Device
 from vicrop_engine.timing import Stopwatch
-
-Floats = npt.NDArray[np.float32]
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from vicrop_engine.arrays import Floats
 from vicrop_engine.byte_cache import ByteCache
 from vicrop_engine.counters import Tally
 from vicrop_engine.engine_dir.files import MANIFEST, hash_file
@@ -33,7 +34,7 @@ from vicrop_engine.images.cache import KeptPictures
 from vicrop_engine.model.decoder import Decoder
 from vicrop_engine.model.decoder_on_device import DeviceDecoder
 from vicrop_engine.model.gradients import PixelGradients
-from vicrop_engine.model.model import Floats, Model
+from vicrop_engine.model.model import Model
 from vicrop_engine.model.prompts import PromptBuilder
 from vicrop_engine.model.vision import DeviceVisionTower, VisionTower
 from vicrop_engine.runtime.device import Device

@@ -10,11 +10,8 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 import numpy as np
-import numpy.typing as npt
 
-Floats = npt.NDArray[np.float32]
-
-Ints = npt.NDArray[np.int64]
+from vicrop_engine.arrays import Floats, Ints
 
 
 @dataclass(frozen=True)

@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 
+from vicrop_engine.arrays import Floats
 from vicrop_engine.counters import Tally
 from vicrop_engine.engine_dir.manifest import PROBE, Manifest, remedy_command
 from vicrop_engine.errors import EngineDamagedError, ProbeError
@@ -22,7 +22,6 @@ from vicrop_engine.model.decoder import Decoder
 from vicrop_engine.model.vision import VisionTower
 from vicrop_engine.runtime.proofs import Proof, is_proven, remember, this_machine
 
-Floats = npt.NDArray[np.float32]
 Outputs = dict[str, Floats]
 BEFORE, AFTER, IMAGE_TOKENS, STEPS = 4, 12, 32, 2
 SLACK = 4  # of a tolerance over what was measured where the engine was built

@@ -8,11 +8,9 @@ from __future__ import annotations
 from itertools import groupby
 
 import numpy as np
-import numpy.typing as npt
 
+from vicrop_engine.arrays import Floats
 from vicrop_engine.model.prompts import Ids
-
-Floats = npt.NDArray[np.float32]
 
 
 def most_distinct(embeds: Floats, number: int) -> Floats:

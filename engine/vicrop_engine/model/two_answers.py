@@ -8,16 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import numpy as np
-import numpy.typing as npt
-
+from vicrop_engine.arrays import Floats
 from vicrop_engine.model.decoder import Decoder
 from vicrop_engine.model.forward import PrefillOutput
 from vicrop_engine.model.greedy import AnswerTokens, Generation, OnTokens
 from vicrop_engine.model.kv_cache import KVCache
 from vicrop_engine.model.packing import Branch, PackedStep
-
-Floats = npt.NDArray[np.float32]
 
 
 class TwoAnswers:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-import numpy.typing as npt
 
+from vicrop_engine.arrays import Floats
 from vicrop_engine.byte_cache import ByteCache
 from vicrop_engine.counters import Tally
 from vicrop_engine.engine_dir.manifest import GRAPHS
@@ -14,8 +14,6 @@ from vicrop_engine.images.preprocessing import pixel_digest
 from vicrop_engine.runtime.device import DeviceTensor
 from vicrop_engine.runtime.device_graph import DeviceGraphs
 from vicrop_engine.runtime.interfaces import OpenGraph
-
-Floats = npt.NDArray[np.float32]
 
 VISION = GRAPHS[0]
 

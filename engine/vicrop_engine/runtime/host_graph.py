@@ -11,15 +11,14 @@ from functools import cached_property
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
+from vicrop_engine.arrays import Floats
 from vicrop_engine.errors import RunError
 from vicrop_engine.runtime.appending_graph import AppendingGraph
 from vicrop_engine.runtime.interfaces import PAST, PRESENT, Feed, Tensor
 from vicrop_engine.runtime.interfaces import BoundGraph as Bound
 from vicrop_engine.runtime.onnx_runtime import tensor_class
 
-Floats = npt.NDArray[np.float32]
 NEW_AXIS = "seq"  # of the new tokens, in graphs of standard operators
 
 

@@ -8,7 +8,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from vicrop_engine.runtime.host_graph import Floats, Graph
+from vicrop_engine.arrays import Floats
+from vicrop_engine.runtime.host_graph import Graph
 from vicrop_engine.runtime.interfaces import BoundGraph, BoundStep, Feed, Tensor
 
 

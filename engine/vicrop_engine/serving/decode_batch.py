@@ -15,8 +15,8 @@ from concurrent.futures import Future
 from dataclasses import dataclass, field
 
 import numpy as np
-import numpy.typing as npt
 
+from vicrop_engine.arrays import Floats
 from vicrop_engine.counters import Tally
 from vicrop_engine.errors import RequestCancelledError, ViCropError
 from vicrop_engine.model.decoder import Decoder
@@ -25,7 +25,6 @@ from vicrop_engine.model.greedy import AnswerTokens, Generation
 from vicrop_engine.model.kv_cache import KVCache
 from vicrop_engine.serving.worker_slots import WorkerSlot, WorkerSlots
 
-Floats = npt.NDArray[np.float32]
 URGENT = (float("-inf"), 0)
 
 

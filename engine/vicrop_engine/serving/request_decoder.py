@@ -10,9 +10,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 
-import numpy as np
-import numpy.typing as npt
-
+from vicrop_engine.arrays import Floats
 from vicrop_engine.counters import Tally
 from vicrop_engine.errors import ViCropError
 from vicrop_engine.model.decoder import Decoder
@@ -22,8 +20,6 @@ from vicrop_engine.model.kv_cache import KVCache
 from vicrop_engine.model.prefix_cache import Prefix
 from vicrop_engine.serving.decode_batch import DecodeBatch, DecodingSequence
 from vicrop_engine.serving.worker_slots import WorkerSlot
-
-Floats = npt.NDArray[np.float32]
 
 
 @dataclass(frozen=True)

@@ -9,9 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-import numpy as np
-import numpy.typing as npt
-
+from vicrop_engine.arrays import Floats
 from vicrop_engine.byte_cache import ByteCache
 from vicrop_engine.images.preprocessing import pixel_digest
 from vicrop_engine.model.model import Model
@@ -19,8 +17,6 @@ from vicrop_engine.model.prefix_cache import Prefix, PrefixKey
 from vicrop_engine.model.prompts import Ids
 from vicrop_engine.serving.worker_slots import WorkerSlot
 from vicrop_engine.timing import Stopwatch
-
-Floats = npt.NDArray[np.float32]
 
 
 @dataclass

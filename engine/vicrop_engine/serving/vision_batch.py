@@ -11,16 +11,12 @@ from collections.abc import Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
 
-import numpy as np
-import numpy.typing as npt
-
+from vicrop_engine.arrays import Floats
 from vicrop_engine.byte_cache import ByteCache
 from vicrop_engine.counters import Tally
 from vicrop_engine.images.preprocessing import pixel_digest
 from vicrop_engine.model.vision import VisionTower
 from vicrop_engine.serving.worker_slots import WorkerSlot
-
-Floats = npt.NDArray[np.float32]
 
 
 class VisionStage:

@@ -11,8 +11,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
+from vicrop_engine.arrays import Floats
 from vicrop_engine.images.geometry import Grid
 from vicrop_engine.images.picture import Picture
 from vicrop_engine.images.preprocessing import ModelInput
@@ -25,8 +25,6 @@ from vicrop_engine.model.prompts import AskPrompts, Prompt
 from vicrop_engine.model.token_pruning import most_distinct
 from vicrop_engine.model.two_answers import TwoAnswers
 from vicrop_engine.timing import Stopwatch
-
-Floats = npt.NDArray[np.float32]
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from vicrop_engine.arrays import Floats
 from vicrop_engine.engine_dir.manifest import GRADIENT
 from vicrop_engine.engine_dir.records import DecoderGeometry, Parity
 from vicrop_engine.errors import ParityError
@@ -24,7 +25,7 @@ from vicrop_engine.runtime.sessions import open_session, session_options
 from vicrop_export.checks.reference import Reference
 from vicrop_export.modules.decoder import causal_bias
 from vicrop_export.modules.interfaces import CAPACITY_AXIS, ROWS_AXIS, TAPPED, kv_names
-from vicrop_export.probe import Floats, Probe
+from vicrop_export.probe import Probe
 
 TOLERANCE = 1e-4
 USUAL = Parity(

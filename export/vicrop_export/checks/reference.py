@@ -13,11 +13,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from vicrop_engine.arrays import Floats
 from vicrop_engine.errors import CheckpointError
 from vicrop_export.checkpoint.streamed_model import streamed_model
 from vicrop_export.checkpoint.tensors import CheckpointTensors
 from vicrop_export.checkpoint.tokenizer import stop_tokens
-from vicrop_export.probe import Floats, Probe
+from vicrop_export.probe import Probe
 from vicrop_export.quiet import reason
 
 

@@ -11,8 +11,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from vicrop_engine.arrays import Floats
 from vicrop_export.ops.node_list import NodeList
-from vicrop_export.precision.byte_products import CONTRIB, Arrays, Exact, Floats, Values, exact_product
+from vicrop_export.precision.byte_products import CONTRIB, Arrays, Exact, Values, exact_product
 from vicrop_export.precision.layouts import Widened, to_half
 
 _SHRINK = (0.92, 0.85)  # of the scale that holds a block's largest weight; a tighter one often costs less

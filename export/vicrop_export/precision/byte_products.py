@@ -10,11 +10,11 @@ import numpy as np
 import onnx_ir as ir
 from numpy.typing import NDArray
 
+from vicrop_engine.arrays import Floats
 from vicrop_export.ops.node_list import NodeList
 
 CONTRIB = "com.microsoft"
 Arrays = dict[str, NDArray[Any]]
-Floats = NDArray[np.float32]
 Exact = NDArray[np.float64]
 Values = Mapping[str, ir.Value]
 

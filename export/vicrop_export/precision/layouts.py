@@ -15,6 +15,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from vicrop_engine.arrays import Floats
 from vicrop_export.ops.node_list import NodeList
 from vicrop_export.precision.byte_products import (
     CONTRIB,
@@ -22,7 +23,6 @@ from vicrop_export.precision.byte_products import (
     TWO_BYTES,
     Arrays,
     Exact,
-    Floats,
     Range,
     Values,
     byte_products,

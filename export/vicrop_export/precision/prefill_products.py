@@ -16,6 +16,7 @@ from typing import ClassVar, Protocol
 import numpy as np
 import onnx_ir as ir
 
+from vicrop_engine.arrays import Floats
 from vicrop_engine.engine_dir.manifest import GRAPHS, PREFILL, WIDE
 from vicrop_export.ops.node_list import NodeList
 from vicrop_export.precision.block_layout import Blocks
@@ -23,7 +24,6 @@ from vicrop_export.precision.byte_products import (
     ONE_BYTE,
     Arrays,
     Exact,
-    Floats,
     Values,
     byte_products,
     exact_product,

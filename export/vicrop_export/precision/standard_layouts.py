@@ -17,9 +17,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from vicrop_engine.arrays import Floats
 from vicrop_engine.errors import BuildError
 from vicrop_export.ops.node_list import NodeList
-from vicrop_export.precision.byte_products import Arrays, Exact, Floats, Values
+from vicrop_export.precision.byte_products import Arrays, Exact, Values
 from vicrop_export.precision.layouts import Widened, to_half
 
 LARGEST_FLOAT8 = 448.0  # of e4m3
