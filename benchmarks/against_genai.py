@@ -60,14 +60,16 @@ def run_ours(engine_directory: Path, threads: int) -> Rates:
     import dataclasses
 
     from vicrop_engine import ViCropEngine
-    from vicrop_engine.model.forward import PrefillOutput
+    from vicrop_engine.model.decoder import HostDecoder
+    from vicrop_engine.model.interfaces import Prefilled
+    from vicrop_engine.model.states import of_kind
 
     engine = ViCropEngine.load(engine_directory, threads=threads, cache_bytes=0)
-    decoder = engine._model.decoder
+    decoder = of_kind(HostDecoder, engine.model.decoder)
     decoder._tokens = dataclasses.replace(decoder._tokens, eos=())  # decode to the end, whatever comes
     ids = [5 + index % 200 for index in range(PREFILL)]
 
-    def prefill() -> PrefillOutput:
+    def prefill() -> Prefilled:
         return decoder.prefill(decoder.begin(ids[:300], (), PREFILL + STEPS + 1), [ids[300:]])
 
     return _rates(prefill, lambda start: decoder.decode(start, STEPS + 1))

@@ -147,7 +147,7 @@ class Listening:
         assert found.heatmap is not None, "the pictures are larger than a window"
         unsure = answer_uncertainty(state.first_logits())
         pointed = heatmap_concentration(found.heatmap, state.grid)
-        first = state.first_answer(20)
+        first = state.model.decoder.decode(state.demand_pass().output, 20)
         self.signals = {
             "1 - geometric mean probability": 1 - first.confidence,
             "1 - first token's probability": 1 - first.probabilities[0],

@@ -4,27 +4,29 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Unpack
 
 from vicrop_engine.builder import resolve
 from vicrop_engine.counters import Counters, Tally
-from vicrop_engine.engine_dir.layer_choice import LayerChoice
 from vicrop_engine.engine_dir.manifest import Manifest
 from vicrop_engine.engine_dir.verify import checked_manifest
 from vicrop_engine.errors import BatchError, SettingError, ViCropError
 from vicrop_engine.external.toolbox import Toolbox
+from vicrop_engine.images.cache import Source, source_of
 from vicrop_engine.images.picture import ImageInput
 from vicrop_engine.model.model import Model
 from vicrop_engine.model.opening import Place, open_model
 from vicrop_engine.model.probe import prove_once
 from vicrop_engine.timing import Stopwatch
 from vicrop_engine.vicrop.answer import Answer
-from vicrop_engine.vicrop.ask import answered, opened_picture, reading_of
-from vicrop_engine.vicrop.localizers.localizer import Localization, Localizer
+from vicrop_engine.vicrop.ask import answered, encoded, opened_picture
+from vicrop_engine.vicrop.localizers.localizer import Localization
 from vicrop_engine.vicrop.localizers.methods import NONE
-from vicrop_engine.vicrop.params import ALL, ALWAYS, NEVER, Settings
+from vicrop_engine.vicrop.params import ALWAYS, NEVER, AskKeywords, AskParams
+from vicrop_engine.vicrop.prefill import prefill
 from vicrop_engine.vicrop.request import plan_request
 
 
@@ -103,87 +105,71 @@ class ViCropEngine:
     def forget(self, *, prefixes: bool = True) -> None:
         """Let go of what is kept of pictures, as if none had been asked about; else of image embeds alone."""
         with self._lock:
-            self._model.vision.cache.clear()
             if prefixes:
-                self._model.prefixes.clear()
-                self._model.pictures.clear()
+                self._model.forget()
+            else:
+                self._model.vision.forget()
 
     def check_integrity(self) -> None:
         """Raises AssertionError when a cache does not hold what it says it holds."""
         self._model.prefixes.check_integrity()
-        self._model.vision.cache.check_integrity()
+        self._model.vision.check_integrity()
 
     def ask(
         self,
         image: ImageInput,
         question: str,
         *,
-        method: str | Localizer = "rel-att",
-        high_res: str = "auto",
-        layers: LayerChoice | None = None,
-        max_new_tokens: int = 20,
-        first_answer: bool = True,
-        compat: str | None = None,
-        box: Sequence[int] | None = None,
-        localize: str | None = None,
-        when: str = ALWAYS,
-        crop_tokens: str | int = ALL,
         on_first_answer: Callable[[str], None] | None = None,
+        **settings: Unpack[AskKeywords],
     ) -> Answer:
         """Answer `question` about `image`, with and without a crop of the place that matters.
 
-        `method` is "rel-att", "grad-att", "pure-grad", "clip", "yolo", "sam", "none" or a localizer of your
-        own; a `box` (x0, y0, x1, y1 in picture pixels) is cropped to instead.
-        `high_res` "on" makes the heatmap of tiles of at most 1024 pixels a side, which finds smaller things;
-        "auto" does so when the picture's longer side is over 1536, and never with `compat`.
-        `layers` are 14, "10-20" or "all"; `localize` is a shorter question to look with; `first_answer` False
-        leaves the answer without crop out, and `on_first_answer` hears it as it grows, while the crop is on
-        its way; `when` "auto" makes the crop only where the first answer is unsure enough for it (measured by
-        `vicrop-engine calibrate`), "never" is method "none"; of the crop's image tokens only `crop_tokens`
-        are read, those that differ most; `compat` "mllms-know" takes the published code's own geometry.
+        `settings` are the fields of `AskParams`, which says what each does: method="rel-att",
+        high_res="auto", layers=None, max_new_tokens=20, first_answer=True, compat=None, box=None,
+        localize=None, when="always", crop_tokens="all". `on_first_answer` hears the answer without crop as it
+        grows, while the crop is on its way.
         Raises ImageError, QuestionError, or the error of the setting that cannot be used.
         """
-        if box is None and when != NEVER:  # opened before the watch starts, as the engine's own graphs are
-            self._model.tools.prepare(method)
-        watch, prompts = Stopwatch(self._model.tally.clock), self._model.prompts
-        on_text = None if on_first_answer is None else lambda ids: on_first_answer(prompts.decode(ids))
-        settings = Settings(
-            method, high_res, layers, max_new_tokens, first_answer, compat, box, localize, when, crop_tokens
-        )
-        request = plan_request(self._model, question, settings)
-        opened = opened_picture(self._model, request, image, watch)
-        with self._lock:
-            return answered(self._model, request, opened.picture, watch, on_text, opened.seen)
+        return self.answer(source_of(image), question, AskParams.of(settings), on_first_answer)
 
-    def locate(
-        self,
-        image: ImageInput,
-        question: str,
-        *,
-        method: str | Localizer = "rel-att",
-        high_res: str = "auto",
-        layers: LayerChoice | None = None,
-        compat: str | None = None,
-        localize: str | None = None,
-    ) -> Localization:
+    def answer(
+        self, source: Source, question: str, params: AskParams, on_text: Callable[[str], None] | None = None
+    ) -> Answer:
+        """`ask` of a picture whose bytes are read already; `on_text` hears the first answer as it grows."""
+        model = self._model
+        if params.box is None and params.when != NEVER:  # opened before the watch starts, as graphs are
+            model.tools.prepare(params.method)
+        watch = Stopwatch(model.tally.clock)
+        request = plan_request(model, question, params)
+        opened = opened_picture(model, request, source, watch)
+        told = None if on_text is None else model.prompts.decoded(on_text)
+        with self._lock:
+            return answered(model, request, opened, watch, told)
+
+    def locate(self, image: ImageInput, question: str, **settings: Unpack[AskKeywords]) -> Localization:
         """Where `ask` would crop, without answering: half the work of an answer with rel-att.
 
-        The picture's prefix is kept for an ask that follows. Raises SettingError for method "none", and what
-        `ask` raises.
+        `settings` are those of `ask` that say how to look. The picture's prefix is kept for an ask that
+        follows. Raises SettingError for method "none", and what `ask` raises.
         """
-        if method == NONE:
+        params = replace(AskParams.of(settings), first_answer=False, max_new_tokens=1, when=ALWAYS)
+        if params.method == NONE:
             raise SettingError("method 'none' finds no crop; give another one")
-        self._model.tools.prepare(method)
-        settings = Settings(method, high_res, layers, 1, False, compat, None, localize)
-        request = plan_request(self._model, question, settings)
+        self._model.tools.prepare(params.method)
+        request, watch = plan_request(self._model, question, params), Stopwatch()
         assert request.localizer is not None, "every other method has one"
-        watch = Stopwatch()
-        opened = opened_picture(self._model, request, image, watch)
-        with self._lock, reading_of(self._model, request, opened.picture, watch, opened.seen) as state:
+        opened = opened_picture(self._model, request, source_of(image), watch)
+        with self._lock, encoded(self._model, request, opened, watch) as state:
+            prefill(state)
             return request.localizer.locate(state)
 
     def ask_batch(
-        self, items: Iterable[tuple[ImageInput, str]], *, return_errors: bool = False, **keywords: Any
+        self,
+        items: Iterable[tuple[ImageInput, str]],
+        *,
+        return_errors: bool = False,
+        **settings: Unpack[AskKeywords],
     ) -> list[Any]:
         """Answer every (image, question), with the same results as one by one but for last bits.
 
@@ -193,7 +179,7 @@ class ViCropEngine:
         """
         from vicrop_engine.serving.ask_batch import answer_all
 
-        results = answer_all(self, items, keywords)
+        results = answer_all(self, items, settings)
         if not return_errors and any(isinstance(result, ViCropError) for result in results):
             raise BatchError(results)
         return results

@@ -16,13 +16,13 @@ from vicrop_kernels.dlpack_operator import DeviceRow, gathered
 PROGRAM = """
 import numpy as np, onnxruntime
 from vicrop_kernels.arguments import Arguments, Cells, PictureGrid, Tiles
-from vicrop_kernels.dlpack_operator import LyingRow, locate
+from vicrop_kernels.dlpack_operator import DeviceRow, locate
 
 noise = np.random.default_rng(0)
 def rows(layers):
     values = noise.random((3, 2, 4, 40), np.float32)
     tensor = onnxruntime.OrtValue.ortvalue_from_numpy(values)
-    return [LyingRow(tensor._ortvalue, layer, 1, slice(2, 38)) for layer in layers], tensor
+    return [DeviceRow(tensor._ortvalue, layer, 1, slice(2, 38)) for layer in layers], tensor
 
 for maps, tiles in ((1, Tiles()), (4, Tiles(2, 2, Cells(0, 6, 1, 5), True))):
     for layers in ((1, 2), (2, 0)):

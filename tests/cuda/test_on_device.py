@@ -16,7 +16,7 @@ from tests.cuda.builds import seeded
 from vicrop_engine import ViCropEngine
 from vicrop_engine.counters import Counters
 from vicrop_engine.model.decoder_on_device import DeviceDecoder
-from vicrop_engine.model.kv_cache import KVBuffers
+from vicrop_engine.model.kv_cache import HostKVBuffers
 from vicrop_engine.model.prefix_cache import Prefix
 from vicrop_engine.runtime.device import AttentionRow, DeviceTensor
 from vicrop_engine.runtime.device_graph import DeviceGraph
@@ -53,12 +53,12 @@ def begin(engine: ViCropEngine, decoder: DeviceDecoder) -> Callable[[], Prefix]:
     return lambda: decoder.begin(ids, [embeds], len(ids) + 64)
 
 
-def buffers_of(buffers: KVBuffers) -> list[DeviceTensor]:
+def buffers_of(buffers: HostKVBuffers) -> list[DeviceTensor]:
     sides: list[Any] = [buffers.lower, buffers.upper]
     return [buffer for side in sides for buffer in side.buffers.values()]
 
 
-def values(buffers: KVBuffers) -> list[Floats]:
+def values(buffers: HostKVBuffers) -> list[Floats]:
     return [buffer.value.numpy().copy() for buffer in buffers_of(buffers)]
 
 

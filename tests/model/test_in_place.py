@@ -15,9 +15,9 @@ from PIL import Image
 from vicrop_engine import ViCropEngine
 from vicrop_engine.counters import Counters
 from vicrop_engine.errors import QuestionError, RunError
-from vicrop_engine.model.decoder import Decoder
-from vicrop_engine.model.forward import PrefillOutput
-from vicrop_engine.model.kv_cache import KVBuffers
+from vicrop_engine.model.decoder import HostDecoder
+from vicrop_engine.model.forward import HostOutput
+from vicrop_engine.model.kv_cache import HostKVBuffers
 from vicrop_engine.model.prefix_cache import Prefix
 from vicrop_engine.vicrop.answer import Answer
 
@@ -27,12 +27,12 @@ Floats = npt.NDArray[np.float32]
 
 
 @pytest.fixture
-def decoder(engine: ViCropEngine) -> Decoder:
+def decoder(engine: ViCropEngine) -> HostDecoder:
     return engine._model.decoder
 
 
 @pytest.fixture
-def begin(engine: ViCropEngine, decoder: Decoder) -> Callable[[], Prefix]:
+def begin(engine: ViCropEngine, decoder: HostDecoder) -> Callable[[], Prefix]:
     """Makes the same image prefix again, with room for 64 tokens more; nothing has been run."""
     vision, tokens = engine.manifest.vision, engine.manifest.tokens
     shape = (vision.image_tokens, engine.manifest.decoder.hidden_size)
@@ -41,12 +41,12 @@ def begin(engine: ViCropEngine, decoder: Decoder) -> Callable[[], Prefix]:
     return lambda: decoder.begin(ids, [embeds], len(ids) + 64)
 
 
-def arrays(buffers: KVBuffers) -> list[Floats]:
+def arrays(buffers: HostKVBuffers) -> list[Floats]:
     graphs = (buffers.lower, buffers.upper)
     return [buffer.numpy() for graph in graphs for buffer in graph.buffers.values()]
 
 
-def addresses(buffers: KVBuffers) -> list[int]:
+def addresses(buffers: HostKVBuffers) -> list[int]:
     return [array.ctypes.data for array in arrays(buffers)]
 
 
@@ -76,7 +76,7 @@ def test_no_graph_outputs_attention_of_all_tokens(engine: ViCropEngine) -> None:
 
 
 def test_buffers_stay_where_they_are_and_only_the_new_row_is_written(
-    decoder: Decoder, begin: Callable[[], Prefix]
+    decoder: HostDecoder, begin: Callable[[], Prefix]
 ) -> None:
     prefix = begin()
     output = decoder.prefill(prefix, [[5, 6, 7]])
@@ -94,7 +94,7 @@ def test_buffers_stay_where_they_are_and_only_the_new_row_is_written(
 
 
 def test_suffixes_side_by_side_are_as_if_each_were_alone(
-    decoder: Decoder, begin: Callable[[], Prefix]
+    decoder: HostDecoder, begin: Callable[[], Prefix]
 ) -> None:
     suffixes = [[5, 6, 7, 8], [9, 10], [11, 12, 13]]
     layers = range(4)
@@ -116,7 +116,7 @@ def test_suffixes_side_by_side_are_as_if_each_were_alone(
 
 
 def test_what_waits_for_the_upper_layers_goes_up_with_the_next_suffix(
-    engine: ViCropEngine, decoder: Decoder, begin: Callable[[], Prefix]
+    engine: ViCropEngine, decoder: HostDecoder, begin: Callable[[], Prefix]
 ) -> None:
     prefix, fresh = begin(), begin()
     looked = decoder.prefill(prefix, [[9, 10, 11]], answer=False, layers=(1,))
@@ -134,12 +134,12 @@ def test_what_waits_for_the_upper_layers_goes_up_with_the_next_suffix(
     assert cost.lower_tokens == prefix.length + 4
 
 
-def check_equal(one: PrefillOutput, other: PrefillOutput) -> None:
+def check_equal(one: HostOutput, other: HostOutput) -> None:
     assert one.logits is not None
     np.testing.assert_array_equal(one.logits, other.logits)
 
 
-def test_a_stale_continuation_is_refused(decoder: Decoder, begin: Callable[[], Prefix]) -> None:
+def test_a_stale_continuation_is_refused(decoder: HostDecoder, begin: Callable[[], Prefix]) -> None:
     prefix = begin()
     first = decoder.prefill(prefix, [[5, 6]])
     decoder.prefill(prefix, [[7]])

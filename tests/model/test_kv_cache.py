@@ -5,15 +5,15 @@ from __future__ import annotations
 import pytest
 
 from tests.samples import FakeGraph
-from vicrop_engine.model.kv_cache import KVBuffers
+from vicrop_engine.model.kv_cache import HostKVBuffers
 
 
 @pytest.fixture
-def buffers() -> KVBuffers:
-    return KVBuffers(FakeGraph(), FakeGraph(), 10)
+def buffers() -> HostKVBuffers:
+    return HostKVBuffers(FakeGraph(), FakeGraph(), 10)
 
 
-def test_a_continuation_stands_until_another_goes_back_before_its_end(buffers: KVBuffers) -> None:
+def test_a_continuation_stands_until_another_goes_back_before_its_end(buffers: HostKVBuffers) -> None:
     question = buffers.write(0, 8, 6)
     answer = question.grown(1)
     assert (answer.length, buffers.holds(question), buffers.holds(answer)) == (7, True, True)
@@ -25,7 +25,7 @@ def test_a_continuation_stands_until_another_goes_back_before_its_end(buffers: K
         question.grown(1)
 
 
-def test_writing_right_after_its_end_leaves_a_continuation_whole(buffers: KVBuffers) -> None:
+def test_writing_right_after_its_end_leaves_a_continuation_whole(buffers: HostKVBuffers) -> None:
     prefix = buffers.write(0, 4, 4)
     for _ in range(3):
         fork = prefix.grown(2)
@@ -36,7 +36,7 @@ def test_writing_right_after_its_end_leaves_a_continuation_whole(buffers: KVBuff
     assert buffers.holds(other)
 
 
-def test_decoding_after_going_back_makes_the_first_answer_stale(buffers: KVBuffers) -> None:
+def test_decoding_after_going_back_makes_the_first_answer_stale(buffers: HostKVBuffers) -> None:
     prefix = buffers.write(0, 4, 4)
     first = prefix.grown(1).grown(1)
     second = prefix.grown(1)
@@ -44,7 +44,7 @@ def test_decoding_after_going_back_makes_the_first_answer_stale(buffers: KVBuffe
     assert buffers.holds(second.grown(1))
 
 
-def test_no_more_than_there_is_room_for(buffers: KVBuffers) -> None:
+def test_no_more_than_there_is_room_for(buffers: HostKVBuffers) -> None:
     buffers.write(0, 10, 10)
     with pytest.raises(ValueError, match="11 tokens do not fit buffers for 10; reserve more"):
         buffers.write(9, 11, 11)

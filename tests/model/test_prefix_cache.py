@@ -9,7 +9,7 @@ import pytest
 from tests.samples import FakeGraph
 from vicrop_engine.byte_cache import ByteCache
 from vicrop_engine.images.preprocessing import pixel_digest
-from vicrop_engine.model.kv_cache import KVBuffers
+from vicrop_engine.model.kv_cache import HostKVBuffers
 from vicrop_engine.model.prefix_cache import Prefix
 
 
@@ -57,7 +57,7 @@ def test_putting_again_replaces() -> None:
 
 def test_a_value_that_grew_unannounced_is_found_out() -> None:
     cache: ByteCache[Prefix] = ByteCache(1000)
-    prefix = Prefix(KVBuffers(FakeGraph(), FakeGraph(), 0), 0)
+    prefix = Prefix(HostKVBuffers(FakeGraph(), FakeGraph(), 0), 0)
     cache.put("a", prefix)
     prefix.general[1] = block(400)
     with pytest.raises(AssertionError, match="0 bytes counted, 400 held"):

@@ -10,7 +10,7 @@ import pytest
 
 from tests.engines import STRETCH_168, built
 from vicrop_engine import ViCropEngine
-from vicrop_engine.model.decoder import Decoder
+from vicrop_engine.model.decoder import HostDecoder
 from vicrop_engine.model.packing import Branch, PackedStep
 from vicrop_engine.vicrop.answer import Answer
 from vicrop_engine.vicrop.localizers.localizer import Localization
@@ -31,7 +31,7 @@ def engine() -> ViCropEngine:
 
 def apart(engine: ViCropEngine, monkeypatch: pytest.MonkeyPatch, **keywords: object) -> Answer:
     with monkeypatch.context() as patch:
-        patch.setattr(Decoder, "answers_side_by_side", False)
+        patch.setattr(HostDecoder, "answers_side_by_side", False)
         return engine.ask(PICTURE, QUESTION, **keywords)  # type: ignore[arg-type]
 
 
@@ -98,8 +98,10 @@ def test_the_first_answer_is_heard_as_it_grows_and_begins_before_the_crop_is_pre
     engine: ViCropEngine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     events: list[str] = []
-    side_by_side = Decoder.side_by_side
-    monkeypatch.setattr(Decoder, "side_by_side", lambda *given: events.append("crop") or side_by_side(*given))
+    side_by_side = HostDecoder.side_by_side
+    monkeypatch.setattr(
+        HostDecoder, "side_by_side", lambda *given: events.append("crop") or side_by_side(*given)
+    )
     answer = engine.ask(PICTURE, QUESTION, max_new_tokens=3, on_first_answer=events.append)
     assert events[1] == "crop"
     assert len(events) == 4

@@ -43,6 +43,7 @@ def start(engine: ViCropEngine) -> Iterator[Start]:
     started: list[Scheduler] = []
 
     def start(engine: ViCropEngine = engine, **settings: Any) -> Scheduler:
+        engine.forget()  # what other tests have asked
         started.append(Scheduler(engine, SchedulerSettings(**settings)))
         return started[-1]
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from tests.serving.conftest import Small
-from vicrop_engine.model.decoder import Decoder
+from vicrop_engine.model.decoder import HostDecoder
 from vicrop_engine.model.kv_cache import KVArena
 from vicrop_export.ops.attention import attention
 
@@ -16,7 +16,7 @@ LENGTHS = np.array([40, 7, 129, 64, 1, 90])
 Floats = npt.NDArray[np.float32]
 
 
-def filled(decoder: Decoder, seed: int) -> KVArena:
+def filled(decoder: HostDecoder, seed: int) -> KVArena:
     arena = decoder.arena(len(LENGTHS), 192)
     random = np.random.default_rng(seed)
     for arrays in (arena.lower, arena.upper):
@@ -25,7 +25,7 @@ def filled(decoder: Decoder, seed: int) -> KVArena:
     return arena
 
 
-def step(decoder: Decoder, arena: KVArena, slots: list[int], tokens: list[int]) -> Floats:
+def step(decoder: HostDecoder, arena: KVArena, slots: list[int], tokens: list[int]) -> Floats:
     """Logits of one token more in these slots, which are moved to the front first."""
     lengths = LENGTHS[slots]
     for place, slot in enumerate(slots):

@@ -61,15 +61,15 @@ def held(monkeypatch: pytest.MonkeyPatch) -> threading.Event:
 
 def test_the_same_question_at_the_same_time_is_answered_once(start: Start, held: threading.Event) -> None:
     scheduler = start()
-    on_tokens: list[str] = []
+    texts: list[str] = []
     first = scheduler.submit(PATH, EXAMPLE.question)
     assert eventually(lambda: first.began is not None)
-    others = [scheduler.submit(PATH, EXAMPLE.question, on_answer=on_tokens.append) for _ in range(5)]
+    others = [scheduler.submit(PATH, EXAMPLE.question, on_answer=texts.append) for _ in range(5)]
     held.set()
     answers = [handle.future.result(timeout=20) for handle in (first, *others)]
     assert all(answer is answers[0] for answer in answers)
     assert [first.shared, *(handle.shared for handle in others)] == [False] + [True] * 5
-    assert on_tokens[-1] == answers[0].answer
+    assert texts[-1] == answers[0].answer
     assert first.counters.prefix_prefills == 1
 
 

@@ -19,7 +19,7 @@ from vicrop_engine import ViCropEngine
 from vicrop_engine.engine_dir.manifest import GRAPHS, plan_file, read_manifest
 from vicrop_engine.errors import EngineDamagedError, ProviderError, RunError
 from vicrop_engine.examples import signs
-from vicrop_engine.model.decoder import Decoder
+from vicrop_engine.model.decoder import HostDecoder
 from vicrop_engine.runtime import cuda as cuda_driver
 from vicrop_engine.runtime.tensorrt_plans import DeviceTensor
 from vicrop_export.trt.lengths import plan_lengths
@@ -85,7 +85,7 @@ def test_each_pass_takes_the_lengths_it_fits(on_gpu: ViCropEngine, machine: Mach
 
 def test_keys_and_values_are_written_where_they_stay(on_gpu: ViCropEngine, machine: Machine) -> None:
     """The past is bound at the buffer's start, the new rows right behind it, and nothing is copied."""
-    decoder: Decoder = on_gpu._model.decoder
+    decoder: HostDecoder = on_gpu._model.decoder
     embeds = np.random.default_rng(5).standard_normal((on_gpu.manifest.vision.image_tokens, 128), np.float32)
     ids = [1, *[on_gpu.manifest.tokens.image] * len(embeds)]
     prefix = decoder.begin(ids, [embeds], len(ids) + 64)

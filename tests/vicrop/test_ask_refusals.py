@@ -79,8 +79,11 @@ def test_refused_before_any_work(
 
 
 def test_keywords_that_do_not_exist_are_a_mistake(engine: ViCropEngine, picture: Image.Image) -> None:
-    with pytest.raises(TypeError, match="metod"):
-        engine.ask(picture, QUESTION, metod="none")  # type: ignore[call-arg]
+    for asked in (engine.ask, engine.locate):
+        with pytest.raises(SettingError, match="unknown setting 'metod'.*did you mean 'method'"):
+            asked(picture, QUESTION, metod="none")  # type: ignore[call-arg]
+    with pytest.raises(SettingError, match="metod"):
+        engine.ask_batch([(picture, QUESTION)], metod="none")  # type: ignore[call-arg]
 
 
 def test_a_long_question_fits_where_one_picture_is_asked_about(

@@ -183,7 +183,7 @@ def test_a_localizer_of_pixels_alone_runs_no_graph_on_tiles(
         assert state.prompts.question == engine._model.prompts.one_image(OTHER)
         return state.seen.pixels.mean(axis=(0, 1)).reshape(16, 14, 16, 14).mean(axis=(1, 3))
 
-    monkeypatch.setattr(RelativeAttention, "wanted_of_tile", PassTargets(answer=False, layers=()))
+    monkeypatch.setattr(RelativeAttention, "targets_of_tile", PassTargets(answer=False, layers=()))
     monkeypatch.setattr(RelativeAttention, "heatmap", brightness)
     keywords = {**FEW, "first_answer": False, "localize": OTHER}
     answer, cost = spent(engine, lambda: engine.ask(detailed(1500, 1100), QUESTION, **keywords))
@@ -197,7 +197,7 @@ def test_a_localizer_of_pixels_alone_runs_no_graph_on_tiles(
 def test_a_localizer_that_needs_the_answer_takes_tiles_to_the_top(
     engine: ViCropEngine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(RelativeAttention, "wanted_of_tile", PassTargets(answer=True, layers=(1,)))
+    monkeypatch.setattr(RelativeAttention, "targets_of_tile", PassTargets(answer=True, layers=(1,)))
     question, general = suffixes(engine, QUESTION, "Write a general description of the image.")
     _, cost = spent(engine, lambda: engine.ask(detailed(1500, 1100), QUESTION, **FEW))
     whole = PREFIX + question + (PREFIX - 1 + question)

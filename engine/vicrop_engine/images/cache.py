@@ -7,28 +7,31 @@ from __future__ import annotations
 
 import hashlib
 import os
-import threading
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from vicrop_engine.byte_cache import ByteCache
 from vicrop_engine.images.picture import ImageInput, Picture, open_picture, picture_size, read_picture
 from vicrop_engine.images.preprocessing import ModelInput
+from vicrop_engine.images.single_flight import SingleFlight, Wait, wait_for
 
-Check = Callable[[Picture], None]
 Prepare = Callable[[Picture], ModelInput]
+NAME = "the picture"
 
 
 @dataclass(frozen=True)
 class Source:
-    """A picture as it was given, files read, with a digest of its content and its width and height."""
+    """A picture as it was given: encoded bytes with its files read, or pixels that have been opened.
 
-    image: ImageInput
+    `digest` is of its content, `size` its width and height as it lies there, and `name` what errors call it.
+    """
+
+    content: bytes | Picture
     digest: bytes
     size: tuple[int, int]
+    name: str = NAME
 
 
 @dataclass(frozen=True)
@@ -45,53 +48,46 @@ class OpenedPicture:
         return 4 * width * height + self.seen.pixels.nbytes  # Pillow gives RGB four bytes a pixel
 
 
-class KeptPictures:
-    """Opened pictures within `cache_bytes`, by the bytes they were decoded from. Threads may share it."""
+class PictureCache:
+    """Opened pictures within `cache_bytes`, by what they were opened from. Threads may share it."""
 
     def __init__(self, cache_bytes: int) -> None:
-        self._lock = threading.Lock()
-        self._cache: ByteCache[OpenedPicture] = ByteCache(cache_bytes)
+        self._opened: SingleFlight[OpenedPicture] = SingleFlight(cache_bytes)
 
-    def open(self, image: ImageInput, check: Check, prepare: Prepare, way: Hashable) -> OpenedPicture:
-        """The picture decoded, checked, and prepared for the vision tower in this `way`.
+    def open(self, source: Source, prepare: Prepare, way: Hashable, wait: Wait = wait_for) -> OpenedPicture:
+        """The picture decoded, and prepared for the vision tower in this `way`.
 
-        Only encoded pictures are kept. Raises ImageError, and what `check` and `prepare` raise.
+        Where somebody opens it now, `wait` waits for that. Raises ImageError, and what `prepare` raises.
         """
-        name = str(image) if isinstance(image, str | os.PathLike) else "the picture"
-        content = read_picture(Path(image)) if isinstance(image, str | os.PathLike) else image
-        key = None
-        if isinstance(content, bytes | bytearray | memoryview):
-            key = _digest("encoded", bytes(content)), name, way
-            with self._lock:
-                kept = self._cache.get(key)
-            if kept is not None:
-                check(kept.picture)
-                return kept
-        picture = open_picture(content, name=name)
-        check(picture)
-        opened = OpenedPicture(picture, prepare(picture))
-        if key is not None:
-            with self._lock:
-                self._cache.put(key, opened)
-        return opened
+
+        def make() -> OpenedPicture:
+            content = source.content
+            picture = content if isinstance(content, Picture) else open_picture(content, name=source.name)
+            return OpenedPicture(picture, prepare(picture))
+
+        return self._opened.get((source.digest, source.name, way), make, wait)
+
+    def widen(self, cache_bytes: int) -> None:
+        """Keep as many bytes, if that is more than now."""
+        self._opened.cache.capacity = max(self._opened.cache.capacity, cache_bytes)
 
     def clear(self) -> None:
         """Let go of everything."""
-        with self._lock:
-            self._cache.clear()
+        self._opened.cache.clear()
 
 
 def source_of(image: ImageInput) -> Source:
-    """Read what was given, without decoding it. Raises ImageError for what is missing or no picture."""
+    """Read what was given, without decoding files. Raises ImageError for what is missing or no picture."""
+    name = NAME
     if isinstance(image, str | os.PathLike):
-        image = read_picture(Path(image))
-    size = picture_size(image)
+        image, name = read_picture(Path(image)), str(image)
     if isinstance(image, bytes | bytearray | memoryview):
-        content, kind = bytes(image), "encoded"
-        return Source(content, _digest(kind, content), size)
+        content = bytes(image)
+        size = picture_size(content, name=name)
+        return Source(content, _digest("encoded", content), size, name)
     picture = open_picture(image)
     pixels = np.ascontiguousarray(np.asarray(picture.image))
-    return Source(picture.image, _digest(f"pixels {pixels.shape}", pixels.data), size)
+    return Source(picture, _digest(f"pixels {pixels.shape}", pixels.data), picture.size, name)
 
 
 def _digest(kind: str, content: bytes | memoryview) -> bytes:

@@ -96,14 +96,16 @@ def open_picture(
     )
 
 
-def picture_size(source: ImageInput, limits: ImageLimits = OWN_FILES) -> tuple[int, int]:
+def picture_size(
+    source: ImageInput, limits: ImageLimits = OWN_FILES, *, name: str = "the picture"
+) -> tuple[int, int]:
     """Width and height of a picture as it lies there, not turned upright; encoded bytes are not decoded.
 
     They are checked in every way that needs no pixel. Raises ImageError for anything unreadable, beyond the
     limits or under MIN_SIDE a side.
     """
     if isinstance(source, (bytes, bytearray, memoryview)):
-        return _opened(bytes(source), "the picture", limits).size
+        return _opened(bytes(source), name, limits).size
     return open_picture(source, limits).size
 
 

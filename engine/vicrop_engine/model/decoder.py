@@ -8,39 +8,34 @@ from __future__ import annotations
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from copy import copy
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from vicrop_engine.arrays import Floats
 from vicrop_engine.counters import Tally
 from vicrop_engine.engine_dir.manifest import GRADIENT, GRAPHS
 from vicrop_engine.engine_dir.records import DecoderGeometry, SpecialTokens
-from vicrop_engine.model.forward import DecodeSteps, ForwardInputs, PrefillOutput
+from vicrop_engine.model.forward import DecodeSteps, ForwardInputs, HostOutput, gradient_inputs
 from vicrop_engine.model.greedy import AnswerTokens, Generation, OnTokens
-from vicrop_engine.model.kv_cache import KVArena, KVBuffers, KVCache
+from vicrop_engine.model.interfaces import BothAnswers, Prefilled
+from vicrop_engine.model.kv_cache import HostKVBuffers, KVArena, KVBuffers, KVCache, host_buffers
 from vicrop_engine.model.packing import PackedPrompt, PackedStep
 from vicrop_engine.model.prefix_cache import Prefix
+from vicrop_engine.model.states import Floating, States, joined, num_waiting, of_kind, on_host
+from vicrop_engine.model.two_answers import OneAfterTheOther, SideBySide
 from vicrop_engine.runtime.graphs import Graphs
 from vicrop_engine.runtime.host_graph import Graph
-from vicrop_engine.runtime.interfaces import Tensor
 
-Table = npt.NDArray[np.floating]
 _, LOWER, UPPER = GRAPHS
 
 
-class Decoder:
+class HostDecoder:
     """The language model of one engine."""
-
-    decodes_in_background = (
-        False  # beside whatever is run next: what comes after a pass is to be decoded first
-    )
 
     def __init__(
         self,
         graphs: Graphs,
-        embeddings: Table,
+        embeddings: Floating,
         geometry: DecoderGeometry,
         tokens: SpecialTokens,
         tally: Tally,
@@ -63,15 +58,15 @@ class Decoder:
         """Tokens that end an answer."""
         return self._tokens.eos
 
-    def embed(self, ids: Sequence[int], images: Sequence[Floats] = ()) -> Floats:
+    def embed(self, ids: Sequence[int], images: Sequence[States] = ()) -> Floats:
         """[1, len, hidden]: rows of the token table, with image embeds in place of image tokens."""
         index = np.asarray(ids, np.int64)
         embeds: Floats = self._embeddings[index].astype(np.float32)
         if images:
-            embeds[index == self._tokens.image] = np.concatenate(images)
+            embeds[index == self._tokens.image] = np.concatenate([on_host(image) for image in images])
         return embeds[None]
 
-    def begin(self, ids: Sequence[int], images: Sequence[Floats], capacity: int) -> Prefix:
+    def begin(self, ids: Sequence[int], images: Sequence[States], capacity: int) -> Prefix:
         """A prefix with room for `capacity` tokens, to be run with its first suffixes.
 
         Image tokens take the rows of `images`, [image_tokens, hidden] each, in order.
@@ -83,20 +78,21 @@ class Decoder:
         if capacity <= prefix.buffers.capacity:
             return
         self._tally.add(prefix_moves=1)
-        old, prefix.buffers = prefix.buffers, self._buffers(capacity)
-        prefix.buffers.lower.take(old.lower, prefix.length)
-        prefix.buffers.upper.take(old.upper, prefix.length)
+        old, larger = host_buffers(prefix.buffers), self._buffers(capacity)
+        larger.lower.take(old.lower, prefix.length)
+        larger.upper.take(old.upper, prefix.length)
+        prefix.buffers = larger
 
     def prefill(
         self,
         prefix: Prefix,
         suffixes: Sequence[Sequence[int]],
-        images: Sequence[Floats] = (),
+        images: Sequence[States] = (),
         *,
         answer: bool = True,
         layers: Sequence[int] = (),
         gradients: bool = False,
-    ) -> PrefillOutput:
+    ) -> HostOutput:
         """Run what is left of `prefix`, then `suffixes`, each right after it and blind to the others.
 
         All go through the lower layers in one pass. With `answer` the first goes on through the upper layers;
@@ -116,26 +112,28 @@ class Decoder:
         answer: bool = True,
         layers: Sequence[int] = (),
         gradients: bool = False,
-    ) -> PrefillOutput:
+    ) -> HostOutput:
         """`prefill` of suffixes of these lengths, whose embeddings [1, tokens, hidden] follow each other."""
         above = gradients or self.reaches_upper(layers)
         num_upper = len(lengths) if above else int(answer)
-        block = PackedPrompt(prefix.length - _length(prefix.embeds), prefix.length, lengths)
+        block = PackedPrompt(prefix.length - num_waiting(prefix.embeds), prefix.length, lengths)
         cache = prefix.buffers.write(block.done, block.total, prefix.length + lengths[0])
         feeds = self._feeds(block, bool(layers) or gradients)
-        hidden, lower_rows, tapped = self._lower(cache, _joined(prefix.embeds, embeds), feeds)
+        hidden, lower_rows, tapped = self._lower(cache, joined(prefix.embeds, embeds), feeds)
         if prefix.embeds is not None:
             prefix.hidden = hidden[:, : prefix.length] if self._num_upper else None
             prefix.embeds = None
         if not num_upper:
-            return PrefillOutput(cache, None, (lower_rows, None), tapped, block)
+            return HostOutput(cache, None, (lower_rows, None), tapped, block)
         hidden = hidden[:, block.prefix - block.done :][:, : sum(lengths[:num_upper])]
-        going_up = PackedPrompt(prefix.length - _length(prefix.hidden), prefix.length, lengths[:num_upper])
-        logits, upper_rows = self._upper(cache, _joined(prefix.hidden, hidden), self._feeds(going_up, above))
+        going_up = PackedPrompt(
+            prefix.length - num_waiting(prefix.hidden), prefix.length, lengths[:num_upper]
+        )
+        logits, upper_rows = self._upper(cache, joined(prefix.hidden, hidden), self._feeds(going_up, above))
         prefix.hidden = None
-        return PrefillOutput(cache, logits, (lower_rows, upper_rows), tapped, block)
+        return HostOutput(cache, logits, (lower_rows, upper_rows), tapped, block)
 
-    def counted_by(self, tally: Tally) -> Decoder:
+    def counted_by(self, tally: Tally) -> HostDecoder:
         """The same decoder, whose runs are counted there."""
         other = copy(self)
         other._tally = tally
@@ -151,15 +149,15 @@ class Decoder:
         False when nothing was left to run.
         """
         if prefix.embeds is not None:
-            embeds, rest = np.split(prefix.embeds, [num_tokens], axis=1)
+            embeds, rest = np.split(on_host(prefix.embeds), [num_tokens], axis=1)
             block, cache = self._next(prefix, prefix.embeds.shape[1], embeds)
             hidden, _, _ = self._lower(cache, embeds, self._feeds(block))
-            prefix.hidden = _joined(prefix.hidden, hidden) if self._num_upper else None
+            prefix.hidden = joined(prefix.hidden, hidden) if self._num_upper else None
             prefix.embeds = rest if rest.shape[1] else None
             return True
         if prefix.hidden is None or not above:
             return False
-        hidden, rest = np.split(prefix.hidden, [num_tokens], axis=1)
+        hidden, rest = np.split(on_host(prefix.hidden), [num_tokens], axis=1)
         block, cache = self._next(prefix, prefix.hidden.shape[1], hidden)
         self._upper(cache, hidden, self._feeds(block))
         prefix.hidden = rest if rest.shape[1] else None
@@ -172,52 +170,37 @@ class Decoder:
         block = PackedPrompt(done, done + tokens.shape[1], ())
         return block, prefix.buffers.write(block.done, block.total, block.total)
 
-    def gradients(self, output: PrefillOutput, suffix: int) -> tuple[Floats, Floats]:
+    def gradients(self, output: Prefilled, suffix: int) -> tuple[Floats, Floats]:
         """Attention of a suffix's last token and the loss's gradient at it, [layers, heads, total] each.
 
         The loss is minus the cross-entropy of the token's logits with their largest; layers are those from
         the lowest heatmap layer on. `output` was made with `gradients`, and nothing has been run since then.
         Raises ValueError for another pass.
         """
-        open_graph, block, buffers = self._graphs.gradient, output.block, output.cache.buffers
-        if (
-            open_graph is None
-            or output.tapped is None
-            or block is None
-            or not buffers.is_latest(output.cache)
-        ):
+        made, open_graph = of_kind(HostOutput, output), self._graphs.gradient
+        if open_graph is None or not made.cache.buffers.is_latest(made.cache):
             raise ValueError("gradients are of a pass just made with gradients, in an engine that has them")
         self._tally.add(gradient_passes=1)
-        last = block.ends[suffix]
-        feeds: dict[str, npt.NDArray[Any] | Tensor] = {
-            "tapped_states": output.tapped[:, suffix : suffix + 1],
-            "position_ids": block.position_ids[:, last : last + 1],
-            "attention_bias": block.last_bias(suffix, buffers.capacity),
-            "own_row": np.array([block.own_row(suffix)]),
-            **buffers.lower.buffers,
-            **buffers.upper.buffers,
-        }
-        with self._tally.running(GRADIENT, capacity=buffers.capacity):
-            outputs = open_graph().run(feeds)
+        with self._tally.running(GRADIENT, capacity=made.cache.buffers.capacity):
+            outputs = open_graph().run(gradient_inputs(made, suffix))
         attention, gradient = outputs["attention"].numpy(), outputs["gradient"].numpy()
-        return attention[..., : block.total], gradient[..., : block.total]
+        return attention[..., : made.total], gradient[..., : made.total]
 
-    def logits(self, output: PrefillOutput) -> Floats:
+    def logits(self, output: Prefilled) -> Floats:
         """Logits [vocab] after the first suffix of a pass. Raises ValueError if that did not go up."""
-        if output.logits is None:
+        logits = of_kind(HostOutput, output).logits
+        if logits is None:
             raise ValueError("the pass went through the lower layers only; run it with answer")
-        return output.logits
+        return logits
 
-    def decode(
-        self, start: PrefillOutput, max_new_tokens: int, on_tokens: OnTokens | None = None
-    ) -> Generation:
-        """Greedy tokens from the logits of `start` until an end sign or `max_new_tokens`.
+    def decode(self, output: Prefilled, max_new_tokens: int, on_tokens: OnTokens | None = None) -> Generation:
+        """Greedy tokens from the logits of `output` until an end sign or `max_new_tokens`.
 
         `on_tokens` is told their ids whenever there is one more.
         """
         answer = AnswerTokens(self._tokens.eos, max_new_tokens, on_tokens)
-        cache, steps = start.cache, None
-        answer.take(self.logits(start))
+        cache, steps = of_kind(HostOutput, output).cache, None
+        answer.take(self.logits(output))
         while not answer.is_done:
             steps = steps or self.steps(cache.buffers)
             with self._counted_step(1, cache.length + 1, cache.buffers.capacity):
@@ -225,6 +208,22 @@ class Decoder:
             answer.take(logits)
             cache = cache.grown(1)
         return answer.generation
+
+    def begin_both(
+        self,
+        output: Prefilled,
+        prefix: Prefix,
+        question: Sequence[int],
+        max_new_tokens: int,
+        on_tokens: OnTokens | None = None,
+    ) -> BothAnswers:
+        """Begin the first answer after `question`; what follows of it goes along with the final one's."""
+        if not self.answers_side_by_side:
+            return OneAfterTheOther(self, output, prefix, max_new_tokens, on_tokens)
+        first = of_kind(HostOutput, output)
+        if not first.cache.buffers.holds(first.cache):  # a localizer has made passes of its own
+            first = self.prefill(prefix, [question])
+        return SideBySide(self, first, prefix, max_new_tokens, on_tokens)
 
     def step(self, steps: DecodeSteps, embeds: Floats, block: PackedStep) -> Floats:
         """One step of an answer or two; logits [answers, vocab]."""
@@ -254,7 +253,7 @@ class Decoder:
     def steps(self, buffers: KVBuffers, count: int = 1) -> DecodeSteps:
         """Steps of `count` tokens on these buffers."""
         tensor = self._graphs.lower.tensor
-        return DecodeSteps(buffers, tensor, self._vocab_size, self._embeddings.shape[1], count)
+        return DecodeSteps(host_buffers(buffers), tensor, self._vocab_size, self._embeddings.shape[1], count)
 
     def side_by_side(
         self, cache: KVCache, block: PackedStep, embeds: Floats, num_decoded: int
@@ -268,11 +267,11 @@ class Decoder:
         hidden, _, _ = self._lower(cache, embeds, feeds)
         self._tally.add(upper_passes=1, upper_tokens=feeds.num_new, decode_steps=num_decoded)
         with self._tally.running(UPPER, capacity=cache.buffers.capacity, **feeds.sizes):
-            outputs = cache.buffers.upper.run({"hidden_states": hidden, **feeds.tensors})
+            outputs = host_buffers(cache.buffers).upper.run({"hidden_states": hidden, **feeds.tensors})
         return cache, outputs["logits"].numpy()
 
-    def _buffers(self, capacity: int) -> KVBuffers:
-        return KVBuffers(self._graphs.lower.bound(capacity), self._graphs.upper.bound(capacity), capacity)
+    def _buffers(self, capacity: int) -> HostKVBuffers:
+        return HostKVBuffers(self._graphs.lower.bound(capacity), self._graphs.upper.bound(capacity), capacity)
 
     def _feeds(self, block: PackedPrompt | PackedStep, tap: bool = False) -> ForwardInputs:
         return ForwardInputs(block, tap, self._graphs.lower.tensor)
@@ -283,7 +282,7 @@ class Decoder:
         """Hidden states [1, new, hidden], and with a tap attention rows and the taps' states."""
         self._tally.add(lower_passes=1, lower_tokens=feeds.num_new)
         with self._tally.running(LOWER, capacity=cache.buffers.capacity, **feeds.sizes):
-            outputs = cache.buffers.lower.run({"inputs_embeds": embeds, **feeds.tensors})
+            outputs = host_buffers(cache.buffers).lower.run({"inputs_embeds": embeds, **feeds.tensors})
         hidden = outputs["hidden_states"].numpy()
         if not feeds.tap:
             return hidden, None, None
@@ -294,14 +293,6 @@ class Decoder:
         """Logits [vocab] after the first suffix, and with a tap attention rows of the upper layers."""
         self._tally.add(upper_passes=1, upper_tokens=feeds.num_new)
         with self._tally.running(UPPER, capacity=cache.buffers.capacity, **feeds.sizes):
-            outputs = cache.buffers.upper.run({"hidden_states": hidden, **feeds.tensors})
+            outputs = host_buffers(cache.buffers).upper.run({"hidden_states": hidden, **feeds.tensors})
         rows = outputs["attention"].numpy() if feeds.tap and self._num_upper else None
         return outputs["logits"].numpy().reshape(-1), rows
-
-
-def _length(waiting: Floats | None) -> int:
-    return 0 if waiting is None else waiting.shape[1]
-
-
-def _joined(waiting: Floats | None, new: Floats) -> Floats:
-    return new if waiting is None else np.concatenate((waiting, new), axis=1)

@@ -1,6 +1,6 @@
 """Prefill and greedy decode where all tensors stay on a device, and attention rows left there.
 
-The counterpart of `generate` for graphs that know causal attention alone: suffixes are passes of their own,
+The counterpart of `decoder` for graphs that know causal attention alone: suffixes are passes of their own,
 the one to be continued last, for the others' keys and values are then written over. Every pass taps one row,
 so that no operator sees an empty tensor. Logits come to the host, one row for each token generated.
 """
@@ -14,21 +14,23 @@ from typing import Any, ClassVar
 import numpy as np
 import numpy.typing as npt
 
+from vicrop_engine.arrays import Floats
 from vicrop_engine.counters import Tally
 from vicrop_engine.engine_dir.records import DecoderGeometry, SpecialTokens
-from vicrop_engine.model.decoder import Table
 from vicrop_engine.model.greedy import AnswerTokens, Generation, OnTokens
+from vicrop_engine.model.interfaces import BothAnswers, Prefilled
 from vicrop_engine.model.kv_cache import KVBuffers, KVCache
 from vicrop_engine.model.prefix_cache import Prefix
+from vicrop_engine.model.states import Floating, States, of_kind
+from vicrop_engine.model.two_answers import OneAfterTheOther
 from vicrop_engine.runtime.device import AttentionRow, Device, DeviceTensor
 from vicrop_engine.runtime.device_graph import BoundDeviceGraph, DeviceGraph, DeviceGraphs, Feed
 
-Floats = npt.NDArray[np.floating]
 Feeds = dict[str, DeviceTensor]
 
 
 @dataclass(frozen=True)
-class DevicePass:
+class DeviceOutput:
     """What a pass over a prefix and its suffixes left on the device.
 
     `cache` ends with the first suffix; `logits` [1, vocab] are those after it, None when it did not go up.
@@ -46,17 +48,28 @@ class DevicePass:
         return {number: AttentionRow(self.device, *place, 0) for number, place in enumerate(places)}
 
 
+class DeviceKVBuffers(KVBuffers):
+    """Buffers on the device, which give no array."""
+
+    def __init__(self, lower: BoundDeviceGraph, upper: BoundDeviceGraph, capacity: int) -> None:
+        super().__init__(capacity)
+        self.lower, self.upper = lower, upper
+
+    @property
+    def sides(self) -> tuple[BoundDeviceGraph, BoundDeviceGraph]:
+        """The lower and the upper graph."""
+        return self.lower, self.upper
+
+
 class DeviceDecoder:
     """The language model of one engine on a device."""
 
     answers_side_by_side: ClassVar[bool] = False
-    decodes_in_background: ClassVar[bool] = False
-    takes_batches: ClassVar[bool] = False
 
     def __init__(
         self,
         graphs: DeviceGraphs,
-        embeddings: Table,
+        embeddings: Floating,
         geometry: DecoderGeometry,
         tokens: SpecialTokens,
         tally: Tally,
@@ -67,14 +80,14 @@ class DeviceDecoder:
         self._tally = tally
         self._num_lower = geometry.num_lower_layers
         self._num_upper = geometry.num_layers - geometry.num_lower_layers
-        self._copied: tuple[DevicePass, npt.NDArray[np.float32]] | None = None
+        self._copied: tuple[DeviceOutput, Floats] | None = None
 
-    def embed(self, ids: Sequence[int]) -> Floats:
+    def embed(self, ids: Sequence[int]) -> Floating:
         """Rows of the token table on the host, [1, len, hidden]."""
-        rows: Floats = self._embeddings[np.asarray(ids, np.int64)].astype(self._graphs.lower.states)
+        rows: Floating = self._embeddings[np.asarray(ids, np.int64)].astype(self._graphs.lower.states)
         return rows[None]
 
-    def begin(self, ids: Sequence[int], images: Sequence[DeviceTensor], capacity: int) -> Prefix:
+    def begin(self, ids: Sequence[int], images: Sequence[States], capacity: int) -> Prefix:
         """A prefix with room for `capacity` tokens, to be run with its first suffixes.
 
         Image tokens take the rows of `images`, [1, image_tokens, hidden] each, in order.
@@ -86,20 +99,19 @@ class DeviceDecoder:
         if capacity <= prefix.buffers.capacity:
             return
         self._tally.add(prefix_moves=1)
-        old, more = prefix.buffers, capacity - prefix.buffers.capacity
-        lower, upper = (_bound(side) for side in (old.lower, old.upper))
-        prefix.buffers = _kv_buffers(self._moved(lower, more), self._moved(upper, more), capacity)
+        old, more = of_kind(DeviceKVBuffers, prefix.buffers), capacity - prefix.buffers.capacity
+        prefix.buffers = DeviceKVBuffers(self._moved(old.lower, more), self._moved(old.upper, more), capacity)
 
     def prefill(
         self,
         prefix: Prefix,
         suffixes: Sequence[Sequence[int]],
-        images: Sequence[DeviceTensor] = (),
+        images: Sequence[States] = (),
         *,
         answer: bool = True,
         layers: Sequence[int] = (),
         gradients: bool = False,
-    ) -> DevicePass:
+    ) -> DeviceOutput:
         """Run what is left of `prefix`, then each of `suffixes` right after it, the first one last.
 
         With `answer` the first goes on through the upper layers; all do when one of `layers`, whose attention
@@ -115,27 +127,28 @@ class DeviceDecoder:
             up = above or (answer and number == 0)
             cache, logits, rows = self._run_suffix(prefix, self._embed(suffix, seen), up)
             attention.insert(0, rows)
-        return DevicePass(self._device, cache, logits, tuple(attention))
+        return DeviceOutput(self._device, cache, logits, tuple(attention))
 
-    def logits(self, output: DevicePass) -> npt.NDArray[np.float32]:
+    def logits(self, output: Prefilled) -> Floats:
         """Logits [vocab] after the first suffix of a pass, on the host; copied there once.
 
         Raises ValueError if the suffix did not go up.
         """
-        if output.logits is None:
+        made = of_kind(DeviceOutput, output)
+        if made.logits is None:
             raise ValueError("the pass went through the lower layers only; run it with answer")
-        if self._copied is None or self._copied[0] is not output:
-            self._copied = output, self._on_host(output.logits)
+        if self._copied is None or self._copied[0] is not made:
+            self._copied = made, self._on_host(made.logits)
         return self._copied[1]
 
-    def decode(self, start: DevicePass, max_new_tokens: int, on_tokens: OnTokens | None = None) -> Generation:
-        """Greedy tokens from the logits of `start` until an end sign or `max_new_tokens`.
+    def decode(self, output: Prefilled, max_new_tokens: int, on_tokens: OnTokens | None = None) -> Generation:
+        """Greedy tokens from the logits of `output` until an end sign or `max_new_tokens`.
 
         `on_tokens` is told their ids whenever there is one more.
         """
         answer = AnswerTokens(self._tokens.eos, max_new_tokens, on_tokens)
-        cache = start.cache
-        answer.take(self.logits(start))
+        cache = of_kind(DeviceOutput, output).cache
+        answer.take(self.logits(output))
         while not answer.is_done:
             self._tally.add(decode_steps=1)
             cache = cache.grown(1)
@@ -144,7 +157,22 @@ class DeviceDecoder:
             answer.take(self._on_host(self._upper(cache, lower["hidden_states"], feeds)["logits"]))
         return answer.generation
 
-    def _on_host(self, logits: DeviceTensor) -> npt.NDArray[np.float32]:
+    def gradients(self, output: Prefilled, suffix: int) -> tuple[Floats, Floats]:
+        """None: raises ValueError."""
+        raise ValueError("gradients are not in engines for a device; check the manifest first")
+
+    def begin_both(
+        self,
+        output: Prefilled,
+        prefix: Prefix,
+        question: Sequence[int],
+        max_new_tokens: int,
+        on_tokens: OnTokens | None = None,
+    ) -> BothAnswers:
+        """The first answer now, whose rows the final one's then take."""
+        return OneAfterTheOther(self, output, prefix, max_new_tokens, on_tokens)
+
+    def _on_host(self, logits: DeviceTensor) -> Floats:
         return self._device.host(logits).reshape(-1).astype(np.float32)
 
     def _run_suffix(
@@ -154,7 +182,7 @@ class DeviceDecoder:
         fresh = prefix.embeds is not None
         length = prefix.length + embeds.num_rows
         cache = prefix.buffers.write(0 if fresh else prefix.length, length, length)
-        states = self._joined(prefix.embeds, embeds)
+        states = self._joined(waiting(prefix.embeds), embeds)
         feeds = self._feeds(length, states.num_rows)
         lower = self._lower(cache, states, feeds)
         hidden, rows = lower["hidden_states"], lower["attention"]
@@ -163,7 +191,7 @@ class DeviceDecoder:
         prefix.embeds = None
         if not up:
             return cache, None, (rows,)
-        going_up = self._joined(prefix.hidden, hidden)
+        going_up = self._joined(waiting(prefix.hidden), hidden)
         if going_up is not hidden:
             feeds = self._feeds(length, going_up.num_rows)
         upper = self._upper(cache, going_up, feeds)
@@ -172,11 +200,11 @@ class DeviceDecoder:
 
     def _lower(self, cache: KVCache, embeds: DeviceTensor, feeds: Feeds) -> Feeds:
         self._tally.add(lower_passes=1, lower_tokens=embeds.num_rows)
-        return _bound(cache.buffers.lower).run({"inputs_embeds": embeds, **feeds})
+        return of_kind(DeviceKVBuffers, cache.buffers).lower.run({"inputs_embeds": embeds, **feeds})
 
     def _upper(self, cache: KVCache, hidden: DeviceTensor, feeds: Feeds) -> Feeds:
         self._tally.add(upper_passes=1, upper_tokens=hidden.num_rows)
-        return _bound(cache.buffers.upper).run({"hidden_states": hidden, **feeds})
+        return of_kind(DeviceKVBuffers, cache.buffers).upper.run({"hidden_states": hidden, **feeds})
 
     def _feeds(self, length: int, num_new: int) -> Feeds:
         """What both graphs are fed beside states; the last of the tokens is tapped, and may look at all."""
@@ -188,15 +216,15 @@ class DeviceDecoder:
         feeds = {name: self._device.upload(array) for name, array in arrays.items()}
         return {**feeds, "answer_position": feeds["tap_positions"]}
 
-    def _embed(self, ids: Sequence[int], images: Sequence[DeviceTensor]) -> DeviceTensor:
+    def _embed(self, ids: Sequence[int], images: Sequence[States]) -> DeviceTensor:
         """[1, len, hidden]: rows of the table, with image embeds in place of image tokens."""
         index = np.asarray(ids, np.int64)
         if not images:
             return self._device.upload(self.embed(index.tolist()))
         is_image = index == self._tokens.image
-        seen = images[0]
+        seen = of_kind(DeviceTensor, images[0])
         for image in images[1:]:
-            seen = self._joined(seen, image)
+            seen = self._joined(seen, of_kind(DeviceTensor, image))
         if is_image.all():
             return seen
         text = self._device.upload(self.embed(index[~is_image].tolist()))
@@ -215,10 +243,10 @@ class DeviceDecoder:
         feeds: dict[str, Feed] = {"first": first, "second": second or first, "index": index}
         return self._graphs.rows.run(feeds)["picked"]
 
-    def _buffers(self, capacity: int) -> KVBuffers:
+    def _buffers(self, capacity: int) -> DeviceKVBuffers:
         graphs = self._graphs.lower, self._graphs.upper
         lower, upper = (self._with_buffers(graph, max(capacity, 1)) for graph in graphs)
-        return _kv_buffers(lower, upper, capacity)
+        return DeviceKVBuffers(lower, upper, capacity)
 
     def _with_buffers(self, graph: DeviceGraph, capacity: int) -> BoundDeviceGraph:
         """The graph with buffers of zeros, which are made on the device from a row of them."""
@@ -237,12 +265,6 @@ class DeviceDecoder:
         return self._graphs.kv_buffer.run({"past": buffer, "added": np.array([more])})["buffer"]
 
 
-def _kv_buffers(lower: Any, upper: Any, capacity: int) -> KVBuffers:
-    """Buffers of tensors that say their bytes but, unlike the host's, give no array."""
-    return KVBuffers(lower, upper, capacity)
-
-
-def _bound(side: Any) -> BoundDeviceGraph:
-    """One side of `_kv_buffers` as it was made."""
-    bound: BoundDeviceGraph = side
-    return bound
+def waiting(states: States | None) -> DeviceTensor | None:
+    """What waits on the device. Raises TypeError for the host's."""
+    return None if states is None else of_kind(DeviceTensor, states)

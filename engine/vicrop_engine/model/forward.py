@@ -13,13 +13,13 @@ import numpy as np
 import numpy.typing as npt
 
 from vicrop_engine.arrays import Floats, Ints
-from vicrop_engine.model.kv_cache import KVBuffers, KVCache
+from vicrop_engine.model.kv_cache import HostKVBuffers, KVCache, host_buffers
 from vicrop_engine.model.packing import PackedPrompt, PackedStep
 from vicrop_engine.runtime.interfaces import Feed, Tensor
 
 
 @dataclass(frozen=True)
-class PrefillOutput:
+class HostOutput:
     """What a pass over a prefix and its suffixes left.
 
     `cache` ends with the first suffix; `logits` [vocab] are those after it, None when no suffix went up.
@@ -38,6 +38,29 @@ class PrefillOutput:
         """Attention [heads, total] of a suffix's last token, by absolute layer."""
         parts = [part[:, suffix] for part in self.attention if part is not None]
         return dict(enumerate(row for part in parts for row in part))
+
+    @property
+    def total(self) -> int:
+        """Tokens of prefix and suffixes. Raises ValueError where that was not noted."""
+        if self.block is None:
+            raise ValueError("it was not noted where this pass's tokens stand; make it with a block")
+        return self.block.total
+
+
+def gradient_inputs(output: HostOutput, suffix: int) -> dict[str, Feed]:
+    """What the gradient graph is fed about a suffix's last token. Raises ValueError without taps."""
+    block, buffers = output.block, host_buffers(output.cache.buffers)
+    if output.tapped is None or block is None:
+        raise ValueError("gradients are of a pass just made with gradients, in an engine that has them")
+    last = block.ends[suffix]
+    return {
+        "tapped_states": output.tapped[:, suffix : suffix + 1],
+        "position_ids": block.position_ids[:, last : last + 1],
+        "attention_bias": block.last_bias(suffix, buffers.capacity),
+        "own_row": np.array([block.own_row(suffix)]),
+        **buffers.lower.buffers,
+        **buffers.upper.buffers,
+    }
 
 
 class ForwardInputs:
@@ -80,7 +103,7 @@ class DecodeSteps:
 
     def __init__(
         self,
-        buffers: KVBuffers,
+        buffers: HostKVBuffers,
         tensor: Callable[[npt.NDArray[Any]], Tensor],
         vocab_size: int,
         hidden_size: int,

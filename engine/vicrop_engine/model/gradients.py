@@ -15,24 +15,25 @@ from vicrop_engine.arrays import Floats
 from vicrop_engine.counters import Tally
 from vicrop_engine.engine_dir.manifest import PIXEL_GRADIENTS
 from vicrop_engine.model.packing import PackedPrompt
+from vicrop_engine.model.states import Floating
 from vicrop_engine.runtime.host_graph import Graph
 
 
 class PixelGradients:
     """The gradients of one engine.
 
-    `embed` gives the rows [1, len, hidden] of token ids, `open_graph` the graph, if the engine has it.
+    `table` has a row [hidden] for each token id; `open_graph` opens the graph, if the engine has it.
     """
 
     def __init__(
         self,
         open_graph: Callable[[], Graph] | None,
-        embed: Callable[[Sequence[int]], Floats],
+        table: Floating,
         image: int,
         tally: Tally,
     ) -> None:
         self._open = open_graph
-        self._embed = embed
+        self._table = table
         self._image = image
         self._tally = tally
 
@@ -63,3 +64,7 @@ class PixelGradients:
             gradients = graph.run(feeds)["gradients"].numpy()
         norms: Floats = np.linalg.norm(gradients, axis=1)
         return norms
+
+    def _embed(self, ids: Sequence[int]) -> Floats:
+        rows: Floats = self._table[np.asarray(ids, np.int64)].astype(np.float32)
+        return rows[None]

@@ -5,10 +5,13 @@ Nothing is ever copied to continue or to fork. Knows rows and lengths; nothing o
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from typing import Protocol
 
 from vicrop_engine.arrays import Floats
+from vicrop_engine.model.states import of_kind
 from vicrop_engine.runtime.interfaces import BoundGraph
 
 CAPACITY_STEP = 64  # so that a slightly longer question about a picture fits the buffers it has
@@ -19,21 +22,38 @@ def roomy(num_tokens: int) -> int:
     return -(-num_tokens // CAPACITY_STEP) * CAPACITY_STEP
 
 
-@dataclass
-class KVBuffers:
-    """Room for `capacity` tokens in the layers of the lower and the upper graph."""
+class Sized(Protocol):
+    """A tensor, as the runtime asks it for its size."""
 
-    lower: BoundGraph
-    upper: BoundGraph
-    capacity: int
-    _writes: list[tuple[int, int]] = field(default_factory=list, init=False)
-    _num_writes: int = field(default=0, init=False)
+    def tensor_size_in_bytes(self) -> int:
+        """Its size."""
+
+
+class HasBuffers(Protocol):
+    """A decoder graph with KV buffers of its own, by input name, wherever they are."""
+
+    @property
+    def buffers(self) -> Mapping[str, Sized]:
+        """The buffers, at one address for as long as they live."""
+
+
+class KVBuffers(ABC):
+    """Room for `capacity` tokens in the layers of the lower and the upper graph, and who wrote which rows."""
+
+    def __init__(self, capacity: int) -> None:
+        self.capacity = capacity
+        self._writes: list[tuple[int, int]] = []
+        self._num_writes = 0
+
+    @property
+    @abstractmethod
+    def sides(self) -> tuple[HasBuffers, HasBuffers]:
+        """The lower and the upper graph."""
 
     @property
     def nbytes(self) -> int:
         """Bytes of all buffers, used or not."""
-        tensors = (*self.lower.buffers.values(), *self.upper.buffers.values())
-        return sum(tensor.tensor_size_in_bytes() for tensor in tensors)
+        return sum(tensor.tensor_size_in_bytes() for side in self.sides for tensor in side.buffers.values())
 
     def write(self, start: int, stop: int, length: int) -> KVCache:
         """Claim rows `start` to `stop` for writing, of which those up to `length` are to be continued.
@@ -61,6 +81,24 @@ class KVBuffers:
         return False
 
 
+class HostKVBuffers(KVBuffers):
+    """Buffers that the host's graphs are bound to."""
+
+    def __init__(self, lower: BoundGraph, upper: BoundGraph, capacity: int) -> None:
+        super().__init__(capacity)
+        self.lower, self.upper = lower, upper
+
+    @property
+    def sides(self) -> tuple[BoundGraph, BoundGraph]:
+        """The lower and the upper graph."""
+        return self.lower, self.upper
+
+
+def host_buffers(buffers: KVBuffers) -> HostKVBuffers:
+    """The buffers as the host's graphs are bound to them. Raises TypeError for a device's."""
+    return of_kind(HostKVBuffers, buffers)
+
+
 @dataclass(frozen=True)
 class KVCache:
     """The first `length` tokens of some buffers as their write `number` left them."""
@@ -77,7 +115,6 @@ class KVCache:
 
 
 Arrays = Mapping[str, Floats]
-
 Bind = Callable[[Arrays], BoundGraph]
 
 
@@ -93,17 +130,18 @@ class KVArena:
     bind: tuple[Bind, Bind]
     capacity: int
 
-    def first(self, number: int) -> KVBuffers:
+    def first(self, number: int) -> HostKVBuffers:
         """The first slots as buffers of a batch, on the same memory."""
         lower, upper = (
             bind({name: array[:number] for name, array in arrays.items()})
             for bind, arrays in zip(self.bind, (self.lower, self.upper), strict=True)
         )
-        return KVBuffers(lower, upper, self.capacity)
+        return HostKVBuffers(lower, upper, self.capacity)
 
     def take(self, slot: int, source: KVBuffers, length: int) -> None:
         """Copy the first `length` rows of a sequence's own buffers into a slot."""
-        for arrays, graph in ((self.lower, source.lower), (self.upper, source.upper)):
+        own = host_buffers(source)
+        for arrays, graph in ((self.lower, own.lower), (self.upper, own.upper)):
             for name, array in arrays.items():
                 array[slot, :, :length] = graph.buffers[name].numpy()[0, :, :length]
 

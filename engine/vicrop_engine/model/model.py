@@ -10,18 +10,17 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 
 from vicrop_engine.arrays import Floats
-from vicrop_engine.byte_cache import ByteCache
 from vicrop_engine.counters import Tally
 from vicrop_engine.engine_dir.manifest import Manifest
 from vicrop_engine.engine_dir.records import Preprocessing
 from vicrop_engine.external.toolbox import Toolbox
-from vicrop_engine.images.cache import KeptPictures
+from vicrop_engine.images.cache import PictureCache
 from vicrop_engine.images.preprocessing import pixel_digest
-from vicrop_engine.model.decoder import Decoder
 from vicrop_engine.model.gradients import PixelGradients
-from vicrop_engine.model.prefix_cache import Prefix, PrefixKey
+from vicrop_engine.model.interfaces import Decoder, VisionTower
+from vicrop_engine.model.prefix_cache import Prefix, PrefixCache, PrefixKey
 from vicrop_engine.model.prompts import Ids, PromptBuilder
-from vicrop_engine.model.vision import VisionTower
+from vicrop_engine.model.states import States
 from vicrop_engine.runtime.device import Device
 from vicrop_engine.timing import Stopwatch
 
@@ -35,11 +34,11 @@ class Model:
     provider: str
     preprocessing: Preprocessing
     prompts: PromptBuilder
-    vision: VisionTower  # or what `Parts` says
+    vision: VisionTower
     decoder: Decoder
     gradients: PixelGradients
-    pictures: KeptPictures
-    prefixes: ByteCache[Prefix]
+    pictures: PictureCache
+    prefixes: PrefixCache
     tally: Tally
     tools: Toolbox
     device: Device | None = None
@@ -62,23 +61,36 @@ class Model:
         what depends on the pixels alone. A prefix that was held is to be kept again.
         """
         keys = [PrefixKey(self.digest, pixel_digest(pixels), ids) for pixels in pictures]
-        held = {key: prefix for key in keys if (prefix := self.prefixes.get(key)) is not None}
-        new = [pixels for key, pixels in zip(keys, pictures, strict=True) if key not in held]
+        known = {key: held for key in keys if (held := self.prefixes.get(key)) is not None}
+        new = [pixels for key, pixels in zip(keys, pictures, strict=True) if key not in known]
         if new and ids:
             watch.enter("vision")
-        embeds = iter([[one] for one in self.vision.embed_all(new)] if ids else [[]] * len(new))
+        embeds = iter(self.vision.embed_all(new) if new and ids else ())
         for key in keys:
-            if key in held:
-                self.tally.add(prefix_hits=1)
-                self.decoder.reserve(held[key], capacity)
-                yield key, held[key]
-            else:
-                self.tally.add(prefix_prefills=1 if ids else 0)
-                yield key, self.decoder.begin(ids, next(embeds), capacity)
+            fresh = [next(embeds)] if ids and key not in known else []
+            yield key, self._prefix(key, fresh, ids, capacity)
+
+    def _prefix(self, key: PrefixKey, images: Sequence[States], ids: Ids, capacity: int) -> Prefix:
+        prefix, was_there = self.prefixes.get_or_begin(key, lambda: self.decoder.begin(ids, images, capacity))
+        self.tally.add(prefix_hits=was_there, prefix_prefills=not was_there and bool(ids))
+        if was_there:
+            with self.alone_on(prefix):
+                self.decoder.reserve(prefix, capacity)
+        return prefix
+
+    def held(self, prefix: Prefix) -> AbstractContextManager[object]:
+        """With the prefix to oneself for a whole request, which writes its answers after it."""
+        return prefix.lock
 
     def alone_on(self, prefix: Prefix) -> AbstractContextManager[None]:
         """With the prefix's buffers to oneself, which they are here anyway."""
         return nullcontext()
+
+    def forget(self) -> None:
+        """Let go of what is kept of pictures, as if none had been asked about."""
+        self.vision.forget()
+        self.prefixes.clear()
+        self.pictures.clear()
 
     def boundary(self) -> None:
         """Between two pieces of work: whoever else uses the model may go first. Nobody does here."""

@@ -6,15 +6,11 @@ Answers to prefixes and image embeds; knows nothing of questions or crops.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
-from vicrop_engine.arrays import Floats
-from vicrop_engine.byte_cache import ByteCache
 from vicrop_engine.counters import Tally
 from vicrop_engine.engine_dir.files import MANIFEST, hash_file
 from vicrop_engine.engine_dir.manifest import (
@@ -30,17 +26,19 @@ from vicrop_engine.engine_dir.parsing import parse
 from vicrop_engine.engine_dir.records import Preprocessing
 from vicrop_engine.errors import EngineDamagedError, SettingError
 from vicrop_engine.external.toolbox import Toolbox
-from vicrop_engine.images.cache import KeptPictures
-from vicrop_engine.model.decoder import Decoder
+from vicrop_engine.images.cache import PictureCache
+from vicrop_engine.model.decoder import HostDecoder
 from vicrop_engine.model.decoder_on_device import DeviceDecoder
 from vicrop_engine.model.gradients import PixelGradients
+from vicrop_engine.model.interfaces import Decoder, VisionTower
 from vicrop_engine.model.model import Model
+from vicrop_engine.model.prefix_cache import PrefixCache
 from vicrop_engine.model.prompts import PromptBuilder
-from vicrop_engine.model.vision import DeviceVisionTower, VisionTower
+from vicrop_engine.model.states import Floating
+from vicrop_engine.model.vision import DeviceVisionTower, HostVisionTower
 from vicrop_engine.runtime.device import Device
 from vicrop_engine.runtime.device_graph import open_device_graphs
 from vicrop_engine.runtime.graphs import open_graphs
-from vicrop_engine.runtime.host_graph import Graph
 
 
 @dataclass(frozen=True)
@@ -59,10 +57,10 @@ class Parts:
     """What of an open engine depends on where it runs; `device` where tensors stay on one."""
 
     provider: str
-    vision: Any  # a VisionTower or a DeviceVisionTower, whose tensors are elsewhere
-    decoder: Any  # a Decoder or a DeviceDecoder
+    vision: VisionTower
+    decoder: Decoder
+    gradients: PixelGradients
     device: Device | None = None
-    pixel_gradients: Callable[[], Graph] | None = None
 
 
 def open_model(
@@ -102,9 +100,9 @@ def open_model(
         prompts=prompts,
         vision=parts.vision,
         decoder=parts.decoder,
-        gradients=PixelGradients(parts.pixel_gradients, parts.decoder.embed, manifest.tokens.image, tally),
-        pictures=KeptPictures(cache_bytes // SMALL_SHARE),
-        prefixes=ByteCache(cache_bytes - 2 * (cache_bytes // SMALL_SHARE)),
+        gradients=parts.gradients,
+        pictures=PictureCache(cache_bytes // SMALL_SHARE),
+        prefixes=PrefixCache(cache_bytes - 2 * (cache_bytes // SMALL_SHARE)),
         tally=tally,
         tools=tools or Toolbox(threads=threads),
         device=parts.device,
@@ -142,10 +140,11 @@ def _parts_on_host(directory: Path, manifest: Manifest, tally: Tally, settings: 
         directory, manifest, settings.threads, settings.share_as, place.provider, place.device
     )
     table = _embeddings(directory, manifest)
-    decoder = Decoder(graphs, table, manifest.decoder, manifest.tokens, tally)
+    decoder = HostDecoder(graphs, table, manifest.decoder, manifest.tokens, tally)
     one = manifest.target == TENSORRT
-    vision = VisionTower(graphs.vision, settings.vision_bytes, tally, one=one)
-    return Parts(graphs.provider, vision, decoder, None, graphs.pixel_gradients)
+    vision = HostVisionTower(graphs.vision, settings.vision_bytes, tally, one=one)
+    gradients = PixelGradients(graphs.pixel_gradients, table, manifest.tokens.image, tally)
+    return Parts(graphs.provider, vision, decoder, gradients)
 
 
 def _parts_on_device(directory: Path, manifest: Manifest, tally: Tally, settings: _Settings) -> Parts:
@@ -157,10 +156,11 @@ def _parts_on_device(directory: Path, manifest: Manifest, tally: Tally, settings
     table = _embeddings(directory, manifest)
     decoder = DeviceDecoder(graphs, table, manifest.decoder, manifest.tokens, tally)
     vision = DeviceVisionTower(graphs, settings.vision_bytes, tally)
-    return Parts(graphs.provider, vision, decoder, graphs.device)
+    gradients = PixelGradients(None, table, manifest.tokens.image, tally)
+    return Parts(graphs.provider, vision, decoder, gradients, graphs.device)
 
 
-def _embeddings(directory: Path, manifest: Manifest) -> Floats:
+def _embeddings(directory: Path, manifest: Manifest) -> Floating:
     path = directory / EMBEDDINGS
     wanted = (manifest.decoder.vocab_size, manifest.decoder.hidden_size)
     try:

@@ -6,17 +6,16 @@ how a prefix is made.
 
 from __future__ import annotations
 
+import threading
+import weakref
+from collections.abc import Callable, Hashable
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-import numpy as np
-import numpy.typing as npt
-
+from vicrop_engine.arrays import Floats
+from vicrop_engine.byte_cache import ByteCache
 from vicrop_engine.model.kv_cache import KVBuffers
-
-Rows = npt.NDArray[np.float32]
-
-Held = Any  # rows, or of an engine for a device a tensor there; both know their bytes
+from vicrop_engine.model.states import AttentionRows, States
 
 
 class PrefixKey(NamedTuple):
@@ -34,15 +33,16 @@ class Prefix:
     `embeds` [1, length, hidden] still have to go through the lower layers; `hidden` have been there and wait
     for the upper ones: both go along with the next pass. `general` holds the general prompt's attention rows
     [heads, patches] by layer, `general_gradient` how its answer hangs on the pixels [height, width]; both
-    depend on the picture alone.
+    depend on the picture alone. Who has the `lock` may write into the buffers.
     """
 
     buffers: KVBuffers
     length: int
-    embeds: Held | None = None
-    hidden: Held | None = None
-    general: dict[int, Held] = field(default_factory=dict)
-    general_gradient: Rows | None = None
+    embeds: States | None = None
+    hidden: States | None = None
+    general: dict[int, AttentionRows] = field(default_factory=dict)
+    general_gradient: Floats | None = None
+    lock: threading.RLock = field(default_factory=threading.RLock, repr=False, compare=False)
 
     @property
     def nbytes(self) -> int:
@@ -51,3 +51,38 @@ class Prefix:
         waiting: list[int] = [part.nbytes for part in parts if part is not None]
         waiting += [rows.nbytes for rows in self.general.values()]
         return self.buffers.nbytes + sum(waiting)
+
+
+class PrefixCache(ByteCache[Prefix]):
+    """Prefixes by key: each there once while anybody uses it, and kept within `capacity` bytes afterwards."""
+
+    def __init__(self, capacity: int) -> None:
+        super().__init__(capacity)
+        self._in_use: weakref.WeakValueDictionary[Hashable, Prefix] = weakref.WeakValueDictionary()
+
+    def get(self, key: Hashable) -> Prefix | None:
+        """The prefix, kept or in use; None when there is none."""
+        with self.lock:
+            kept = super().get(key)
+            return self._in_use.get(key) if kept is None else kept
+
+    def get_or_begin(self, key: Hashable, begin: Callable[[], Prefix]) -> tuple[Prefix, bool]:
+        """The prefix, begun now if there is none, and whether it was there."""
+        with self.lock:
+            known = self.get(key)
+            if known is not None:
+                return known, True
+            made = self._in_use[key] = begin()
+            return made, False
+
+    def put(self, key: Hashable, value: Prefix) -> None:
+        """Keep the prefix with the bytes it has now, as far as there is room."""
+        with self.lock:
+            self._in_use[key] = value
+            super().put(key, value)
+
+    def clear(self) -> None:
+        """Let go of everything."""
+        with self.lock:
+            self._in_use.clear()
+            super().clear()

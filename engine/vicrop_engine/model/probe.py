@@ -18,8 +18,10 @@ from vicrop_engine.arrays import Floats
 from vicrop_engine.counters import Tally
 from vicrop_engine.engine_dir.manifest import PROBE, Manifest, remedy_command
 from vicrop_engine.errors import EngineDamagedError, ProbeError
-from vicrop_engine.model.decoder import Decoder
-from vicrop_engine.model.vision import VisionTower
+from vicrop_engine.model.decoder import HostDecoder
+from vicrop_engine.model.interfaces import Decoder, VisionTower
+from vicrop_engine.model.states import of_kind
+from vicrop_engine.model.vision import HostVisionTower
 from vicrop_engine.runtime.proofs import Proof, is_proven, remember, this_machine
 
 Outputs = dict[str, Floats]
@@ -69,15 +71,16 @@ def run_probe(vision: VisionTower, decoder: Decoder, manifest: Manifest) -> Outp
     Nothing is kept and nothing counted. Raises RunError.
     """
     given = ProbeInput.of(manifest)
-    vision, decoder = vision.counted_by(Tally()), decoder.counted_by(Tally())
-    shown = some_rows(vision.run([given.pixels])[0])
+    tower = of_kind(HostVisionTower, vision).counted_by(Tally())
+    host = of_kind(HostDecoder, decoder).counted_by(Tally())
+    shown = some_rows(tower.run([given.pixels])[0])
     ids = (*given.before, *(manifest.tokens.image,) * len(shown))
-    prefix = decoder.begin(ids, [shown], len(ids) + len(given.after) + len(given.steps))
-    output = decoder.prefill(prefix, [given.after], layers=manifest.crop.layers)
+    prefix = host.begin(ids, [shown], len(ids) + len(given.after) + len(given.steps))
+    output = host.prefill(prefix, [given.after], layers=manifest.crop.layers)
     rows = output.rows(0)
-    logits, steps = [decoder.logits(output)], decoder.steps(output.cache.buffers)
+    logits, steps = [host.logits(output)], host.steps(output.cache.buffers)
     for number, id in enumerate(given.steps):
-        logits.append(steps.after(decoder.embed([id]), output.cache.length + number))
+        logits.append(steps.after(host.embed([id]), output.cache.length + number))
     attention = np.stack([rows[layer] for layer in manifest.crop.layers])
     return {"image_embeds": shown, "attention": attention, "logits": np.stack(logits)}
 

@@ -5,7 +5,7 @@ Knows the tokenizer and the templates; nothing of graphs or caches.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -43,6 +43,10 @@ class PromptBuilder:
         self._forbidden = sorted(special | {prompts.image_placeholder})
         if self.one_image("x").prefix != self.two_images("x").prefix:
             raise EngineDamagedError("the prompt templates do not begin alike; rebuild the engine")
+
+    def decoded(self, on_text: Callable[[str], None]) -> Callable[[Ids], None]:
+        """What hears ids and tells their text."""
+        return lambda ids: on_text(self.decode(ids))
 
     def one_image(self, question: str) -> Prompt:
         """The prompt on the picture alone."""

@@ -1,53 +1,104 @@
-"""First and final answer together: each reads the weights once for both.
+"""First and final answer of one request: side by side, each pass reading the weights for both, or in turn.
 
-The first answer's second token goes along with the crop's pass, its later ones with the final answer's. Knows
-passes and tokens; nothing of pictures.
+Side by side the first answer's second token goes along with the crop's pass, its later ones with the final
+answer's. Knows passes and tokens; nothing of pictures.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Protocol
 
 from vicrop_engine.arrays import Floats
-from vicrop_engine.model.decoder import Decoder
-from vicrop_engine.model.forward import PrefillOutput
+from vicrop_engine.model.forward import DecodeSteps, HostOutput
 from vicrop_engine.model.greedy import AnswerTokens, Generation, OnTokens
-from vicrop_engine.model.kv_cache import KVCache
+from vicrop_engine.model.interfaces import Decoder, Prefilled
+from vicrop_engine.model.kv_cache import KVBuffers, KVCache
 from vicrop_engine.model.packing import Branch, PackedStep
+from vicrop_engine.model.prefix_cache import Prefix
+from vicrop_engine.model.states import States
 
 
-class TwoAnswers:
-    """The first answer from the logits of `first`, and a final one that continues the first `length` tokens.
+class OneAfterTheOther:
+    """The first answer, decoded now, and then the final one."""
+
+    def __init__(
+        self,
+        decoder: Decoder,
+        output: Prefilled,
+        prefix: Prefix,
+        max_new_tokens: int,
+        on_tokens: OnTokens | None = None,
+    ) -> None:
+        self._decoder, self._prefix, self._max_new_tokens = decoder, prefix, max_new_tokens
+        self._first = decoder.decode(output, max_new_tokens, on_tokens)
+        self._started: Prefilled | None = None
+
+    def begin_final(self, suffix: Sequence[int], images: Sequence[States]) -> None:
+        """Prefill the final answer's prompt after the picture's prefix."""
+        self._started = self._decoder.prefill(self._prefix, [suffix], images)
+
+    def finish(self) -> tuple[Generation, Generation]:
+        """Both answers, decoded to their ends."""
+        assert self._started is not None, "the final answer has begun"
+        return self._first, self._decoder.decode(self._started, self._max_new_tokens)
+
+
+class PacksSteps(Decoder, Protocol):
+    """A decoder whose passes can hold tokens of several answers."""
+
+    @property
+    def end_signs(self) -> tuple[int, ...]:
+        """Tokens that end an answer."""
+
+    def embed(self, ids: Sequence[int], images: Sequence[States] = ()) -> Floats:
+        """[1, len, hidden]: rows of the token table, with image embeds in place of image tokens."""
+
+    def side_by_side(
+        self, cache: KVCache, block: PackedStep, embeds: Floats, num_decoded: int
+    ) -> tuple[KVCache, Floats]:
+        """One pass of new tokens of several answers after the rows of `cache`; logits [answers, vocab]."""
+
+    def steps(self, buffers: KVBuffers, count: int = 1) -> DecodeSteps:
+        """Steps of `count` tokens on these buffers."""
+
+    def step(self, steps: DecodeSteps, embeds: Floats, block: PackedStep) -> Floats:
+        """One step of an answer or two; logits [answers, vocab]."""
+
+
+class SideBySide:
+    """The first answer from the logits of `first`, and a final one that continues the `prefix`.
 
     `on_tokens` is told the first answer's ids whenever there is one more.
     """
 
     def __init__(
         self,
-        decoder: Decoder,
-        first: PrefillOutput,
-        length: int,
+        decoder: PacksSteps,
+        first: HostOutput,
+        prefix: Prefix,
         max_new_tokens: int,
         on_tokens: OnTokens | None = None,
     ) -> None:
-        assert first.logits is not None, "the first answer's pass went through the upper layers"
-        self._decoder = decoder
+        self._decoder, self._prefix, self._max_new_tokens = decoder, prefix, max_new_tokens
         self._early = AnswerTokens(decoder.end_signs, max_new_tokens, on_tokens)
         self._final = AnswerTokens(decoder.end_signs, max_new_tokens)
-        self._cache: KVCache = first.cache
+        self._cache = first.cache
         self._branches = {
             self._early: Branch(((0, first.cache.length),)),
-            self._final: Branch(((0, length),)),
+            self._final: Branch(((0, prefix.length),)),
         }
-        self._take([self._early], first.logits[None])
+        self._alone: Prefilled | None = None
+        self._take([self._early], decoder.logits(first)[None])
 
-    @property
-    def first(self) -> Generation | None:
-        """The first answer where it is whole already, so that nothing of it is left to go along."""
-        return self._early.generation if self._early.is_done else None
+    def begin_final(self, suffix: Sequence[int], images: Sequence[States]) -> None:
+        """Prefill `suffix` of the final answer's prompt, and the first answer's latest token along with it.
 
-    def begin_final(self, suffix: Sequence[int], images: Sequence[Floats]) -> None:
-        """The crop's pass: `suffix` of the final answer's prompt, and the first answer's latest token."""
+        Where the first answer is whole already, nothing of it is left to go along.
+        """
+        if self._early.is_done:
+            self._alone = self._decoder.prefill(self._prefix, [suffix], images)
+            return
         ids = [self._early.ids[-1], *suffix]
         answers = [self._early, self._final]
         block = self._block(answers, (1, len(suffix)))
@@ -58,6 +109,8 @@ class TwoAnswers:
 
     def finish(self) -> tuple[Generation, Generation]:
         """Both answers, decoded to their ends."""
+        if self._alone is not None:
+            return self._early.generation, self._decoder.decode(self._alone, self._max_new_tokens)
         while answers := [answer for answer in self._branches if not answer.is_done]:
             steps = self._decoder.steps(self._cache.buffers, len(answers))
             while not any(answer.is_done for answer in answers):

@@ -18,7 +18,7 @@ from vicrop_engine.runtime.interfaces import OpenGraph
 VISION = GRAPHS[0]
 
 
-class VisionTower:
+class HostVisionTower:
     """Image embeds of one engine; the same pixels are run once while they are in the cache.
 
     With `one` the graph takes one picture at a time.
@@ -29,9 +29,9 @@ class VisionTower:
         self._tally = tally
         self.cache: ByteCache[Floats] = ByteCache(cache_bytes)
 
-    def counted_by(self, tally: Tally) -> VisionTower:
+    def counted_by(self, tally: Tally) -> HostVisionTower:
         """The same tower with a cache of its own for nothing, whose runs are counted there."""
-        return VisionTower(self._graph, 0, tally, one=self._one)
+        return HostVisionTower(self._graph, 0, tally, one=self._one)
 
     def embed(self, pixels: Floats) -> Floats:
         """Image embeds [image_tokens, hidden] of pixels [1, 3, height, width]."""
@@ -50,6 +50,14 @@ class VisionTower:
         for key in new:
             self.cache.put(key, known[key])
         return [known[key] for key in keys]
+
+    def forget(self) -> None:
+        """Let go of all embeds."""
+        self.cache.clear()
+
+    def check_integrity(self) -> None:
+        """Raises AssertionError when the cache does not hold what it says it holds."""
+        self.cache.check_integrity()
 
     def run(self, pictures: Sequence[Floats]) -> list[Floats]:
         """Embeds of several pictures in one run, kept nowhere."""
@@ -86,6 +94,14 @@ class DeviceVisionTower:
         for key in new:
             self.cache.put(key, known[key])
         return [known[key] for key in keys]
+
+    def forget(self) -> None:
+        """Let go of all embeds."""
+        self.cache.clear()
+
+    def check_integrity(self) -> None:
+        """Raises AssertionError when the cache does not hold what it says it holds."""
+        self.cache.check_integrity()
 
     def _run(self, pixels: Floats) -> list[DeviceTensor]:
         """Each picture's embeds, in memory of its own so that one is let go without the others."""

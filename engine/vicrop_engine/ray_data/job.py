@@ -55,7 +55,7 @@ class JobSettings:
         return hashlib.sha256(f"{manifest} {json.dumps(dict(self.keywords))}".encode()).hexdigest()[:16]
 
 
-class Subscriber:
+class Asker:
     """An engine for `map_batches`: takes columns "image" (paths or encoded bytes) and "question".
 
     Adds "answer", the answer's JSON as text, or "" with a sentence in "error". A bad row loses no other.
@@ -119,7 +119,7 @@ def answers(questions: Sequence[Question], settings: JobSettings) -> Iterator[Co
     """The columns row, image, question, answer and error, piece by piece as they get done."""
     tables = [_table(piece) for piece in shards(questions, settings.actors)]
     asked = ray.data.from_arrow(tables).map_batches(
-        Subscriber,
+        Asker,
         fn_constructor_args=(settings.engine, settings.cpus, dict(settings.keywords)),
         batch_size=shard_size(len(questions), settings.actors),
         batch_format="numpy",

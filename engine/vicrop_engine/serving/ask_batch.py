@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Mapping
-from typing import Any
+from collections.abc import Iterable
 
 from vicrop_engine.errors import ViCropError
 from vicrop_engine.images.picture import ImageInput
@@ -13,25 +12,26 @@ from vicrop_engine.serving.handle import RequestHandle
 from vicrop_engine.serving.scheduler import Scheduler
 from vicrop_engine.serving.settings import SchedulerSettings
 from vicrop_engine.vicrop.answer import Answer
+from vicrop_engine.vicrop.params import AskKeywords
 
 NO_DEADLINE = 10.0 * 365 * 24 * 3600
 
 
 def answer_all(
-    engine: Engine, items: Iterable[tuple[ImageInput, str]], keywords: Mapping[str, Any]
+    engine: Engine, items: Iterable[tuple[ImageInput, str]], settings: AskKeywords
 ) -> list[Answer | ViCropError]:
     """An answer, or the error that ended it, for every (image, question).
 
     Only so many are taken from `items` ahead that nothing stands idle.
     """
     results: list[Answer | ViCropError] = []
-    settings = SchedulerSettings(deadline=NO_DEADLINE)
-    with Scheduler(engine, settings) as scheduler:
+    bounds = SchedulerSettings(deadline=NO_DEADLINE)
+    with Scheduler(engine, bounds) as scheduler:
         handles: deque[RequestHandle] = deque()
         for image, question in items:
-            if len(handles) == settings.waiting:
+            if len(handles) == bounds.waiting:
                 results.append(_result(handles.popleft()))
-            handles.append(scheduler.submit(image, question, **keywords))
+            handles.append(scheduler.submit(image, question, **settings))
         results += [_result(handle) for handle in handles]
     return results
 

@@ -19,7 +19,7 @@ import numpy as np
 from vicrop_engine.arrays import Floats
 from vicrop_engine.counters import Tally
 from vicrop_engine.errors import RequestCancelledError, ViCropError
-from vicrop_engine.model.decoder import Decoder
+from vicrop_engine.model.decoder import HostDecoder
 from vicrop_engine.model.forward import DecodeSteps
 from vicrop_engine.model.greedy import AnswerTokens, Generation
 from vicrop_engine.model.kv_cache import KVCache
@@ -48,7 +48,7 @@ class DecodeBatch:
     """Up to `count` answers decoded at a time by a thread of its own, each of at most `capacity` tokens."""
 
     def __init__(
-        self, decoder: Decoder, worker_slots: WorkerSlots, count: int, capacity: int, tally: Tally
+        self, decoder: HostDecoder, worker_slots: WorkerSlots, count: int, capacity: int, tally: Tally
     ) -> None:
         self._decoder, self._tally = decoder, tally
         assert count % 2 == 0, "a spare slot makes up an even number"

@@ -12,7 +12,7 @@ from vicrop_engine.errors import RequestError
 from vicrop_engine.images.cache import Source
 from vicrop_engine.serving.handle import RequestHandle
 from vicrop_engine.vicrop.answer import Answer
-from vicrop_engine.vicrop.params import Settings
+from vicrop_engine.vicrop.params import AskParams
 from vicrop_engine.vicrop.request import Request
 
 OnText = Callable[[str], None]
@@ -47,7 +47,7 @@ class Job:
 
     source: Source
     question: str
-    settings: Settings
+    params: AskParams
     request: Request
     key: Hashable
     tiles: int

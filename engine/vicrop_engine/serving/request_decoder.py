@@ -13,20 +13,22 @@ from dataclasses import dataclass, field
 from vicrop_engine.arrays import Floats
 from vicrop_engine.counters import Tally
 from vicrop_engine.errors import ViCropError
-from vicrop_engine.model.decoder import Decoder
-from vicrop_engine.model.forward import PrefillOutput
+from vicrop_engine.model.decoder import HostDecoder
+from vicrop_engine.model.forward import HostOutput
 from vicrop_engine.model.greedy import AnswerTokens, Generation, OnTokens
+from vicrop_engine.model.interfaces import BothAnswers, Prefilled
 from vicrop_engine.model.kv_cache import KVCache
 from vicrop_engine.model.prefix_cache import Prefix
+from vicrop_engine.model.states import States, of_kind
 from vicrop_engine.serving.decode_batch import DecodeBatch, DecodingSequence
 from vicrop_engine.serving.worker_slots import WorkerSlot
 
 
 @dataclass(frozen=True)
-class Passes:
+class BackgroundOutput:
     """What a pass over each suffix left; `answer` is decoded on from the first one, where that was wanted."""
 
-    passes: tuple[PrefillOutput, ...]
+    passes: tuple[HostOutput, ...]
     answer: Future[Generation] | None = None
     gradients: tuple[Floats, Floats] | None = None
 
@@ -40,11 +42,29 @@ class Passes:
         return self.passes[suffix].rows(0)
 
 
+class BothInBackground:
+    """Two answers that are decoded with all other requests' answers."""
+
+    def __init__(self, decoder: RequestDecoder, first: Prefilled, prefix: Prefix) -> None:
+        self._decoder, self._first, self._prefix = decoder, first, prefix
+        self._final: Prefilled | None = None
+
+    def begin_final(self, suffix: Sequence[int], images: Sequence[States]) -> None:
+        """Prefill the final answer's prompt after the picture's prefix."""
+        self._final = self._decoder.prefill(self._prefix, [suffix], images)
+
+    def finish(self) -> tuple[Generation, Generation]:
+        """Both answers, decoded to their ends."""
+        assert self._final is not None, "the final answer has begun"
+        final = self._decoder.decode(self._final, self._decoder.max_new_tokens)
+        return self._decoder.decode(self._first, self._decoder.max_new_tokens), final
+
+
 @dataclass
-class ServedDecoder:
+class RequestDecoder:
     """The decoder of one request; `on_tokens` hear the ids of its first and its final answer."""
 
-    decoder: Decoder
+    decoder: HostDecoder
     batch: DecodeBatch
     worker: WorkerSlot
     tally: Tally
@@ -53,44 +73,34 @@ class ServedDecoder:
     max_new_tokens: int
     on_tokens: tuple[OnTokens | None, OnTokens | None]
     answers_side_by_side: bool = field(default=False, init=False)
-    decodes_in_background: bool = field(default=True, init=False)
     _begun: list[DecodingSequence] = field(default_factory=list, init=False)
 
-    @property
-    def end_signs(self) -> tuple[int, ...]:
-        """Tokens that end an answer."""
-        return self.decoder.end_signs
-
-    def embed(self, ids: Sequence[int], images: Sequence[Floats] = ()) -> Floats:
-        """`Decoder.embed`."""
-        return self.decoder.embed(ids, images)
-
-    def begin(self, ids: Sequence[int], images: Sequence[Floats], capacity: int) -> Prefix:
-        """`Decoder.begin`."""
+    def begin(self, ids: Sequence[int], images: Sequence[States], capacity: int) -> Prefix:
+        """`HostDecoder.begin`."""
         return self.decoder.begin(ids, images, capacity)
 
     def reserve(self, prefix: Prefix, capacity: int) -> None:
-        """`Decoder.reserve`."""
+        """`HostDecoder.reserve`."""
         self.decoder.reserve(prefix, capacity)
 
     def prefill(
         self,
         prefix: Prefix,
         suffixes: Sequence[Sequence[int]],
-        images: Sequence[Floats] = (),
+        images: Sequence[States] = (),
         *,
         answer: bool = True,
         layers: Sequence[int] = (),
         gradients: bool = False,
-    ) -> Passes:
-        """`Decoder.prefill`, and with `answer` go on decoding it at once.
+    ) -> BackgroundOutput:
+        """`HostDecoder.prefill`, and with `answer` go on decoding it at once.
 
         The images are of the first suffix, which is run last: its rows are what the answer continues.
         """
         above = gradients or self.decoder.reaches_upper(layers)
         while self.decoder.extend_prefix(prefix, self.chunk, above=answer or above):
             self.worker.boundary()
-        passes: list[PrefillOutput] = []
+        passes: list[HostOutput] = []
         found: tuple[Floats, Floats] | None = None
         for number in reversed(range(len(suffixes))):
             embeds = self.decoder.embed(suffixes[number], images if number == 0 else ())
@@ -105,22 +115,35 @@ class ServedDecoder:
                 found = self.decoder.gradients(output, 0)
             self.worker.boundary()
         going_on = self._go_on(passes[0], is_final=bool(images)) if answer else None
-        return Passes(tuple(passes), going_on, found)
+        return BackgroundOutput(tuple(passes), going_on, found)
 
-    def gradients(self, output: Passes, suffix: int) -> tuple[Floats, Floats]:
-        """`Decoder.gradients` of the last suffix. Raises ValueError for another."""
-        if output.gradients is None or suffix != len(output.passes) - 1:
+    def gradients(self, output: Prefilled, suffix: int) -> tuple[Floats, Floats]:
+        """`HostDecoder.gradients` of the last suffix. Raises ValueError for another."""
+        made = of_kind(BackgroundOutput, output)
+        if made.gradients is None or suffix != len(made.passes) - 1:
             raise ValueError("gradients are of the last suffix of a pass made with gradients")
-        return output.gradients
+        return made.gradients
 
-    def logits(self, output: Passes) -> Floats:
-        """`Decoder.logits`."""
-        return self.decoder.logits(output.passes[0])
+    def logits(self, output: Prefilled) -> Floats:
+        """`HostDecoder.logits`."""
+        return self.decoder.logits(of_kind(BackgroundOutput, output).passes[0])
 
-    def decode(self, start: Passes, max_new_tokens: int, on_tokens: OnTokens | None = None) -> Generation:
-        """The answer that has been decoded on since `start`."""
-        assert start.answer is not None, "the answer's pass was made for an answer"
-        return self.worker.result(start.answer)
+    def decode(self, output: Prefilled, max_new_tokens: int, on_tokens: OnTokens | None = None) -> Generation:
+        """The answer that has been decoded on since the prefill; who hears it was said then."""
+        answer = of_kind(BackgroundOutput, output).answer
+        assert answer is not None, "the answer's pass was made for an answer"
+        return self.worker.result(answer)
+
+    def begin_both(
+        self,
+        output: Prefilled,
+        prefix: Prefix,
+        question: Sequence[int],
+        max_new_tokens: int,
+        on_tokens: OnTokens | None = None,
+    ) -> BothAnswers:
+        """The first answer is being decoded already; so is the final one from its prefill on."""
+        return BothInBackground(self, output, prefix)
 
     def leave(self) -> None:
         """The request is over: what it still decodes is wanted by nobody."""
@@ -139,7 +162,7 @@ class ServedDecoder:
             length += self.chunk
         return Prefix(prefix.buffers, length)
 
-    def _go_on(self, output: PrefillOutput, *, is_final: bool) -> Future[Generation]:
+    def _go_on(self, output: HostOutput, *, is_final: bool) -> Future[Generation]:
         """Decode the answer with all others', or now and alone where it does not fit a slot."""
         on_tokens = self.on_tokens[is_final]
         logits = self.decoder.logits(output)
@@ -147,7 +170,7 @@ class ServedDecoder:
             alone: Future[Generation] = Future()
             alone.set_result(self.decoder.decode(output, self.max_new_tokens, on_tokens))
             return alone
-        tokens = AnswerTokens(self.end_signs, self.max_new_tokens, on_tokens)
+        tokens = AnswerTokens(self.decoder.end_signs, self.max_new_tokens, on_tokens)
         answer = DecodingSequence(tokens, output.cache.length, self.tally, self.ended)
         if self.on_tokens[0] is None:  # a first answer that nobody hears was only to be looked into
             self.leave()

@@ -9,16 +9,16 @@ import itertools
 import math
 import threading
 from collections.abc import Hashable
-from typing import Any
+from typing import Unpack
 
 from vicrop_engine.errors import ClosedError, QueueFullError, RunError, ViCropError
 from vicrop_engine.images.cache import source_of
 from vicrop_engine.images.picture import ImageInput
-from vicrop_engine.serving.executor import BatchedExecutor, Engine, SequentialExecutor, request_tally
+from vicrop_engine.serving.executor import Engine, executor_for, request_tally
 from vicrop_engine.serving.handle import RequestHandle
 from vicrop_engine.serving.job import Job, OnText, Subscriber
 from vicrop_engine.serving.settings import SchedulerSettings
-from vicrop_engine.vicrop.params import Settings
+from vicrop_engine.vicrop.params import AskKeywords, AskParams
 from vicrop_engine.vicrop.request import plan_request
 
 SMOOTH = 0.1  # share of the newest request in what is usual
@@ -30,8 +30,7 @@ class Scheduler:
     def __init__(self, engine: Engine, settings: SchedulerSettings | None = None) -> None:
         self.engine = engine
         self.settings = (settings or SchedulerSettings()).fitted(engine.model.manifest)
-        batched = engine.model.decoder.takes_batches
-        self._work = BatchedExecutor(engine.model, self.settings) if batched else SequentialExecutor(engine)
+        self._work = executor_for(engine, self.settings)
         self._numbers = itertools.count(1)
         self._changed = threading.Condition()
         self._waiting: list[Job] = []
@@ -80,7 +79,7 @@ class Scheduler:
         deadline: float | None = None,
         on_first_answer: OnText | None = None,
         on_answer: OnText | None = None,
-        **keywords: Any,
+        **keywords: Unpack[AskKeywords],
     ) -> RequestHandle:
         """Accept a request; `keywords` are those of `ViCropEngine.ask`, `deadline` seconds from now.
 
@@ -92,7 +91,7 @@ class Scheduler:
         handle = RequestHandle(next(self._numbers), deadline or self.settings.deadline, tally)
         subscriber = Subscriber(handle, on_first_answer, on_answer)
         try:
-            job = self._plan(subscriber, image, question, Settings(**keywords))
+            job = self._plan(subscriber, image, question, AskParams.of(keywords))
         except ViCropError as error:
             handle.future.set_exception(error)
             return handle
@@ -125,14 +124,14 @@ class Scheduler:
             thread.join()
         self._work.close()
 
-    def _plan(self, subscriber: Subscriber, image: ImageInput, question: str, settings: Settings) -> Job:
-        request = plan_request(self.engine.model, question, settings, side_by_side=False)
+    def _plan(self, subscriber: Subscriber, image: ImageInput, question: str, params: AskParams) -> Job:
+        request = plan_request(self.engine.model, question, params, side_by_side=False)
         source = source_of(image)
         tiles = request.tiles(source.size)
         count = 1 if tiles is None else len(tiles.boxes)
-        key: Hashable = (source.digest, question, repr(settings), id(settings.method))
+        key: Hashable = (source.digest, question, repr(params), id(params.method))
         slack = 2 * (count - 1) * self._usual
-        return Job(source, question, settings, request, key, count, slack, [subscriber])
+        return Job(source, question, params, request, key, count, slack, [subscriber])
 
     def _serve(self) -> None:
         while True:

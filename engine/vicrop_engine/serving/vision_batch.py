@@ -12,22 +12,20 @@ from concurrent.futures import Future
 from dataclasses import dataclass
 
 from vicrop_engine.arrays import Floats
-from vicrop_engine.byte_cache import ByteCache
 from vicrop_engine.counters import Tally
 from vicrop_engine.images.preprocessing import pixel_digest
-from vicrop_engine.model.vision import VisionTower
+from vicrop_engine.model.vision import HostVisionTower
 from vicrop_engine.serving.worker_slots import WorkerSlot
 
 
-class VisionStage:
-    """Runs of up to `batch` pictures; image embeds are kept within `cache_bytes`."""
+class VisionBatch:
+    """Runs of up to `batch` pictures; image embeds are kept by the tower."""
 
-    def __init__(self, tower: VisionTower, batch: int, cache_bytes: int) -> None:
-        self._tower, self._batch = tower, batch
+    def __init__(self, tower: HostVisionTower, batch: int) -> None:
+        self._tower, self._batch, self.cache = tower, batch, tower.cache
         self._lock = threading.Lock()
         self._coming: dict[bytes, Future[Floats]] = {}
         self._waiting: OrderedDict[bytes, Floats] = OrderedDict()
-        self.cache: ByteCache[Floats] = ByteCache(cache_bytes)
 
     def embed_all(self, pictures: Sequence[Floats], worker: WorkerSlot, tally: Tally) -> list[Floats]:
         """Image embeds [image_tokens, hidden] of each of these pixels [1, 3, height, width].
@@ -85,10 +83,10 @@ class VisionStage:
 
 
 @dataclass(frozen=True)
-class ServedVision:
+class RequestVision:
     """The vision tower of one request."""
 
-    stage: VisionStage
+    batch: VisionBatch
     worker: WorkerSlot
     tally: Tally
 
@@ -96,6 +94,14 @@ class ServedVision:
         """Image embeds [image_tokens, hidden] of pixels [1, 3, height, width]."""
         return self.embed_all([pixels])[0]
 
+    def forget(self) -> None:
+        """Let go of all embeds, of every request."""
+        self.batch.cache.clear()
+
+    def check_integrity(self) -> None:
+        """Raises AssertionError when the cache does not hold what it says it holds."""
+        self.batch.cache.check_integrity()
+
     def embed_all(self, pictures: Sequence[Floats]) -> list[Floats]:
         """The same for several pictures."""
-        return self.stage.embed_all(pictures, self.worker, self.tally)
+        return self.batch.embed_all(pictures, self.worker, self.tally)

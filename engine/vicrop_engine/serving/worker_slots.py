@@ -10,9 +10,21 @@ import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeoutError
-from typing import TypeVar
+from typing import Protocol, TypeVar
 
 T = TypeVar("T")
+
+
+class Lock(Protocol):
+    """A lock that can be waited for."""
+
+    def acquire(self, blocking: bool = ..., timeout: float = ...) -> bool:
+        """Take it; False where that was not possible in time."""
+
+    def release(self) -> None:
+        """Give it back."""
+
+
 LOOK_UP = 0.05  # seconds after which whoever waits looks whether going on still makes sense
 
 
@@ -124,7 +136,7 @@ class WorkerSlot:
                 self._check()
 
     @contextlib.contextmanager
-    def holding(self, lock: threading.Lock) -> Iterator[None]:
+    def holding(self, lock: Lock) -> Iterator[None]:
         """With the lock inside; while it is another's so is the turn."""
         acquired = lock.acquire(blocking=False)
         try:

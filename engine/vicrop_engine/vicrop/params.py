@@ -1,10 +1,10 @@
-"""One ask, checked before any work starts: settings, layers, prompts and whether they fit the context."""
+"""The settings of an ask, one record whoever asks: Python, command line, server, Ray, measurements."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
+from typing import Any, TypedDict
 
 from vicrop_engine.engine_dir.layer_choice import LayerChoice
 from vicrop_engine.errors import BoxError, SettingError, nearest, one_of
@@ -13,19 +13,28 @@ from vicrop_engine.vicrop.localizers.localizer import Localizer
 from vicrop_engine.vicrop.localizers.methods import NONE, check_method
 
 COMPAT = "mllms-know"
-
 CALIBRATED = "rel-att"  # the method that `calibrate` measures when none is named
-
 HIGH_RES = ("auto", "on", "off")
-
 ALL = "all"
-
 ALWAYS, AUTO, NEVER = WHEN = ("always", "auto", "never")
 
 
 @dataclass(frozen=True)
-class Settings:
-    """The keywords of an ask as the user gave them; `ViCropEngine.ask` says what they mean."""
+class AskParams:
+    """How a question is to be answered.
+
+    `method` is "rel-att", "grad-att", "pure-grad", "clip", "yolo", "sam", "none" or a localizer of one's own;
+    a `box` (x0, y0, x1, y1 in picture pixels) is cropped to instead.
+    `high_res` "on" makes the heatmap of tiles of at most 1024 pixels a side, which finds smaller things;
+    "auto" does so when the picture's longer side is over 1536, and never with `compat`.
+    `layers` are 14, "10-20" or "all", the engine's own when None; `localize` is a shorter question to look
+    with. `max_new_tokens` bounds the answer; `first_answer` False leaves the answer without crop out.
+    `when` "auto" makes the crop only where the first answer is unsure enough for it (measured by
+    `vicrop-engine calibrate`), "never" is method "none". Of the crop's image tokens only `crop_tokens` are
+    read, those that differ most. `compat` "mllms-know" takes the published code's own geometry.
+
+    Raises SettingError, UnknownMethodError and BoxError for what cannot be.
+    """
 
     method: str | Localizer = "rel-att"
     high_res: str = "auto"
@@ -38,38 +47,79 @@ class Settings:
     when: str = ALWAYS
     crop_tokens: str | int = ALL
 
+    def __post_init__(self) -> None:
+        check_method(self.method)
+        _check_choices(self)
+        _check_counts(self)
+        _check_together(self)
+        if self.box is not None:
+            _window(self.box)
 
-def _check_settings(settings: Settings) -> None:
-    check_method(settings.method)
-    if settings.high_res not in HIGH_RES:
+    @classmethod
+    def of(cls, keywords: Mapping[str, Any]) -> AskParams:
+        """The record of these keywords. Raises SettingError for one there is not, naming the nearest."""
+        known = [field.name for field in fields(cls)]
+        for name in keywords:
+            if name not in known:
+                raise SettingError(one_of("setting", name, known))
+        return cls(**keywords)
+
+    @property
+    def window(self) -> Box | None:
+        """The box in whole numbers."""
+        return None if self.box is None else _window(self.box)
+
+
+class AskKeywords(TypedDict, total=False):
+    """The fields of AskParams, as keywords of `ask`."""
+
+    method: str | Localizer
+    high_res: str
+    layers: LayerChoice | None
+    max_new_tokens: int
+    first_answer: bool
+    compat: str | None
+    box: Sequence[int] | None
+    localize: str | None
+    when: str
+    crop_tokens: str | int
+
+
+def _check_choices(params: AskParams) -> None:
+    if params.high_res not in HIGH_RES:
         raise SettingError(
-            f"unknown high_res {settings.high_res!r}; known: {', '.join(HIGH_RES)}"
-            f"{nearest(str(settings.high_res), HIGH_RES)}"
+            f"unknown high_res {params.high_res!r}; known: {', '.join(HIGH_RES)}"
+            f"{nearest(str(params.high_res), HIGH_RES)}"
         )
-    if settings.when not in WHEN:
-        raise SettingError(one_of("when", str(settings.when), WHEN))
-    if settings.compat not in (None, COMPAT):
-        raise SettingError(f"unknown compat {settings.compat!r}; known: {COMPAT}")
-    tokens = settings.crop_tokens
+    if params.when not in WHEN:
+        raise SettingError(one_of("when", str(params.when), WHEN))
+    if params.compat not in (None, COMPAT):
+        raise SettingError(f"unknown compat {params.compat!r}; known: {COMPAT}")
+
+
+def _check_counts(params: AskParams) -> None:
+    tokens, count = params.crop_tokens, params.max_new_tokens
     if tokens != ALL and not (str(tokens).isdecimal() and int(tokens) >= 1):
         raise SettingError(f"got crop_tokens {tokens!r}, wanted 'all' or a whole number from 1 up")
-    count = settings.max_new_tokens
     if not isinstance(count, int) or isinstance(count, bool) or count < 1:
         raise SettingError(f"got max_new_tokens {count!r}, wanted a whole number from 1 up")
-    if settings.box is not None and settings.method == NONE:
+
+
+def _check_together(params: AskParams) -> None:
+    if params.box is not None and params.method == NONE:
         raise SettingError("got a box and method 'none', which makes no crop; leave one of them out")
-    if settings.box is not None and settings.when != ALWAYS:
+    if params.box is not None and params.when != ALWAYS:
         raise SettingError(
-            f"got a box and when {settings.when!r}; a box is always cropped to: leave one of them out"
+            f"got a box and when {params.when!r}; a box is always cropped to: leave one of them out"
         )
-    if settings.when == AUTO and not isinstance(settings.method, str):
+    if params.when == AUTO and not isinstance(params.method, str):
         raise SettingError(
             "got when 'auto' and a localizer of your own, which 'vicrop-engine calibrate' cannot measure; "
             "take 'always', or a method by name"
         )
 
 
-def _box(value: Any) -> Box:
+def _window(value: Sequence[int]) -> Box:
     try:
         x0, y0, x1, y1 = (int(side) for side in value)
         exact = all(int(side) == side for side in value)

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from vicrop_engine.engine_dir.layer_choice import parse_layers
-from vicrop_engine.engine_dir.manifest import TENSORRT
 from vicrop_engine.errors import BoxError, QuestionError, SettingError
 from vicrop_engine.images.geometry import Box
 from vicrop_engine.images.tiling import TilePlan, plan_tiles, published_tiles, worth_tiles
@@ -15,12 +14,10 @@ from vicrop_engine.model.model import Model
 from vicrop_engine.model.prompts import AskPrompts, Prompt
 from vicrop_engine.model.token_pruning import with_fewer
 from vicrop_engine.vicrop.localizers.given_box import GivenBox
-from vicrop_engine.vicrop.localizers.gradient_attention import GradientAttention
 from vicrop_engine.vicrop.localizers.heatmap_search import HeatmapLocalizer
-from vicrop_engine.vicrop.localizers.localizer import Localizer
+from vicrop_engine.vicrop.localizers.localizer import ChecksEngine, Localizer
 from vicrop_engine.vicrop.localizers.methods import NONE, Looking, localizer_for
-from vicrop_engine.vicrop.localizers.pure_gradient import PureGradient
-from vicrop_engine.vicrop.params import ALL, AUTO, CALIBRATED, NEVER, Settings, _box, _check_settings
+from vicrop_engine.vicrop.params import ALL, AUTO, CALIBRATED, NEVER, AskParams
 
 
 @dataclass(frozen=True)
@@ -50,7 +47,7 @@ class Request:
     @property
     def gradients(self) -> bool:
         """Whether the localizer's rows come with gradients."""
-        return isinstance(self.localizer, HeatmapLocalizer) and self.localizer.wanted_of_tile.gradients
+        return isinstance(self.localizer, HeatmapLocalizer) and self.localizer.targets_of_tile.gradients
 
     def check_picture(self, size: tuple[int, int]) -> None:
         """Raises BoxError unless a given box holds a pixel and lies inside the picture (width, height)."""
@@ -75,80 +72,64 @@ class Request:
 
 
 def plan_request(
-    model: Model, question: str, settings: Settings, *, side_by_side: bool | None = None
+    model: Model, question: str, params: AskParams, *, side_by_side: bool | None = None
 ) -> Request:
-    """Check a question and its settings; by default both answers lie `side_by_side` if the model can.
+    """What this model does about a question; by default both answers lie `side_by_side` if the model can.
 
     Raises the error of whatever cannot be used.
     """
     if side_by_side is None:
         side_by_side = model.decoder.answers_side_by_side
-    _check_settings(settings)
-    box = None if settings.box is None else _box(settings.box)
-    localizer = _localizer(model, settings, box)
-    if settings.high_res == "on" and not isinstance(localizer, HeatmapLocalizer):
-        what = "a box" if box is not None else f"method {settings.method!r}"
-        what = "when 'never'" if settings.when == NEVER else what
+    localizer = _localizer(model, params)
+    if params.high_res == "on" and not isinstance(localizer, HeatmapLocalizer):
+        what = "a box" if params.box is not None else f"method {params.method!r}"
+        what = "when 'never'" if params.when == NEVER else what
         raise SettingError(f"got high_res 'on' and {what}, which makes no heatmap; leave one of them out")
-    model.prompts.check(question)
-    if settings.localize is not None:
-        model.prompts.check(settings.localize, "localize question")
-    prompts = AskPrompts(
-        model.prompts.one_image(question),
-        None if settings.localize is None else model.prompts.one_image(settings.localize),
-        model.prompts.general(),
-        _with_crop(model, question, settings.crop_tokens),
-        question if settings.localize is None else settings.localize,
-    )
-    used = [prompts.question]
-    if localizer is not None:
-        used += [
-            prompts.localize or prompts.question,
-            prompts.general,
-            prompts.two_images,
-        ]
-    _check_context(used, settings.max_new_tokens, model.manifest.decoder.context_length)
-    first_answer = settings.first_answer or localizer is None
-    capacity = _capacity(
-        prompts,
-        settings.max_new_tokens,
-        crops=localizer is not None,
-        side_by_side=side_by_side,
-    )
-    compat = settings.compat is not None
-    method = NONE if localizer is None or not isinstance(settings.method, str) else settings.method
-    threshold = _threshold(model, method) if settings.when == AUTO and localizer is not None else None
+    prompts, crops = _prompts(model, question, params), localizer is not None
+    looked_with = [prompts.looked_with, prompts.general, prompts.two_images] if crops else []
+    context = model.manifest.decoder.context_length
+    _check_context([prompts.question, *looked_with], params.max_new_tokens, context)
+    method = params.method if crops and isinstance(params.method, str) else NONE
     return Request(
-        prompts,
-        localizer,
-        first_answer,
-        compat,
-        box,
-        capacity,
-        settings.high_res,
-        settings.max_new_tokens,
-        method,
-        threshold,
+        prompts=prompts,
+        localizer=localizer,
+        first_answer=params.first_answer or not crops,
+        compat=params.compat is not None,
+        box=params.window,
+        capacity=_capacity(prompts, params.max_new_tokens, crops=crops, side_by_side=side_by_side),
+        high_res=params.high_res,
+        max_new_tokens=params.max_new_tokens,
+        method=method,
+        threshold=_threshold(model, method) if params.when == AUTO and crops else None,
     )
 
 
-def _localizer(model: Model, settings: Settings, box: Box | None) -> Localizer | None:
-    if settings.when == NEVER:
+def _prompts(model: Model, question: str, params: AskParams) -> AskPrompts:
+    """All prompts of an ask. Raises QuestionError for a question that cannot be asked, and SettingError."""
+    model.prompts.check(question)
+    if params.localize is not None:
+        model.prompts.check(params.localize, "localize question")
+    return AskPrompts(
+        model.prompts.one_image(question),
+        None if params.localize is None else model.prompts.one_image(params.localize),
+        model.prompts.general(),
+        _with_crop(model, question, params.crop_tokens),
+        question if params.localize is None else params.localize,
+    )
+
+
+def _localizer(model: Model, params: AskParams) -> Localizer | None:
+    if params.when == NEVER:
         return None
     manifest = model.manifest
     layers = manifest.crop.layers
-    if settings.layers is not None:
-        layers = parse_layers(settings.layers, manifest.decoder.num_layers)
-    if box is not None:
-        return GivenBox(box)
-    looking = Looking(layers, settings.compat is not None, model.tools, manifest.decoder.num_layers)
-    localizer = localizer_for(settings.method, looking)
-    if isinstance(localizer, GradientAttention | PureGradient):
-        if manifest.target == TENSORRT:
-            raise SettingError(
-                f"method {localizer.method!r} needs gradients, which engines for target {TENSORRT!r} do not "
-                f"have; take rel-att, or 'vicrop-engine build {manifest.model.name} --target cpu'"
-            )
+    if params.layers is not None:
+        layers = parse_layers(params.layers, manifest.decoder.num_layers)
+    if params.window is not None:
+        return GivenBox(params.window)
+    looking = Looking(layers, params.compat is not None, model.tools, manifest.decoder.num_layers)
+    localizer = localizer_for(params.method, looking)
+    if isinstance(localizer, ChecksEngine):
         localizer.check(manifest)
     return localizer
 

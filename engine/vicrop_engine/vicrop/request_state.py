@@ -1,14 +1,12 @@
-"""One question about one picture on the shared image prefix; each pass is made at most once, when asked for.
+"""One question about one picture, encoded and prefilled: what a localizer sees.
 
-This is what a localizer sees. The question, what to look with and the general prompt go through the decoder
-in one pass, with the picture itself when that is new. Knows prompts, passes and rows; nothing of how a
-heatmap or box comes of them.
+Knows prompts, rows and where they lie on the picture; nothing of how a heatmap or box comes of them.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import Any
+from collections.abc import Mapping
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -17,13 +15,12 @@ from vicrop_engine.images.geometry import Grid
 from vicrop_engine.images.picture import Picture
 from vicrop_engine.images.preprocessing import ModelInput
 from vicrop_engine.images.tiling import TilePlan
-from vicrop_engine.model.forward import PrefillOutput
-from vicrop_engine.model.greedy import Generation, OnTokens
+from vicrop_engine.model.interfaces import Prefilled
 from vicrop_engine.model.model import Model
 from vicrop_engine.model.prefix_cache import Prefix
 from vicrop_engine.model.prompts import AskPrompts, Prompt
-from vicrop_engine.model.token_pruning import most_distinct
-from vicrop_engine.model.two_answers import TwoAnswers
+from vicrop_engine.model.states import AttentionRows, of_kind
+from vicrop_engine.runtime.device import AttentionRow
 from vicrop_engine.timing import Stopwatch
 
 
@@ -44,12 +41,28 @@ class PassTargets:
         return self.answer or bool(self.layers)
 
 
+@dataclass(frozen=True)
+class PrefilledPrompts:
+    """The prompts that went through one pass, the one to be answered first, and what the pass left.
+
+    `gradients` are attention and gradient of the prompt to look with, [layers, heads, total] each.
+    """
+
+    prompts: tuple[Prompt, ...]
+    output: Prefilled
+    gradients: tuple[Floats, Floats] | None = None
+
+    def rows(self, prompt: Prompt) -> Mapping[int, AttentionRows]:
+        """Attention [heads, total] of a prompt's last token, by absolute layer."""
+        return self.output.rows(self.prompts.index(prompt))
+
+
 @dataclass
 class RequestState:
     """The state of one ask, or of one tile of it.
 
     With `tiles` of more than one the picture is to be looked at in these. `prompt_tokens` counts the tokens
-    of all prompts used so far, reused or not.
+    of all prompts used so far, reused or not. `prefilled` is what the pass left, None where there was none.
     """
 
     model: Model
@@ -58,12 +71,11 @@ class RequestState:
     prompts: AskPrompts
     prefix: Prefix
     watch: Stopwatch
-    wanted: PassTargets
+    targets: PassTargets
     seen: ModelInput
     tiles: TilePlan | None = None
     prompt_tokens: int = 0
-    _pass: tuple[list[Prompt], PrefillOutput] | None = field(default=None, init=False)
-    _gradients: tuple[Floats, Floats] | None = field(default=None, init=False)
+    prefilled: PrefilledPrompts | None = None
 
     @property
     def text(self) -> str:
@@ -71,31 +83,35 @@ class RequestState:
         return self.prompts.text
 
     def question_rows(self) -> Floats:
-        """The attention of the last token to look with to the patches, [wanted layers, heads, patches]."""
-        prompts, read = self._read()
-        rows = self._patches(read, prompts.index(self.prompts.looked_with))
-        return np.stack([rows[layer] for layer in self.wanted.layers])
+        """The attention of the last token to look with to the patches, [target layers, heads, patches].
+
+        Raises ValueError where no pass was made.
+        """
+        rows = self.demand_pass().rows(self.prompts.looked_with)
+        return np.stack([np.asarray(self.patches(rows[layer])) for layer in self.targets.layers])
 
     def general_rows(self) -> Floats:
         """The same for the general prompt; kept with the prefix, for it depends on the picture alone."""
-        self._read()
-        return np.stack([self.prefix.general[layer] for layer in self.wanted.layers])
+        return np.stack([np.asarray(self.prefix.general[layer]) for layer in self.targets.layers])
 
-    def device_rows(self) -> tuple[list[Any], list[Any]]:
-        """What `question_rows` and `general_rows` are made of, by wanted layer, on an engine's device."""
-        prompts, read = self._read()
-        rows = self._patches(read, prompts.index(self.prompts.looked_with))
-        layers = self.wanted.layers
-        return [rows[layer] for layer in layers], [self.prefix.general[layer] for layer in layers]
+    def device_rows(self) -> tuple[list[AttentionRow], list[AttentionRow]]:
+        """What `question_rows` and `general_rows` are made of, by target layer, on an engine's device."""
+        rows = self.demand_pass().rows(self.prompts.looked_with)
+        layers = self.targets.layers
+        asked = [of_kind(AttentionRow, self.patches(rows[layer])) for layer in layers]
+        return asked, [of_kind(AttentionRow, self.prefix.general[layer]) for layer in layers]
 
     def gradient_rows(self) -> tuple[Floats, Floats]:
-        """The attention of `question_rows`, and the gradient of the answer's log likelihood at it, alike."""
-        self._read()
-        if self._gradients is None:
-            raise ValueError("the pass was made without gradients; ask for them in `wanted`")
+        """The attention of `question_rows`, and the gradient of the answer's log likelihood at it, alike.
+
+        Raises ValueError where the targets had no gradients.
+        """
+        both = self.demand_pass().gradients
+        if both is None:
+            raise ValueError("the pass was made without gradients; ask for them in `targets`")
         first = min(self.model.manifest.crop.layers)
-        layers, patches = [layer - first for layer in self.wanted.layers], self._patch_columns
-        attention, gradient = (rows[layers][..., patches] for rows in self._gradients)
+        layers, patches = [layer - first for layer in self.targets.layers], self.patch_columns
+        attention, gradient = (rows[layers][..., patches] for rows in both)
         return attention, gradient
 
     def gradient_strengths(self) -> tuple[Floats, Floats]:
@@ -114,106 +130,21 @@ class RequestState:
 
     def first_logits(self) -> Floats:
         """The logits [vocab] of the first answer's first token, known before anything is decoded."""
-        _, read = self._read()
-        return self.model.decoder.logits(read)
+        return self.model.decoder.logits(self.demand_pass().output)
 
-    def first_answer(self, max_new_tokens: int, on_tokens: OnTokens | None = None) -> Generation:
-        """The answer on the picture alone; `on_tokens` is told its ids whenever there is one more."""
-        _, read = self._read()
-        self.watch.enter("decode")
-        return self.model.decoder.decode(read, max_new_tokens, on_tokens)
+    def demand_pass(self) -> PrefilledPrompts:
+        """What the prefill left. Raises ValueError where nothing was to be read."""
+        if self.prefilled is None:
+            raise ValueError("no pass was made over this picture; name what is read in `targets`")
+        return self.prefilled
 
-    def answer_with(self, crop: ModelInput, max_new_tokens: int) -> Generation:
-        """The answer on picture and crop, continued from the picture's prefix."""
-        embeds = self._crop_embeds(crop)
-        suffix = self.prompts.two_images.suffix
-        with self.model.alone_on(self.prefix):
-            start = self.model.decoder.prefill(self.prefix, [suffix], [embeds])
-        self.watch.enter("decode")
-        return self.model.decoder.decode(start, max_new_tokens)
-
-    def both_answers(
-        self, crop: ModelInput, max_new_tokens: int, on_tokens: OnTokens | None = None
-    ) -> tuple[Generation, Generation]:
-        """The answer on the picture alone, which goes along with the crop's passes, and that with the crop.
-
-        `on_tokens` is told the first one's ids whenever there is one more.
-        """
-        _, read = self._read()
-        decoder = self.model.decoder
-        if decoder.decodes_in_background:
-            final = self.answer_with(crop, max_new_tokens)
-            return self.first_answer(max_new_tokens, on_tokens), final
-        if not decoder.answers_side_by_side:
-            return self.first_answer(max_new_tokens, on_tokens), self.answer_with(crop, max_new_tokens)
-        if not read.cache.buffers.holds(read.cache):  # a localizer has made passes of its own
-            read = decoder.prefill(self.prefix, [self.prompts.question.suffix])
-        answers = TwoAnswers(decoder, read, self.prefix.length, max_new_tokens, on_tokens)
-        if answers.first is not None:
-            return answers.first, self.answer_with(crop, max_new_tokens)
-        embeds = self._crop_embeds(crop)
-        answers.begin_final(self.prompts.two_images.suffix, [embeds])
-        self.watch.enter("decode")
-        return answers.finish()
-
-    def _crop_embeds(self, crop: ModelInput) -> Floats:
-        """The image embeds of the crop that its prompt has room for; what comes next is its prefill."""
-        self.watch.enter("crop_vision")
-        embeds = self.model.vision.embed(crop.pixels)
-        self.watch.enter("crop_prefill")
-        self.prompt_tokens += len(self.prompts.two_images)
-        number = self.prompts.two_images.suffix.count(self.model.manifest.tokens.image)
-        return embeds if number >= self.model.manifest.vision.image_tokens else most_distinct(embeds, number)
-
-    def _read(self) -> tuple[list[Prompt], PrefillOutput]:
-        """The one pass over the picture, made when first needed, and the prompts that went through it."""
-        with self.model.alone_on(self.prefix):
-            return self._read_alone()
-
-    def _read_alone(self) -> tuple[list[Prompt], PrefillOutput]:
-        if self._pass is None:
-            self.watch.enter("prefill")
-            prompts = self._prompts()
-            self.prompt_tokens += sum(len(prompt) for prompt in prompts)
-            suffixes = [prompt.suffix for prompt in prompts]
-            answer, layers = self.wanted.answer, self.wanted.layers
-            gradients = self.wanted.gradients and bool(layers)
-            read = self.model.decoder.prefill(
-                self.prefix, suffixes, answer=answer, layers=layers, gradients=gradients
-            )
-            self._pass = prompts, read
-            if gradients:  # now, for decoding writes over the rows of a prompt that is only looked with
-                self.watch.enter("heatmap")
-                self._gradients = self.model.decoder.gradients(read, prompts.index(self.prompts.looked_with))
-            if self.prompts.general in prompts:
-                general = self._patches(read, prompts.index(self.prompts.general))
-                self.prefix.general.update({layer: rows.copy() for layer, rows in general.items()})
-        return self._pass
-
-    def _prompts(self) -> list[Prompt]:
-        """The one to answer first, for it is to be continued; the general prompt last, if it is needed."""
-        prompts = [self.prompts.question] if self.wanted.answer else []
-        if not self.wanted.layers:
-            return prompts
-        if self.prompts.looked_with not in prompts:
-            prompts.append(self.prompts.looked_with)
-        if self.wanted.gradients:
-            return prompts
-        if all(layer in self.prefix.general for layer in self.wanted.layers):
-            self.model.tally.add(general_hits=1)
-            self.prompt_tokens += len(self.prompts.general)
-        else:
-            self.model.tally.add(general_prefills=1)
-            prompts.append(self.prompts.general)
-        return prompts
-
-    def _patches(self, read: PrefillOutput, suffix: int) -> dict[int, Floats]:
-        """Attention of a suffix's last token to the patches [heads, patches], by layer."""
-        patches = self._patch_columns
-        return {layer: row[:, patches] for layer, row in read.rows(suffix).items()}
+    def patches(self, row: AttentionRows) -> AttentionRows:
+        """Attention to the patches [heads, patches], of that to all keys [heads, total]."""
+        patches: AttentionRows = row[:, self.patch_columns]
+        return patches
 
     @property
-    def _patch_columns(self) -> slice:
+    def patch_columns(self) -> slice:
         """Where the patches are among the keys."""
         vision = self.model.manifest.vision
         start = self.prompts.question.prefix.index(self.model.manifest.tokens.image) + vision.patch_offset

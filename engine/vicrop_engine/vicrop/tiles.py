@@ -15,22 +15,23 @@ from vicrop_engine.images.preprocessing import ModelInput, fills_input, preproce
 from vicrop_engine.images.tiling import TilePlan
 from vicrop_engine.model.kv_cache import roomy
 from vicrop_engine.model.model import Model
+from vicrop_engine.vicrop.prefill import prefill
 from vicrop_engine.vicrop.request_state import PassTargets, RequestState
 
 VISION_BATCH = 4  # tiles in one run of the tower; more gain nothing on a processor and take memory
 
 
-def tile_readings(state: RequestState, plan: TilePlan, wanted: PassTargets) -> Iterator[RequestState]:
-    """A reading of each tile in order, on a prefix of its own; use it up before asking for the next.
+def tile_states(state: RequestState, plan: TilePlan, targets: PassTargets) -> Iterator[RequestState]:
+    """The state of each tile in order, prefilled, on a prefix of its own; use it before asking for the next.
 
-    The question is what to look with. When nothing is `wanted` of the decoder neither it nor the vision tower
+    The question is what to look with. Where there is nothing to read, neither decoder nor vision tower
     runs, and the prefix is empty. Prefixes are kept for the next question if the cache has room for all of
     them beside the picture's, else none is: they depend on the tile alone.
     """
     model, watch = state.model, state.watch
     prompts = replace(state.prompts, question=state.prompts.looked_with, localize=None)
     ids, capacity = prompts.question.prefix, roomy(prompts.shared_tokens(looks=True))
-    if not wanted.reads:
+    if not targets.reads:
         ids, capacity = (), 0
     for start in range(0, len(plan.boxes), VISION_BATCH):
         watch.enter("preprocess")
@@ -40,9 +41,11 @@ def tile_readings(state: RequestState, plan: TilePlan, wanted: PassTargets) -> I
         prefixes = model.prefixes_of(pixels, ids, capacity, watch)
         for picture, seen, (key, prefix) in zip(pictures, inputs, prefixes, strict=True):
             grid = tile_grid(model, picture, seen, plan)
-            tile = RequestState(model, picture, grid, prompts, prefix, watch, wanted, seen)
+            tile = RequestState(model, picture, grid, prompts, prefix, watch, targets, seen)
             try:
-                yield tile
+                with model.held(prefix):
+                    prefill(tile)
+                    yield tile
             finally:
                 state.prompt_tokens += tile.prompt_tokens
                 room = model.prefixes.capacity - state.prefix.nbytes

@@ -1,4 +1,4 @@
-"""Whether to crop and where: the first pass's doubt about its answer against what a crop can be worth.
+"""Whether to crop and where: the first answer's uncertainty against what a crop can be worth.
 
 What is decided here needs no token of the first answer to be decoded.
 """
@@ -13,7 +13,8 @@ import numpy.typing as npt
 
 from vicrop_engine.arrays import Heatmap
 from vicrop_engine.images.geometry import Box, Grid
-from vicrop_engine.vicrop.localizers.localizer import Localization, Localizer
+from vicrop_engine.vicrop.localizers.localizer import Localization
+from vicrop_engine.vicrop.request import Request
 from vicrop_engine.vicrop.request_state import RequestState
 
 
@@ -35,18 +36,19 @@ class CropDecision:
         return self.found.box if self.found is not None and self.crops else None
 
 
-def choose_crop(localizer: Localizer | None, state: RequestState, threshold: float | None) -> CropDecision:
-    """Look for the crop's window, and crop if it is worth `threshold`; in any case when that is None.
+def choose_crop(state: RequestState, request: Request) -> CropDecision:
+    """Heatmap to window, and whether that is worth a crop: in any case where the request has no threshold.
 
     Without a localizer there is no crop. A first answer whose uncertainty alone is below the threshold is not
     looked any further into.
     """
+    localizer, threshold = request.localizer, request.threshold
     if localizer is None:
         return CropDecision(None, None, False)
     if threshold is not None and (unsure := answer_uncertainty(state.first_logits())) < threshold:
         return CropDecision(None, unsure, False)
     found = localizer.locate(state)
-    if not state.wanted.answer:
+    if not state.targets.answer:
         return CropDecision(found, None, True)
     worth = answer_uncertainty(state.first_logits()) * crop_prospect(found, state)
     return CropDecision(found, worth, threshold is None or worth >= threshold)

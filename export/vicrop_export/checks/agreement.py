@@ -13,12 +13,13 @@ import numpy as np
 from vicrop_engine.engine_dir.manifest import Manifest
 from vicrop_engine.engine_dir.records import Agreement
 from vicrop_engine.examples import signs
+from vicrop_engine.images.cache import source_of
 from vicrop_engine.model.model import Model
 from vicrop_engine.model.opening import Place, open_model
 from vicrop_engine.timing import Stopwatch
 from vicrop_engine.vicrop.answer import Answer
 from vicrop_engine.vicrop.ask import answered, opened_picture
-from vicrop_engine.vicrop.params import Settings
+from vicrop_engine.vicrop.params import AskParams
 from vicrop_engine.vicrop.request import plan_request
 
 MAX_NEW_TOKENS = 5
@@ -60,9 +61,9 @@ def num_questions(manifest: Manifest) -> int:
 
 
 def _asked(model: Model, picture: Path, question: str) -> Answer:
-    request, watch = plan_request(model, question, Settings(max_new_tokens=MAX_NEW_TOKENS)), Stopwatch()
-    opened = opened_picture(model, request, picture, watch)
-    return answered(model, request, opened.picture, watch, seen=opened.seen)
+    request, watch = plan_request(model, question, AskParams(max_new_tokens=MAX_NEW_TOKENS)), Stopwatch()
+    opened = opened_picture(model, request, source_of(picture), watch)
+    return answered(model, request, opened, watch)
 
 
 def compare(got: Answer, wanted: Answer) -> Compared:

@@ -12,7 +12,7 @@ from vicrop_engine.vicrop.crop import picture_grid
 from vicrop_engine.vicrop.localizers.heatmap_search import HeatmapLocalizer
 from vicrop_engine.vicrop.localizers.localizer import Localization
 from vicrop_engine.vicrop.request_state import RequestState
-from vicrop_engine.vicrop.tiles import tile_readings
+from vicrop_engine.vicrop.tiles import tile_states
 from vicrop_kernels.arguments import Arguments, Cells, Tiles
 
 Rows = list[list[AttentionRow]]
@@ -28,7 +28,7 @@ def search_on_device(localizer: HeatmapLocalizer, state: RequestState, device: D
         _add_rows(state, asked, usual)
     else:
         kept = state.grid
-        for tile in tile_readings(state, plan, localizer.wanted_of_tile):
+        for tile in tile_states(state, plan, localizer.targets_of_tile):
             kept = tile.grid
             _add_rows(tile, asked, usual)
         tiles = Tiles(plan.rows, plan.cols, _cells(kept), localizer.evens_tiles and not plan.published)

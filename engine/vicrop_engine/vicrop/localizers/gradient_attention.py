@@ -29,7 +29,7 @@ class GradientAttention:
     evens_tiles: ClassVar[bool] = True  # how steep a tile's loss is sets its gradients' scale
 
     @property
-    def wanted_of_tile(self) -> PassTargets:
+    def targets_of_tile(self) -> PassTargets:
         """Rows with gradients: the loss is at the top, so a tile goes through all layers."""
         return PassTargets(answer=False, layers=self.layers, gradients=True)
 

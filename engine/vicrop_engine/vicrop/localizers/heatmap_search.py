@@ -10,7 +10,7 @@ from vicrop_engine.images.tiling import TilePlan, over_its_mean, stitched
 from vicrop_engine.vicrop.crop import find_box, outside_zeroed
 from vicrop_engine.vicrop.localizers.localizer import Localization, Localizer
 from vicrop_engine.vicrop.request_state import PassTargets, RequestState
-from vicrop_engine.vicrop.tiles import tile_readings
+from vicrop_engine.vicrop.tiles import tile_states
 
 
 @runtime_checkable
@@ -26,7 +26,7 @@ class HeatmapLocalizer(Localizer, Protocol):
         """The heatmap layers."""
 
     @property
-    def wanted_of_tile(self) -> PassTargets:
+    def targets_of_tile(self) -> PassTargets:
         """What it needs of the pass over one tile."""
 
     @property
@@ -57,7 +57,7 @@ def _of_tiles(localizer: HeatmapLocalizer, state: RequestState, plan: TilePlan) 
     The published code compares tiles as they are.
     """
     evens, maps = localizer.evens_tiles and not plan.published, []
-    for tile in tile_readings(state, plan, localizer.wanted_of_tile):
+    for tile in tile_states(state, plan, localizer.targets_of_tile):
         grid = tile.grid
         values = localizer.heatmap(tile)[grid.first_row : grid.last_row, grid.first_col : grid.last_col]
         maps.append(over_its_mean(values) if evens else values)

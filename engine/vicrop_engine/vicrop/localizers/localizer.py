@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from vicrop_engine.arrays import Heatmap
-from vicrop_engine.engine_dir.manifest import Manifest
+from vicrop_engine.engine_dir.manifest import TENSORRT, Manifest
 from vicrop_engine.errors import SettingError
 from vicrop_engine.images.geometry import Box, Grid
 from vicrop_engine.vicrop.request_state import RequestState
@@ -38,8 +38,21 @@ class Localizer(Protocol):
         """The window for this reading."""
 
 
+@runtime_checkable
+class ChecksEngine(Protocol):
+    """A localizer that not every engine can run."""
+
+    def check(self, manifest: Manifest) -> None:
+        """Raises SettingError, or LayerError, when this engine has not what it needs."""
+
+
 def check_target(method: str, manifest: Manifest) -> None:
     """Raises SettingError for a method whose graph is built for processors only."""
+    if manifest.target == TENSORRT:
+        raise SettingError(
+            f"method {method!r} needs gradients, which engines for target {TENSORRT!r} do not have; take "
+            f"rel-att, or 'vicrop-engine build {manifest.model.name} --target cpu'"
+        )
     if manifest.target != "cpu":
         raise SettingError(
             f"method {method!r} is not in engines for {manifest.target} yet; take rel-att, or an engine from "

@@ -37,7 +37,7 @@ class PureGradient:
     layers: tuple[int, ...] = ()
 
     @property
-    def wanted_of_tile(self) -> PassTargets:
+    def targets_of_tile(self) -> PassTargets:
         """Nothing of the decoders: its own graph does it all."""
         return PassTargets(answer=False, layers=())
 

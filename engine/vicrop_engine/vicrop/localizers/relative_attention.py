@@ -29,7 +29,7 @@ class RelativeAttention:
     )
 
     @property
-    def wanted_of_tile(self) -> PassTargets:
+    def targets_of_tile(self) -> PassTargets:
         """Attention rows alone: a tile stops at the highest heatmap layer."""
         return PassTargets(answer=False, layers=self.layers)
 

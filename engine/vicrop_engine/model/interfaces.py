@@ -1,0 +1,134 @@
+"""What the parts of an open model promise each other: vision tower, decoder, prefix store.
+
+On a processor states are arrays; on a device they are tensors that stay there. Whoever makes them takes them
+back: a part that is handed another's refuses it by `of_kind`. Knows no graphs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Protocol
+
+from vicrop_engine.arrays import Floats
+from vicrop_engine.model.greedy import Generation, OnTokens
+from vicrop_engine.model.prefix_cache import Prefix, PrefixKey
+from vicrop_engine.model.states import AttentionRows, States
+
+
+class VisionTower(Protocol):
+    """Pixels to image embeds, remembered by the pixels."""
+
+    def embed(self, pixels: Floats) -> States:
+        """Image embeds [image_tokens, hidden] of pixels [1, 3, height, width]. Raises RunError."""
+
+    def embed_all(self, pictures: Sequence[Floats]) -> Sequence[States]:
+        """The same for several pictures; those that are new go through the graph in one run."""
+
+    def forget(self) -> None:
+        """Let go of all embeds."""
+
+    def check_integrity(self) -> None:
+        """Raises AssertionError when the cache does not hold what it says it holds."""
+
+
+class Prefilled(Protocol):
+    """What prompts left that went through the decoder; the first of them can be continued."""
+
+    def rows(self, suffix: int) -> Mapping[int, AttentionRows]:
+        """Attention [heads, total] of the last token of suffix number `suffix`, by absolute layer."""
+
+
+class BothAnswers(Protocol):
+    """First and final answer of one request, decoded in whatever order costs least."""
+
+    def begin_final(self, suffix: Sequence[int], images: Sequence[States]) -> None:
+        """Prefill the final answer's prompt after the picture's prefix."""
+
+    def finish(self) -> tuple[Generation, Generation]:
+        """Both answers, decoded to their ends."""
+
+
+class Decoder(Protocol):
+    """The language model: prompts after an image prefix, and greedy answers."""
+
+    @property
+    def answers_side_by_side(self) -> bool:
+        """Whether first and final answer lie in one prefix's buffers, which then need room for both."""
+
+    def begin(self, ids: Sequence[int], images: Sequence[States], capacity: int) -> Prefix:
+        """A prefix with room for `capacity` tokens, whose image tokens take the rows of `images` in order.
+
+        It is run with its first suffixes.
+        """
+
+    def reserve(self, prefix: Prefix, capacity: int) -> None:
+        """Make room for `capacity` tokens; a prefix with less moves to larger buffers."""
+
+    def prefill(
+        self,
+        prefix: Prefix,
+        suffixes: Sequence[Sequence[int]],
+        images: Sequence[States] = (),
+        *,
+        answer: bool = True,
+        layers: Sequence[int] = (),
+        gradients: bool = False,
+    ) -> Prefilled:
+        """Run what is left of `prefix`, then `suffixes`, each right after it and blind to the others.
+
+        With `answer` the first can be answered; `layers` are those whose attention is read, with `gradients`
+        also the loss's gradient at it.
+        """
+
+    def logits(self, output: Prefilled) -> Floats:
+        """Logits [vocab] after the first suffix. Raises ValueError if it was not to be answered."""
+
+    def gradients(self, output: Prefilled, suffix: int) -> tuple[Floats, Floats]:
+        """Attention of a suffix's last token and the loss's gradient at it, [layers, heads, total] each.
+
+        To be asked for right after the prefill. Raises ValueError for one without gradients.
+        """
+
+    def decode(self, output: Prefilled, max_new_tokens: int, on_tokens: OnTokens | None = None) -> Generation:
+        """Greedy tokens after the first suffix, until an end sign or `max_new_tokens`.
+
+        `on_tokens` is told their ids whenever there is one more.
+        """
+
+    def begin_both(
+        self,
+        output: Prefilled,
+        prefix: Prefix,
+        question: Sequence[int],
+        max_new_tokens: int,
+        on_tokens: OnTokens | None = None,
+    ) -> BothAnswers:
+        """Begin the first answer after `question`, the suffix that went first; the final one comes beside.
+
+        `on_tokens` is told the first answer's ids whenever there is one more.
+        """
+
+
+class PrefixStore(Protocol):
+    """Image prefixes by key, each there once however many use it."""
+
+    @property
+    def room(self) -> int:
+        """Bytes that are kept."""
+
+    def __contains__(self, key: PrefixKey) -> bool: ...
+
+    def get(self, key: PrefixKey) -> Prefix | None:
+        """The prefix, kept or in use by somebody; None where there is none."""
+
+    def get_or_begin(self, key: PrefixKey, begin: Callable[[], Prefix]) -> tuple[Prefix, bool]:
+        """The prefix, begun now if there is none, and whether it was there."""
+
+    def put(self, key: PrefixKey, prefix: Prefix) -> None:
+        """Keep the prefix with the bytes it has now, as far as there is room."""
+
+    def clear(self) -> None:
+        """Let go of everything."""
+
+    def check_integrity(self) -> None:
+        """Raises AssertionError when it does not hold what it says it holds."""

@@ -1,0 +1,68 @@
+"""The answers: on the picture alone, and on picture and crop, continued from the same image prefix."""
+
+from __future__ import annotations
+
+from vicrop_engine.images.geometry import Box
+from vicrop_engine.images.picture import Picture
+from vicrop_engine.images.preprocessing import ModelInput, preprocess
+from vicrop_engine.model.greedy import Generation, OnTokens
+from vicrop_engine.model.model import Model
+from vicrop_engine.model.states import States, on_host
+from vicrop_engine.model.token_pruning import most_distinct
+from vicrop_engine.vicrop.request import Request
+from vicrop_engine.vicrop.request_state import RequestState
+
+
+def decode(state: RequestState, request: Request, on_tokens: OnTokens | None = None) -> Generation:
+    """The answer on the picture alone; `on_tokens` is told its ids whenever there is one more."""
+    state.watch.enter("decode")
+    return state.model.decoder.decode(state.demand_pass().output, request.max_new_tokens, on_tokens)
+
+
+def decode_with(
+    state: RequestState, request: Request, box: Box, on_tokens: OnTokens | None = None
+) -> tuple[Generation | None, Generation]:
+    """The answer on the picture alone, None where it is not asked for, and that with the crop of `box`.
+
+    `on_tokens` is told the first one's ids whenever there is one more.
+    """
+    if not request.first_answer:
+        return None, _final_alone(state, request, box)
+    state.watch.enter("decode")
+    answers = state.model.decoder.begin_both(
+        state.demand_pass().output,
+        state.prefix,
+        state.prompts.question.suffix,
+        request.max_new_tokens,
+        on_tokens,
+    )
+    embeds = encode_crop(state, request, box)
+    with state.model.alone_on(state.prefix):
+        answers.begin_final(state.prompts.two_images.suffix, [embeds])
+    state.watch.enter("decode")
+    return answers.finish()
+
+
+def encode_crop(state: RequestState, request: Request, box: Box) -> States:
+    """Image embeds of the crop that its prompt has room for; what comes next is its prefill."""
+    state.watch.enter("crop_vision")
+    crop = model_input(state.model, state.picture.crop(box), request)
+    embeds = state.model.vision.embed(crop.pixels)
+    state.watch.enter("crop_prefill")
+    state.prompt_tokens += len(state.prompts.two_images)
+    manifest = state.model.manifest
+    number = state.prompts.two_images.suffix.count(manifest.tokens.image)
+    return embeds if number >= manifest.vision.image_tokens else most_distinct(on_host(embeds), number)
+
+
+def model_input(model: Model, picture: Picture, request: Request) -> ModelInput:
+    """The picture as the vision tower takes it."""
+    return preprocess(picture.image, model.preprocessing, "processor" if request.compat else None)
+
+
+def _final_alone(state: RequestState, request: Request, box: Box) -> Generation:
+    embeds, decoder = encode_crop(state, request, box), state.model.decoder
+    with state.model.alone_on(state.prefix):
+        output = decoder.prefill(state.prefix, [state.prompts.two_images.suffix], [embeds])
+    state.watch.enter("decode")
+    return decoder.decode(output, request.max_new_tokens)
