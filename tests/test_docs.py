@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import tomllib
 import xml.etree.ElementTree as ElementTree
 from pathlib import Path
 
@@ -174,6 +175,11 @@ def test_the_drawing_can_be_read_as_text_and_has_every_room() -> None:
         assert (drawing.findtext(f"svg:{kind}", namespaces=space) or "").strip()
     words = {word for text in drawing.iterfind(".//svg:text", space) for word in (text.text or "").split()}
     assert set().union(*(rooms for rows in ROWS.values() for rooms in rows)) <= words
+
+
+def test_the_citation_is_of_this_version() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    assert f"\nversion: {project['version']}\n" in (ROOT / "CITATION.cff").read_text(encoding="utf-8")
 
 
 def test_commits_are_checked_as_changes_are() -> None:
