@@ -31,9 +31,10 @@ from vicrop_engine.measure.bench.loops import Loop, closed_loop, open_loop
 from vicrop_engine.measure.bench.report import LOAD, SINGLE, Report
 from vicrop_engine.measure.bench.session import Trial, bench_engine
 from vicrop_engine.measure.bench.workload import Workload, draw_queries
+from vicrop_engine.vicrop.params import AskParams
 
 MODEL = "llava-signs"
-KEYWORDS = {"method": "rel-att", "max_new_tokens": 20}
+PARAMS = AskParams(method="rel-att", max_new_tokens=20)
 USUAL_CLIENTS = 8
 Row = dict[str, float]
 
@@ -69,7 +70,7 @@ def _mixed(engine: Path, rate: float, options: argparse.Namespace) -> Row:
 
 def _measured(engine: Path, workload: Workload, loop: Loop, rate: float | None = None) -> Report:
     asked = signs()
-    trial = Trial(lambda fresh: draw_queries(workload, asked, fresh=fresh), loop, KEYWORDS)
+    trial = Trial(lambda fresh: draw_queries(workload, asked, fresh=fresh), loop, PARAMS)
     facts = {"load": {"rate": rate}}
     return Report(facts, bench_engine(engine, None, trial, lambda text: print(text, file=sys.stderr)))
 

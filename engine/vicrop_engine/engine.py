@@ -131,18 +131,22 @@ class ViCropEngine:
         grows, while the crop is on its way.
         Raises ImageError, QuestionError, or the error of the setting that cannot be used.
         """
-        return self.answer(source_of(image), question, AskParams.of(settings), on_first_answer)
+        return self.answer(image, question, AskParams.of(settings), on_first_answer)
 
     def answer(
-        self, source: Source, question: str, params: AskParams, on_text: Callable[[str], None] | None = None
+        self,
+        image: ImageInput | Source,
+        question: str,
+        params: AskParams,
+        on_text: Callable[[str], None] | None = None,
     ) -> Answer:
-        """`ask` of a picture whose bytes are read already; `on_text` hears the first answer as it grows."""
+        """`ask` with a record of its settings; `on_text` hears the first answer as it grows."""
         model = self._model
         if params.box is None and params.when != NEVER:  # opened before the watch starts, as graphs are
             model.tools.prepare(params.method)
         watch = Stopwatch(model.tally.clock)
         request = plan_request(model, question, params)
-        opened = opened_picture(model, request, source, watch)
+        opened = opened_picture(model, request, source_of(image), watch)
         told = None if on_text is None else model.prompts.decoded(on_text)
         with self._lock:
             return answered(model, request, opened, watch, told)
@@ -179,7 +183,7 @@ class ViCropEngine:
         """
         from vicrop_engine.serving.ask_batch import answer_all
 
-        results = answer_all(self, items, settings)
+        results = answer_all(self, items, AskParams.of(settings))
         if not return_errors and any(isinstance(result, ViCropError) for result in results):
             raise BatchError(results)
         return results

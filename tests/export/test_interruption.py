@@ -29,8 +29,9 @@ from vicrop_export.staging import LAST
 BUILD = """
 import sys, time
 import onnx
-from vicrop_export import agreement, build, staging
-from vicrop_export.exported import ExportedGraph
+from vicrop_export import build, staging
+from vicrop_export.checks import agreement
+from vicrop_export.onnx_files.exported import ExportedGraph
 
 checkpoint, output, graphs, precision, end = sys.argv[1:]
 

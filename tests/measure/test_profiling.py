@@ -22,6 +22,7 @@ from vicrop_engine.measure.profiling.stages import ORDER, stage_costs
 from vicrop_engine.measure.profiling.trace_events import trace_events
 from vicrop_engine.measure.profiling.waterfall import WIDTH, draw_profile
 from vicrop_engine.runtime.processor import processor_name
+from vicrop_engine.vicrop.params import AskParams
 
 QUESTION = "What is written on the red sign?"
 Samples = dict[str, list[Sample]]
@@ -37,7 +38,7 @@ def engine(engine: ViCropEngine) -> ViCropEngine:
 
 @pytest.fixture
 def case(picture: Image.Image) -> Case:
-    return Case(np.asarray(picture), QUESTION, "rel-att", 3)
+    return Case(np.asarray(picture), QUESTION, AskParams(max_new_tokens=3))
 
 
 def profiled(engine: ViCropEngine, case: Case, rounds: int = 2) -> tuple[Profile, Samples]:
@@ -128,13 +129,13 @@ def test_ratios_are_of_whole_answers(engine: ViCropEngine, case: Case) -> None:
 def test_runs_that_answer_differently_are_refused(
     engine: ViCropEngine, case: Case, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    asked, ask = itertools.count(), engine.ask
+    asked, ask = itertools.count(), engine.answer
 
     def wavering(*arguments: object, **keywords: object) -> object:
         answer = ask(*arguments, **keywords)  # type: ignore[arg-type]
         return dataclasses.replace(answer, token_ids=(next(asked),))
 
-    monkeypatch.setattr(engine, "ask", wavering)
+    monkeypatch.setattr(engine, "answer", wavering)
     with pytest.raises(RunError, match=r"2 runs of one question \(plain\) gave 2 different"):
         measure(engine, case, range(2))
 

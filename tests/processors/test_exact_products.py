@@ -35,7 +35,7 @@ ON_HASWELL = (
     + """
 import json, sys
 import numpy as np
-from vicrop_engine.sessions import adds_in_16_bits, open_session, session_options
+from vicrop_engine.runtime.sessions import adds_in_16_bits, open_session, session_options
 assert adds_in_16_bits()
 wrong = []
 for case in json.load(open(sys.argv[1] + "/cases.json")):
@@ -197,7 +197,7 @@ def test_without_the_option_products_of_eight_bit_tokens_are_wrong_there(tmp_pat
     script = """
 import sys
 import numpy as np
-from vicrop_engine.sessions import open_session, session_options
+from vicrop_engine.runtime.sessions import open_session, session_options
 session = open_session(open(sys.argv[1], "rb").read(), session_options(1), fits_16_bits=True)
 print(session.run(None, {"x": np.full((1, 200), 255, np.uint8)})[0][0, 0])
 """

@@ -31,7 +31,7 @@ import sys
 from pathlib import Path
 from vicrop_engine import ViCropEngine
 from vicrop_engine.errors import ProbeError
-from vicrop_engine.probe import prove
+from vicrop_engine.model.probe import prove
 try:
     engine = ViCropEngine.load(sys.argv[1])  # where it was built on such a processor this runs no probe
     prove(engine.model.vision, engine.model.decoder, engine.manifest, Path(sys.argv[1]))

@@ -15,6 +15,7 @@ from vicrop_engine.errors import DeadlineError, RunError, WorkFailedError
 from vicrop_engine.ray_serve.messages import Asked
 from vicrop_engine.ray_serve.replica import FAILURES, Replica
 from vicrop_engine.serving.handle import RequestHandle
+from vicrop_engine.vicrop.params import AskParams
 
 
 @pytest.fixture
@@ -35,7 +36,7 @@ def end_next(
     monkeypatch.setattr(replica._scheduler, "submit", lambda *_, **__: handle)
 
     async def ask() -> None:
-        async for _ in replica.ask(Asked(b"", "What?", {}, 1.0)):
+        async for _ in replica.ask(Asked(b"", "What?", AskParams(), 1.0)):
             pass
 
     async def ask_for_a_moment() -> None:

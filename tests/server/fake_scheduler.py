@@ -14,6 +14,7 @@ from vicrop_engine.errors import ViCropError
 from vicrop_engine.server.ops.readiness import QUESTION
 from vicrop_engine.serving.handle import RequestHandle
 from vicrop_engine.vicrop.answer import Answer, EngineInfo, TokenCounts
+from vicrop_engine.vicrop.params import AskParams
 
 
 def an_answer(text: str = "K7", **more: Any) -> Answer:
@@ -45,6 +46,7 @@ class Submitted:
     handle: RequestHandle
     image: Any
     question: str
+    params: AskParams | None
     keywords: dict[str, Any]
 
 
@@ -65,7 +67,13 @@ class FakeScheduler:
         self.submitted: list[Submitted] = []
 
     def submit(
-        self, image: Any, question: str, *, deadline: float | None = None, **keywords: Any
+        self,
+        image: Any,
+        question: str,
+        params: AskParams | None = None,
+        *,
+        deadline: float | None = None,
+        **keywords: Any,
     ) -> RequestHandle:
         handle = RequestHandle(len(self.submitted), deadline or 60.0, Tally())
         if question == QUESTION:
@@ -75,7 +83,7 @@ class FakeScheduler:
             return handle
         if self.refuse is not None:
             raise self.refuse
-        self.submitted.append(Submitted(handle, image, question, keywords))
+        self.submitted.append(Submitted(handle, image, question, params, keywords))
         if self.answer is not None:
             handle.tally.add(**self.tally)
             handle.shared, handle.began = self.shared, handle.arrived + 0.03

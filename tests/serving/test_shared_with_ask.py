@@ -1,8 +1,9 @@
-"""An engine that is asked and served keeps a picture and its prefix once, and nobody's bytes depend on that."""
+"""An engine that is asked and served keeps a picture and its prefix once."""
 
 from __future__ import annotations
 
 import threading
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ from tests.serving.conftest import Start
 from vicrop_engine import ViCropEngine
 from vicrop_engine.counters import Counters
 from vicrop_engine.examples import signs
+from vicrop_engine.vicrop import ask
 
 FIRST, SECOND = "What is written on the red sign?", "What is written on the blue sign?"
 PATH, _ = signs()[3]
@@ -51,12 +53,13 @@ def test_a_picture_is_decoded_once_in_whatever_form(
     given = {"path": PATH, "bytes": PATH.read_bytes(), "pillow": opened, "array": np.asarray(opened)}[kind]
     engine.forget()
     made: list[object] = []
-    monkeypatch.setattr(
-        "vicrop_engine.vicrop.ask.model_input",
-        lambda *arguments, real=__import__("vicrop_engine.vicrop.ask", fromlist=[""]).model_input: (
-            made.append(None) or real(*arguments)
-        ),
-    )
+    prepare = ask.model_input
+
+    def spied(*arguments: Any) -> Any:
+        made.append(None)
+        return prepare(*arguments)
+
+    monkeypatch.setattr(ask, "model_input", spied)
     answer = engine.ask(given, FIRST, method="none")
     (batched,) = engine.ask_batch([(given, FIRST)], method="none")
     assert len(made) == 1
@@ -70,12 +73,12 @@ def test_asks_and_requests_at_the_same_time_share_one_prefix(start: Start, engin
     before = engine.counters
     found: list[tuple[str, tuple[int, ...], tuple[int, ...]]] = []
 
-    def ask() -> None:
+    def ask_again() -> None:
         for question in (FIRST, SECOND) * 3:
             answer = engine.ask(PATH, question)
             found.append((question, answer.token_ids, answer.first_token_ids))
 
-    asking = threading.Thread(target=ask)
+    asking = threading.Thread(target=ask_again)
     asking.start()
     for question in (SECOND, FIRST) * 6:
         answer = scheduler.submit(PATH, question).future.result(timeout=60)

@@ -80,7 +80,7 @@ def test_refused_before_any_work(
 
 def test_keywords_that_do_not_exist_are_a_mistake(engine: ViCropEngine, picture: Image.Image) -> None:
     for asked in (engine.ask, engine.locate):
-        with pytest.raises(SettingError, match="unknown setting 'metod'.*did you mean 'method'"):
+        with pytest.raises(SettingError, match=r"unknown setting 'metod'.*did you mean 'method'"):
             asked(picture, QUESTION, metod="none")  # type: ignore[call-arg]
     with pytest.raises(SettingError, match="metod"):
         engine.ask_batch([(picture, QUESTION)], metod="none")  # type: ignore[call-arg]

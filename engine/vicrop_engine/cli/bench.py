@@ -74,13 +74,14 @@ def bench(
     from vicrop_engine.measure.bench.loops import closed_loop, open_loop
     from vicrop_engine.measure.bench.session import Trial
     from vicrop_engine.measure.bench.workload import Workload, draw_queries
+    from vicrop_engine.vicrop.params import AskParams
 
     workload = Workload(requests, images_reuse, concurrency, high_res_share, seed)
     asked = signs() if examples is None else read_examples(examples)
     loop = closed_loop(concurrency) if rate is None else open_loop(rate, seed)
-    keywords = {"method": method, "when": when, "max_new_tokens": max_new_tokens}
+    params = AskParams(method=method, when=when, max_new_tokens=max_new_tokens)
     trial = Trial(
-        lambda fresh: draw_queries(workload, asked, fresh=fresh), loop, keywords, baseline, probe=not no_probe
+        lambda fresh: draw_queries(workload, asked, fresh=fresh), loop, params, baseline, probe=not no_probe
     )
     trial.draw(0)  # what is wrong with the pictures is said before any engine is opened
     facts = _facts(workload, rate, method)
@@ -104,9 +105,7 @@ def _engine(name: str, threads: int | None, trial: Trial, facts: dict[str, Any])
     from vicrop_engine.measure.bench.session import bench_engine
     from vicrop_engine.runtime.graphs import usable_cores
     from vicrop_engine.runtime.processor import processor_name
-    from vicrop_engine.vicrop.localizers.methods import check_method
 
-    check_method(trial.keywords["method"])
     with output.progress_bar(name) as progress:
         directory = Path(resolve(name, progress))
     manifest = read_manifest(directory)
@@ -130,8 +129,7 @@ def _server(url: str, api_key: str | None, trial: Trial, facts: dict[str, Any]) 
     from vicrop_engine.measure.bench.report import Report
     from vicrop_engine.measure.bench.session import bench_server
 
-    keywords = dict(trial.keywords)
-    with Server(url, api_key, keywords.pop("max_new_tokens"), **keywords) as server:
+    with Server(url, api_key, trial.params) as server:
         model = server.model()
         facts |= {"server": url, "model": model, "caption": f"{model} at {url}, {facts['caption']}"}
         return Report(facts, bench_server(server, trial, output.notice))

@@ -75,11 +75,12 @@ def profile(
     from vicrop_engine.examples import demo_question
     from vicrop_engine.images.picture import open_picture
     from vicrop_engine.measure.profiling.flows import Case
+    from vicrop_engine.vicrop.params import AskParams
 
     path, document = demo_question()
     asked = document["question"] if question is None else question
-    settings = {"high_res": high_res, "layers": layers}
-    case = Case(path if image is None else image, asked, method, max_new_tokens, settings)
+    params = AskParams(method=method, high_res=high_res, layers=layers, max_new_tokens=max_new_tokens)
+    case = Case(path if image is None else image, asked, params)
     size = open_picture(case.image).size  # what is wrong with the picture is said before any engine is opened
     loaded = _load(engine, method, threads, probe=not no_probe)
     made = _profile(loaded, case, runs, _facts(loaded, case, size, runs, threads, processor_time), compare)
@@ -94,11 +95,9 @@ def _load(engine: str, method: str, threads: int | None, *, probe: bool) -> ViCr
     from vicrop_engine.builder import resolve
     from vicrop_engine.engine import ViCropEngine
     from vicrop_engine.engine_dir.manifest import read_manifest
-    from vicrop_engine.vicrop.localizers.methods import check_method
 
     if method == "none":
         raise SettingError("method 'none' makes no crop, whose cost this measures; give another one")
-    check_method(method)
     with output.progress_bar(engine) as progress:
         directory = resolve(engine, progress)
     target = read_manifest(directory).target
@@ -143,7 +142,7 @@ def _facts(
     manifest, cores = engine.manifest, threads or usable_cores()
     clock = "processor time" if processor else "the clock"
     caption = (
-        f"{manifest.model.name}, {manifest.precision}, {case.method}; {size[0]} x {size[1]} pixels; "
+        f"{manifest.model.name}, {manifest.precision}, {case.params.method}; {size[0]} x {size[1]} pixels; "
         f"{cores} core{'s' if cores > 1 else ''} of {processor_name()}; median of {runs} runs by {clock}"
     )
     return {
@@ -160,7 +159,7 @@ def _facts(
         },
         "question": case.question,
         "image_size": list(size),
-        "method": case.method,
+        "method": case.params.method,
         "rounds": runs,
         "clock": "processor" if processor else "wall",
         "caption": caption,

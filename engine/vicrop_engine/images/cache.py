@@ -76,8 +76,10 @@ class PictureCache:
         self._opened.cache.clear()
 
 
-def source_of(image: ImageInput) -> Source:
-    """Read what was given, without decoding files. Raises ImageError for what is missing or no picture."""
+def source_of(image: ImageInput | Source) -> Source:
+    """Read what was given, without decoding files. Raises ImageError for what is no picture or missing."""
+    if isinstance(image, Source):
+        return image
     name = NAME
     if isinstance(image, str | os.PathLike):
         image, name = read_picture(Path(image)), str(image)

@@ -54,9 +54,12 @@ def answer(
         from vicrop_engine.ray_data.job import JobSettings, answer_file, open_ray
     except ModuleNotFoundError as error:
         raise RayMissingError("vicrop_engine.ray_data", error.name) from error
-    keywords = {"method": method, "high_res": high_res, "max_new_tokens": max_new_tokens}
-    keywords |= {"when": when, "crop_tokens": crop_tokens}
-    settings = JobSettings(engine, actors, cpus, gpus, keywords)
+    from vicrop_engine.vicrop.params import AskParams
+
+    params = AskParams(
+        method=method, high_res=high_res, max_new_tokens=max_new_tokens, when=when, crop_tokens=crop_tokens
+    )
+    settings = JobSettings(engine, actors, cpus, gpus, params)
     open_ray(address)
     new, failed = answer_file(asked, out, settings)
     output.notice(f"{new} questions asked, {len(asked) - new} answered before, {failed} failed: {out}")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -26,6 +26,7 @@ from vicrop_engine.serving.ask_batch import NO_DEADLINE
 from vicrop_engine.serving.handle import RequestHandle
 from vicrop_engine.serving.scheduler import Scheduler
 from vicrop_engine.serving.settings import SchedulerSettings
+from vicrop_engine.vicrop.params import AskParams
 
 Columns = dict[str, npt.NDArray[Any]]
 LEFT_OUT = ("heatmap", "timings")  # of an answer's JSON: large, and never twice the same
@@ -33,13 +34,13 @@ LEFT_OUT = ("heatmap", "timings")  # of an answer's JSON: large, and never twice
 
 @dataclass(frozen=True)
 class JobSettings:
-    """`actors` engines with `cpus` cores and `gpus` each; `keywords` are those of `ask`."""
+    """`actors` engines with `cpus` cores and `gpus` each; `params` say how questions are answered."""
 
     engine: str
     actors: int = 1
     cpus: int = 1
     gpus: float = 0.0
-    keywords: Mapping[str, Any] = field(default_factory=dict)
+    params: AskParams = field(default_factory=AskParams)
 
     def __post_init__(self) -> None:
         for name in ("actors", "cpus"):
@@ -50,9 +51,9 @@ class JobSettings:
 
     @property
     def run(self) -> str:
-        """What the answers depend on: the engine's digest and the keywords, in a few letters."""
+        """What the answers depend on: the engine's digest and the settings, in a few letters."""
         manifest = hash_file(Path(resolve(self.engine)) / MANIFEST).sha256
-        return hashlib.sha256(f"{manifest} {json.dumps(dict(self.keywords))}".encode()).hexdigest()[:16]
+        return hashlib.sha256(f"{manifest} {self.params}".encode()).hexdigest()[:16]
 
 
 class Asker:
@@ -61,11 +62,11 @@ class Asker:
     Adds "answer", the answer's JSON as text, or "" with a sentence in "error". A bad row loses no other.
     """
 
-    def __init__(self, engine: str, cpus: int = 1, keywords: Mapping[str, Any] | None = None) -> None:
-        """Open an engine on so many cores; `keywords` are those of `ask`."""
+    def __init__(self, engine: str, cpus: int = 1, params: AskParams | None = None) -> None:
+        """Open an engine on so many cores; `params` say how questions are answered."""
         usual = SchedulerSettings()
         bounds = replace(usual, workers=min(usual.workers, cpus), deadline=NO_DEADLINE)
-        self._keywords = dict(keywords or {})
+        self._params = params or AskParams()
         self._scheduler = Scheduler(ViCropEngine.load(engine, threads=cpus // bounds.workers), bounds)
         self._ahead = 2 * self._scheduler.settings.num_running
 
@@ -79,7 +80,7 @@ class Asker:
         for image, question in rows:
             if len(handles) == self._ahead:
                 results.append(_texts(handles.popleft()))
-            handles.append(self._scheduler.submit(image, question, **self._keywords))
+            handles.append(self._scheduler.submit(image, question, self._params))
         results += map(_texts, handles)
         columns = (np.array(column, dtype=object) for column in zip(*results, strict=True))
         return {**batch, **dict(zip(("answer", "error"), columns, strict=True))}
@@ -120,7 +121,7 @@ def answers(questions: Sequence[Question], settings: JobSettings) -> Iterator[Co
     tables = [_table(piece) for piece in shards(questions, settings.actors)]
     asked = ray.data.from_arrow(tables).map_batches(
         Asker,
-        fn_constructor_args=(settings.engine, settings.cpus, dict(settings.keywords)),
+        fn_constructor_args=(settings.engine, settings.cpus, settings.params),
         batch_size=shard_size(len(questions), settings.actors),
         batch_format="numpy",
         num_cpus=settings.cpus,

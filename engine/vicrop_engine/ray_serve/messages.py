@@ -16,17 +16,18 @@ from vicrop_engine.counters import Counters
 from vicrop_engine.errors import ViCropError
 from vicrop_engine.images.picture import ImageInput, open_picture
 from vicrop_engine.vicrop.answer import Answer
+from vicrop_engine.vicrop.params import AskParams
 
 Portable = bytes | npt.NDArray[np.uint8]
 
 
 @dataclass(frozen=True)
 class Asked:
-    """One request: a picture, a question, `ask`'s keywords, seconds allowed, and which texts are wanted."""
+    """A picture, a question and how it is answered, seconds allowed, and which texts are wanted."""
 
     image: Portable
     question: str
-    keywords: dict[str, Any]
+    params: AskParams
     deadline: float
     hears_first_answer: bool = False
     hears_answer: bool = False

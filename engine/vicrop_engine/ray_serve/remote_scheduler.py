@@ -16,7 +16,7 @@ from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, Unpack
 
 from ray.exceptions import (
     NodeDiedError,
@@ -42,6 +42,7 @@ from vicrop_engine.images.picture import ImageInput
 from vicrop_engine.ray_serve.messages import Answered, Asked, Refused, ReplicaFacts, image_key, portable
 from vicrop_engine.ray_serve.remote_handle import Hearer, RemoteHandle
 from vicrop_engine.ray_serve.settings import Plan
+from vicrop_engine.vicrop.params import AskKeywords, AskParams
 
 LOST = (
     *(RayActorError, NodeDiedError, ObjectLostError, WorkerCrashedError),
@@ -122,24 +123,26 @@ class RemoteScheduler:
         self,
         image: ImageInput,
         question: str,
+        params: AskParams | None = None,
         *,
         deadline: float | None = None,
         on_first_answer: HearText | None = None,
         on_answer: HearText | None = None,
-        **keywords: Any,
+        **settings: Unpack[AskKeywords],
     ) -> RemoteHandle:
         """As `Scheduler.submit`; the callbacks are called on a thread of this scheduler.
 
         Beyond its errors the handle's future ends with QueueFullError where too many wait for a replica, and
         with ReplicaLostError where every replica it was sent to was lost.
         """
+        asked = params or AskParams.of(settings)
         handle = RemoteHandle(next(self._numbers), deadline or self._plan.scheduler.deadline)
         texts = Hearer(on_first_answer, handle), Hearer(on_answer, handle)
         with self._changed:
             if self._closed:
                 raise ClosedError("the scheduler is closing and takes no more requests")
             self._open += 1
-        work = self._follow(handle, image, question, keywords, texts)
+        work = self._follow(handle, image, question, asked, texts)
         following = asyncio.run_coroutine_threadsafe(work, self._loop)
         following.add_done_callback(partial(self._end, handle))
         handle.given_up_by(following.cancel)
@@ -176,7 +179,7 @@ class RemoteScheduler:
         handle: RemoteHandle,
         image: ImageInput,
         question: str,
-        keywords: dict[str, Any],
+        params: AskParams,
         texts: tuple[Hearer, Hearer],
     ) -> None:
         """The whole of a request, sent as often as it takes. Raises what is to end the handle."""
@@ -188,7 +191,7 @@ class RemoteScheduler:
                 while True:
                     handle.check()
                     left = handle.deadline - handle.clock()
-                    asked = Asked(picture, question, keywords, left, first.wanted, final.wanted)
+                    asked = Asked(picture, question, params, left, first.wanted, final.wanted)
                     try:
                         return await _send(deployment, asked, handle, texts)
                     except LOST as error:

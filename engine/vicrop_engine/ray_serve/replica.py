@@ -92,10 +92,10 @@ class Replica:
         return self._scheduler.submit(
             asked.image,
             asked.question,
+            asked.params,
             deadline=asked.deadline,
             on_first_answer=(lambda text: tell(TextSoFar(text, True))) if asked.hears_first_answer else None,
             on_answer=(lambda text: tell(TextSoFar(text, False))) if asked.hears_answer else None,
-            **asked.keywords,
         )
 
     def _end(self, handle: RequestHandle) -> Answered | Refused:

@@ -12,13 +12,13 @@ from vicrop_engine.serving.handle import RequestHandle
 from vicrop_engine.serving.scheduler import Scheduler
 from vicrop_engine.serving.settings import SchedulerSettings
 from vicrop_engine.vicrop.answer import Answer
-from vicrop_engine.vicrop.params import AskKeywords
+from vicrop_engine.vicrop.params import AskParams
 
 NO_DEADLINE = 10.0 * 365 * 24 * 3600
 
 
 def answer_all(
-    engine: Engine, items: Iterable[tuple[ImageInput, str]], settings: AskKeywords
+    engine: Engine, items: Iterable[tuple[ImageInput, str]], params: AskParams
 ) -> list[Answer | ViCropError]:
     """An answer, or the error that ended it, for every (image, question).
 
@@ -31,7 +31,7 @@ def answer_all(
         for image, question in items:
             if len(handles) == bounds.waiting:
                 results.append(_result(handles.popleft()))
-            handles.append(scheduler.submit(image, question, **settings))
+            handles.append(scheduler.submit(image, question, params))
         results += [_result(handle) for handle in handles]
     return results
 

@@ -75,13 +75,14 @@ class Scheduler:
         self,
         image: ImageInput,
         question: str,
+        params: AskParams | None = None,
         *,
         deadline: float | None = None,
         on_first_answer: OnText | None = None,
         on_answer: OnText | None = None,
-        **keywords: Unpack[AskKeywords],
+        **settings: Unpack[AskKeywords],
     ) -> RequestHandle:
-        """Accept a request; `keywords` are those of `ViCropEngine.ask`, `deadline` seconds from now.
+        """Accept a request with `params`, else with `settings` by name; `deadline` is seconds from now.
 
         `on_first_answer` and `on_answer` hear the texts as they grow, on threads of the scheduler. Whatever
         is wrong with the request itself ends the handle's future. Raises QueueFullError when too many wait,
@@ -91,7 +92,7 @@ class Scheduler:
         handle = RequestHandle(next(self._numbers), deadline or self.settings.deadline, tally)
         subscriber = Subscriber(handle, on_first_answer, on_answer)
         try:
-            job = self._plan(subscriber, image, question, AskParams.of(keywords))
+            job = self._plan(subscriber, image, question, params or AskParams.of(settings))
         except ViCropError as error:
             handle.future.set_exception(error)
             return handle

@@ -43,7 +43,7 @@ def test_heaps_are_bounded_in_a_process_of_its_own() -> None:
     """Eight threads that allocate have two heaps between them, by the C library's own account."""
     program = """
 import ctypes, threading, tempfile
-from vicrop_engine.server.freed_memory import bound_heaps
+from vicrop_engine.server.ops.malloc_trim import bound_heaps
 bound_heaps()
 together = threading.Barrier(8)
 def allocate():

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from typing import Any
+from dataclasses import replace
 
 from vicrop_engine.engine import ViCropEngine
 from vicrop_engine.errors import ViCropError
@@ -12,13 +12,14 @@ from vicrop_engine.measure.bench.workload import Query
 from vicrop_engine.serving.handle import RequestHandle
 from vicrop_engine.serving.scheduler import Scheduler
 from vicrop_engine.vicrop.answer import Answer
+from vicrop_engine.vicrop.params import AskParams
 
 
 class ScheduledEngine:
-    """Queries go through the scheduler, with these keywords of `ask`."""
+    """Queries go through the scheduler, with these settings."""
 
-    def __init__(self, scheduler: Scheduler, **keywords: Any) -> None:
-        self._scheduler, self._keywords = scheduler, keywords
+    def __init__(self, scheduler: Scheduler, params: AskParams) -> None:
+        self._scheduler, self._params = scheduler, params
 
     def ask(self, query: Query, start: float | None = None) -> Outcome:
         """Submit and wait."""
@@ -27,9 +28,8 @@ class ScheduledEngine:
             handle = self._scheduler.submit(
                 query.image,
                 query.question,
-                high_res=query.high_res,
+                replace(self._params, high_res=query.high_res),
                 on_first_answer=_unheard,
-                **self._keywords,
             )
             answer = handle.future.result()
         except ViCropError as error:
@@ -46,8 +46,8 @@ class ScheduledEngine:
 class BareEngine:
     """The rival: the engine alone, everything kept of pictures thrown away before each query."""
 
-    def __init__(self, engine: ViCropEngine, **keywords: Any) -> None:
-        self._engine, self._keywords = engine, keywords
+    def __init__(self, engine: ViCropEngine, params: AskParams) -> None:
+        self._engine, self._params = engine, params
 
     def ask(self, query: Query, start: float | None = None) -> Outcome:
         """Forget, and ask."""
@@ -55,12 +55,9 @@ class BareEngine:
         first: list[float] = []
         start = time.monotonic() if start is None else start
         try:
-            answer = self._engine.ask(
-                query.image,
-                query.question,
-                high_res=query.high_res,
-                on_first_answer=lambda _: first.append(time.monotonic()),
-                **self._keywords,
+            params = replace(self._params, high_res=query.high_res)
+            answer = self._engine.answer(
+                query.image, query.question, params, lambda _: first.append(time.monotonic())
             )
         except ViCropError as error:
             return Outcome(query, start, None, time.monotonic(), error=type(error).__name__)

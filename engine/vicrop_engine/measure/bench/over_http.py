@@ -8,12 +8,14 @@ import json
 import threading
 import time
 from collections.abc import Iterator
+from dataclasses import fields
 from typing import Any
 from urllib.parse import urlsplit
 
 from vicrop_engine.errors import SettingError, WorkFailedError
 from vicrop_engine.measure.bench.outcome import REUSES, Outcome, Said
 from vicrop_engine.measure.bench.workload import Query
+from vicrop_engine.vicrop.params import AskParams
 
 CHAT, MODELS = "/v1/chat/completions", "/v1/models"
 TIMEOUT = 300.0
@@ -21,12 +23,12 @@ Document = dict[str, Any]
 
 
 class Server:
-    """The server at `url`, asked with these keys of its `vicrop` field. One connection for each thread.
+    """The server at `url`, asked with these settings, else its own. One connection for each thread.
 
     `close` it, or use it in a `with`.
     """
 
-    def __init__(self, url: str, api_key: str | None = None, max_tokens: int = 20, **vicrop: Any) -> None:
+    def __init__(self, url: str, api_key: str | None = None, params: AskParams | None = None) -> None:
         parts = urlsplit(url)
         if parts.scheme not in ("http", "https") or not parts.hostname:
             raise SettingError(f"got {url!r}, wanted the address of a server, such as http://127.0.0.1:8000")
@@ -34,8 +36,9 @@ class Server:
         self._headers = {"Content-Type": "application/json"}
         if api_key is not None:
             self._headers["Authorization"] = f"Bearer {api_key}"
-        self._fields = {"stream": True, "max_tokens": max_tokens}
-        self._vicrop = {**vicrop, "stream_first_answer": True}
+        params = params or AskParams()
+        self._fields = {"stream": True, "max_tokens": params.max_new_tokens}
+        self._vicrop = {**vicrop_keys(params), "stream_first_answer": True}
         self._held = threading.local()
         self._opened: list[http.client.HTTPConnection] = []
 
@@ -148,3 +151,10 @@ def _said(told: Document) -> Said:
 
 def _reused(told: Document) -> tuple[str, ...]:
     return tuple(name for name in REUSES if told.get("reused", {}).get(name))
+
+
+def vicrop_keys(params: AskParams) -> dict[str, Any]:
+    """The keys of a request's `vicrop` field; tiles are each query's, tokens have their own key."""
+    own = {field.name: getattr(params, field.name) for field in fields(params)}
+    apart = ("max_new_tokens", "high_res")
+    return {name: value for name, value in own.items() if value is not None and name not in apart}

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from vicrop_engine.engine import ViCropEngine
 from vicrop_engine.errors import WorkFailedError
@@ -17,13 +16,14 @@ from vicrop_engine.measure.bench.over_http import Server
 from vicrop_engine.measure.bench.report import ALONE, LOAD, SINGLE, check_answers, mixed
 from vicrop_engine.measure.bench.workload import Query
 from vicrop_engine.serving.scheduler import Scheduler
+from vicrop_engine.vicrop.params import AskParams
 
 Say = Callable[[str], None]
 
 
 @dataclass(frozen=True)
 class Trial:
-    """Queries, how they are put, keywords of `ask` for all of them, and whether the rival is measured too.
+    """Queries, how they are put, the settings of all of them, and whether the rival is measured too.
 
     `draw(0)` are the queries; `draw(1)`, `draw(2)` the same questions on pictures that nobody has seen. An
     engine is opened with its probe unless `probe` is False.
@@ -31,7 +31,7 @@ class Trial:
 
     draw: Callable[[int], Sequence[Query]]
     loop: Loop
-    keywords: Mapping[str, Any]
+    params: AskParams
     baseline: bool = True
     probe: bool = True
 
@@ -45,13 +45,13 @@ def bench_engine(directory: Path, threads: int | None, trial: Trial, say: Say) -
 
     def scheduled(name: str, loop: Loop, queries: Sequence[Query]) -> Run:
         with Scheduler(ViCropEngine.load(directory, threads=threads, probe=trial.probe)) as scheduler:
-            return _run(name, loop, ScheduledEngine(scheduler, **trial.keywords), queries, say)
+            return _run(name, loop, ScheduledEngine(scheduler, trial.params), queries, say)
 
     queries = trial.draw(0)
     runs = {LOAD: scheduled(LOAD, trial.loop, queries)}
     if short := mixed(queries):
         runs[ALONE] = scheduled(ALONE, one_by_one, short)
-    bare = BareEngine(ViCropEngine.load(directory, threads=threads, probe=trial.probe), **trial.keywords)
+    bare = BareEngine(ViCropEngine.load(directory, threads=threads, probe=trial.probe), trial.params)
     single = _run(SINGLE, one_by_one, bare, queries, say)
     _check(runs, single)
     return {**runs, SINGLE: single} if trial.baseline else runs

@@ -7,8 +7,7 @@ outside; nothing of stages.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass, replace
 
 from vicrop_engine.counters import GraphRun
 from vicrop_engine.engine import ViCropEngine
@@ -17,6 +16,7 @@ from vicrop_engine.images.picture import ImageInput
 from vicrop_engine.timing import Span
 from vicrop_engine.vicrop.answer import Answer
 from vicrop_engine.vicrop.localizers.methods import NONE
+from vicrop_engine.vicrop.params import AskParams
 
 PLAIN, CROPPED, NEXT, PUBLISHED = "plain", "cropped", "next", "published"
 DECODE_IMAGE = "decode_image"
@@ -34,13 +34,11 @@ class Sample:
 
 @dataclass(frozen=True)
 class Case:
-    """What is asked in every run; `settings` are further keywords of `ask` for the answers with a crop."""
+    """What is asked in every run; `params` are those of the answers with a crop."""
 
     image: ImageInput
     question: str
-    method: str
-    max_new_tokens: int
-    settings: dict[str, Any] = field(default_factory=dict)
+    params: AskParams
 
 
 def measure(
@@ -59,12 +57,12 @@ def measure(
     samples: dict[str, list[Sample]] = {PLAIN: [], CROPPED: [], NEXT: []}
     for _ in rounds:
         engine.forget()
-        samples[PLAIN].append(_sample(engine, case, method=NONE))
+        plain = AskParams(method=NONE, max_new_tokens=case.params.max_new_tokens)
+        samples[PLAIN].append(_sample(engine, case, plain))
         engine.forget()
-        samples[CROPPED].append(_sample(engine, case, method=case.method, **case.settings))
+        samples[CROPPED].append(_sample(engine, case, case.params))
         engine.forget(prefixes=False)  # or the same crop's embeds would be found again
-        again = {**case.settings, "method": case.method, "first_answer": False}
-        samples[NEXT].append(_sample(engine, case, **again))
+        samples[NEXT].append(_sample(engine, case, replace(case.params, first_answer=False)))
         if published is not None:
             samples.setdefault(PUBLISHED, []).append(published())
     engine.forget()
@@ -73,9 +71,9 @@ def measure(
     return {flow: taken[1:] for flow, taken in samples.items()}
 
 
-def _sample(engine: ViCropEngine, case: Case, **keywords: Any) -> Sample:
+def _sample(engine: ViCropEngine, case: Case, params: AskParams) -> Sample:
     with engine.tally.watching() as runs:
-        answer = engine.ask(case.image, case.question, max_new_tokens=case.max_new_tokens, **keywords)
+        answer = engine.answer(case.image, case.question, params)
     decoding, *others = answer.spans
     return Sample(answer, (decoding._replace(stage=DECODE_IMAGE), *others), tuple(runs))
 

@@ -25,19 +25,20 @@ def published_turn(checkpoint: str, engine: ViCropEngine, case: Case, threads: i
     The engine's method and first heatmap layer are taken. Raises SettingError for a method that the published
     flow lacks, BuildError without torch, and CheckpointError.
     """
-    if case.method not in METHODS:
-        raise SettingError(f"--compare got method {case.method!r}, wanted one of {', '.join(METHODS)}")
-    chosen = case.settings.get("layers")
+    method = case.params.method
+    if not isinstance(method, str) or method not in METHODS:
+        raise SettingError(f"--compare got method {method!r}, wanted one of {', '.join(METHODS)}")
+    chosen = case.params.layers
     layers = engine.manifest.crop.layers
     if chosen is not None:
         layers = parse_layers(chosen, engine.manifest.decoder.num_layers)
     with contextlib.redirect_stdout(io.StringIO()):
         flow = open_published(checkpoint)
     flow.use(threads)
-    return lambda: _sample(flow, case, layers[0], engine.tally.clock)
+    return lambda: _sample(flow, case, method, layers[0], engine.tally.clock)
 
 
-def _sample(flow: Any, case: Case, layer: int, clock: Clock) -> Sample:
+def _sample(flow: Any, case: Case, method: str, layer: int, clock: Clock) -> Sample:
     start = clock()
     picture = open_picture(case.image)
     opened = Span(DECODE_IMAGE, start, clock())
@@ -45,14 +46,14 @@ def _sample(flow: Any, case: Case, layer: int, clock: Clock) -> Sample:
         picture.image,
         case.question,
         layer=layer,
-        method=case.method,
-        max_new_tokens=case.max_new_tokens,
+        method=method,
+        max_new_tokens=case.params.max_new_tokens,
         clock=clock,
     )
     answer = Answer(
         answer=made.answer,
         answer_without_crop=made.first_answer,
-        method=case.method,
+        method=method,
         high_res=False,
         crop_box=made.crop_box,
         image_size=picture.size,

@@ -21,6 +21,7 @@ from vicrop_engine.server.openai.fields import (
 from vicrop_engine.server.openai.messages import read_messages
 from vicrop_engine.server.problem import Problem, bad_request
 from vicrop_engine.server.settings import ServerSettings
+from vicrop_engine.vicrop.params import AskParams
 
 OF_ASK: dict[str, tuple[type, ...]] = {
     "method": (str,),
@@ -41,12 +42,12 @@ _NAMES = {str: "text", int: "a whole number", bool: "true or false", list: "a li
 class ChatRequest:
     """One question about the picture at `image_url`, and the form its answer is wanted in.
 
-    `keywords` are those of `Scheduler.submit`.
+    `params` say how it is answered.
     """
 
     image_url: str
     question: str
-    keywords: Mapping[str, Any]
+    params: AskParams
     stream: bool = False
     include_usage: bool = False
     return_heatmap: bool = False
@@ -83,19 +84,20 @@ def read_chat(document: Mapping[str, Any], settings: ServerSettings, model: str)
             "can be streamed; leave it out",
             "vicrop.stream_first_answer",
         )
-    keywords = _keywords(vicrop, settings, token_limit(document, settings.max_tokens))
+    params = _params(vicrop, settings, token_limit(document, settings.max_tokens))
     usage = wants_usage(document, stream=stream)
-    return ChatRequest(image_url, question, keywords, stream, usage, heatmap, early)
+    return ChatRequest(image_url, question, params, stream, usage, heatmap, early)
 
 
-def _keywords(vicrop: Mapping[str, Any], settings: ServerSettings, max_new_tokens: int) -> dict[str, Any]:
+def _params(vicrop: Mapping[str, Any], settings: ServerSettings, max_new_tokens: int) -> AskParams:
+    """Raises Problem, and what AskParams raises."""
     keywords: dict[str, Any] = {"max_new_tokens": max_new_tokens}
     for key, kinds in OF_ASK.items():
         if key in vicrop:
             keywords[key] = _of_kind(key, vicrop[key], kinds)
     if "when" not in keywords and "box" not in keywords and settings.when != "always":
         keywords["when"] = settings.when
-    return keywords
+    return AskParams.of(keywords)
 
 
 def _of_kind(key: str, value: Any, kinds: tuple[type, ...]) -> Any:

@@ -41,28 +41,28 @@ class RequestEvents:
         self._loop = asyncio.get_running_loop()
         self._receive = receive
         self._heard: asyncio.Queue[tuple[str, str]] = asyncio.Queue()
-        self._ticket: RequestHandle | None = None
+        self._handle: RequestHandle | None = None
 
     @property
     def handle(self) -> RequestHandle:
         """The accepted request."""
-        assert self._ticket is not None, "submitted before"
-        return self._ticket
+        assert self._handle is not None, "submitted before"
+        return self._handle
 
     async def submit(
         self, scheduler: Scheduler, image: bytes, chat: ChatRequest, seconds: float
     ) -> RequestHandle:
         """Hand the request in, off the event loop. Raises QueueFullError and ClosedError."""
-        self._ticket = await asyncio.to_thread(
+        self._handle = await asyncio.to_thread(
             scheduler.submit,
             image,
             chat.question,
+            chat.params,
             deadline=seconds,
             on_first_answer=self._hears(FIRST) if chat.stream_first_answer else None,
             on_answer=self._hears(FINAL) if chat.stream else None,
-            **chat.keywords,
         )
-        return self._ticket
+        return self._handle
 
     async def events(self) -> AsyncGenerator[Event]:
         """The texts as they grow and at last the answer.
