@@ -171,7 +171,7 @@ def test_optimum_finds_it_in_a_namespace_and_imports_nothing_heavy() -> None:
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
-    place = ROOT / "export" / "optimum"
+    place = ROOT / "engine" / "optimum"
     assert [path.name for path in place.rglob("*.py")] == ["register_vicrop.py"]  # no __init__.py: PEP 420
 
 
