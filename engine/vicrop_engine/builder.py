@@ -90,7 +90,7 @@ def build_tool(
 
 
 def open_published(checkpoint: str) -> Any:
-    """The published flow on transformers for a checkpoint, to be timed: `vicrop_export.checks.published.Published`.
+    """The published flow on transformers for a checkpoint, to be timed, as `checks.published` has it.
 
     Raises BuildError without the build extra, and CheckpointError.
     """

@@ -10,7 +10,15 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from vicrop_engine.cli import output
-from vicrop_engine.cli.options import NoProbeOption
+from vicrop_engine.cli.options import (
+    DebugOption,
+    JsonOption,
+    MaxNewTokensOption,
+    MethodOption,
+    NoProbeOption,
+    ThreadsOption,
+    WhenOption,
+)
 from vicrop_engine.errors import SettingError
 
 if TYPE_CHECKING:
@@ -21,47 +29,58 @@ if TYPE_CHECKING:
 PACKAGES = ("vicrop-engine", "onnxruntime", "numpy", "pillow")
 
 
+EngineArgument = Annotated[
+    str,
+    typer.Argument(
+        metavar="ENGINE_OR_URL", help="An engine directory, a known model's name, or a server's address."
+    ),
+]
+ConcurrencyOption = Annotated[int, typer.Option(help="Clients, each of whom waits for its answer.")]
+RequestsOption = Annotated[int, typer.Option(help="How many questions to ask.")]
+RateOption = Annotated[
+    float | None,
+    typer.Option(help="Ask so many a second instead, at random moments, whatever the answers take."),
+]
+ImagesReuseOption = Annotated[int, typer.Option(help="Questions about each picture.")]
+HighResShareOption = Annotated[
+    float, typer.Option(help="Share of the pictures that are looked at in tiles, 0 to 1.")
+]
+BaselineOption = Annotated[
+    bool,
+    typer.Option(
+        help="Report the same questions one at a time as well, of an engine with nothing kept between "
+        "them. They are asked in any case, to compare the answers."
+    ),
+]
+ExamplesOption = Annotated[
+    Path | None, typer.Option(metavar="LIST.json", help="Pictures and questions; else the built-in ones.")
+]
+SeedOption = Annotated[int, typer.Option(help="Of the order of pictures and of the random moments.")]
+ApiKeyOption = Annotated[
+    str | None, typer.Option(envvar="VICROP_API_KEY", help="The key that the server wants.")
+]
+PlotOption = Annotated[Path | None, typer.Option(metavar="OUT.png", help="Draw latencies and throughput.")]
+
+
 def bench(
-    engine: Annotated[
-        str,
-        typer.Argument(
-            metavar="ENGINE_OR_URL", help="An engine directory, a known model's name, or a server's address."
-        ),
-    ],
-    concurrency: Annotated[int, typer.Option(help="Clients, each of whom waits for its answer.")] = 8,
-    requests: Annotated[int, typer.Option(help="How many questions to ask.")] = 64,
-    rate: Annotated[
-        float | None,
-        typer.Option(help="Ask so many a second instead, at random moments, whatever the answers take."),
-    ] = None,
-    images_reuse: Annotated[int, typer.Option(help="Questions about each picture.")] = 4,
-    high_res_share: Annotated[
-        float, typer.Option(help="Share of the pictures that are looked at in tiles, 0 to 1.")
-    ] = 0.0,
-    baseline: Annotated[
-        bool,
-        typer.Option(
-            help="Report the same questions one at a time as well, of an engine with nothing kept between "
-            "them. They are asked in any case, to compare the answers."
-        ),
-    ] = True,
-    method: Annotated[str, typer.Option(help="How to find the crop, as for 'ask'.")] = "rel-att",
-    when: Annotated[str, typer.Option(help="When to crop, as for 'ask'.")] = "always",
-    max_new_tokens: Annotated[int, typer.Option(help="Longest answer in tokens.")] = 20,
-    examples: Annotated[
-        Path | None, typer.Option(metavar="LIST.json", help="Pictures and questions; else the built-in ones.")
-    ] = None,
-    seed: Annotated[int, typer.Option(help="Of the order of pictures and of the random moments.")] = 0,
-    threads: Annotated[int | None, typer.Option(help="Processor cores to use; else all there are.")] = None,
-    api_key: Annotated[
-        str | None, typer.Option(envvar="VICROP_API_KEY", help="The key that the server wants.")
-    ] = None,
+    engine: EngineArgument,
+    concurrency: ConcurrencyOption = 8,
+    requests: RequestsOption = 64,
+    rate: RateOption = None,
+    images_reuse: ImagesReuseOption = 4,
+    high_res_share: HighResShareOption = 0.0,
+    baseline: BaselineOption = True,
+    method: MethodOption = "rel-att",
+    when: WhenOption = "always",
+    max_new_tokens: MaxNewTokensOption = 20,
+    examples: ExamplesOption = None,
+    seed: SeedOption = 0,
+    threads: ThreadsOption = None,
+    api_key: ApiKeyOption = None,
     no_probe: NoProbeOption = False,
-    json: Annotated[bool, typer.Option("--json", help="Print one JSON document and nothing else.")] = False,
-    plot: Annotated[
-        Path | None, typer.Option(metavar="OUT.png", help="Draw latencies and throughput.")
-    ] = None,
-    debug: Annotated[bool, typer.Option("--debug", help="Show a traceback when something fails.")] = False,
+    json: JsonOption = False,
+    plot: PlotOption = None,
+    debug: DebugOption = False,
 ) -> None:
     """Measure latency and throughput under load, beside the same questions one at a time."""
     if concurrency < 1:

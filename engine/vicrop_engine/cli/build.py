@@ -80,34 +80,44 @@ ArchOption = Annotated[
 ]
 
 
+ModelArgument = Annotated[
+    str,
+    typer.Argument(
+        metavar="MODEL",
+        help="llava-signs, llava-1.5 or llava-1.5-13b; clip, yolo or sam for the methods of that name.",
+    ),
+]
+CheckpointOption = Annotated[
+    str | None, typer.Option(help="A directory or Hub id with a checkpoint of that architecture.")
+]
+OutOption = Annotated[
+    Path | None,
+    typer.Option(
+        "-o", "--output", metavar="ENGINE_DIR", help="The engine directory to make; else in the cache."
+    ),
+]
+LayersOption = Annotated[
+    str | None,
+    typer.Option(help="Default heatmap layers from 0: 14, 10-20 or all; else the model's own."),
+]
+PrecisionOption = Annotated[str, typer.Option(help="fp32, fp16, int8 or int4; fp8 for tensorrt.")]
+TargetOption = Annotated[str, typer.Option(help="cpu, cuda (in fp16, int8 or int4) or tensorrt.")]
+PureGradOption = Annotated[
+    bool, typer.Option("--pure-grad", help="Add the graph that the method pure-grad runs.")
+]
+ForceOption = Annotated[bool, typer.Option("--force", help="Replace an engine that is already there.")]
+
+
 def build(
-    model: Annotated[
-        str,
-        typer.Argument(
-            metavar="MODEL",
-            help="llava-signs, llava-1.5 or llava-1.5-13b; clip, yolo or sam for the methods of that name.",
-        ),
-    ],
-    checkpoint: Annotated[
-        str | None, typer.Option(help="A directory or Hub id with a checkpoint of that architecture.")
-    ] = None,
-    out: Annotated[
-        Path | None,
-        typer.Option(
-            "-o", "--output", metavar="ENGINE_DIR", help="The engine directory to make; else in the cache."
-        ),
-    ] = None,
-    layers: Annotated[
-        str | None,
-        typer.Option(help="Default heatmap layers from 0: 14, 10-20 or all; else the model's own."),
-    ] = None,
-    precision: Annotated[str, typer.Option(help="fp32, fp16, int8 or int4; fp8 for tensorrt.")] = "fp32",
-    target: Annotated[str, typer.Option(help="cpu, cuda (in fp16, int8 or int4) or tensorrt.")] = "cpu",
+    model: ModelArgument,
+    checkpoint: CheckpointOption = None,
+    out: OutOption = None,
+    layers: LayersOption = None,
+    precision: PrecisionOption = "fp32",
+    target: TargetOption = "cpu",
     arch: ArchOption = None,
-    pure_grad: Annotated[
-        bool, typer.Option("--pure-grad", help="Add the graph that the method pure-grad runs.")
-    ] = False,
-    force: Annotated[bool, typer.Option("--force", help="Replace an engine that is already there.")] = False,
+    pure_grad: PureGradOption = False,
+    force: ForceOption = False,
     debug: DebugOption = False,
 ) -> None:
     """Turn a checkpoint into an engine directory, checked against transformers on the way."""

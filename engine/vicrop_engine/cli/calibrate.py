@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from vicrop_engine.cli import output
-from vicrop_engine.cli.options import NoProbeOption
+from vicrop_engine.cli.options import DebugOption, EngineArgument, JsonOption, NoProbeOption, ThreadsOption
 from vicrop_engine.errors import ExamplesError, SettingError
 
 if TYPE_CHECKING:
@@ -19,27 +19,33 @@ if TYPE_CHECKING:
     from vicrop_engine.measure.calibration import Trial
 
 
+ExamplesOption = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="LIST.json",
+        help='Pictures of your own: a list of {"image", "question", "answer", "box"}; else the built-in '
+        "signs.",
+    ),
+]
+MethodOption = Annotated[str, typer.Option(help="The way to find the crop that is measured.")]
+AccuracyOption = Annotated[
+    float, typer.Option(help="The share to keep of what cropping every time gains, 0 to 1.")
+]
+PlotOption = Annotated[
+    Path | None, typer.Option(metavar="OUT.png", help="Draw accuracy against cost as a PNG.")
+]
+
+
 def calibrate(
-    engine: Annotated[str, typer.Argument(metavar="ENGINE", help="An engine directory or a model's name.")],
-    examples: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="LIST.json",
-            help='Pictures of your own: a list of {"image", "question", "answer", "box"}; else the built-in '
-            "signs.",
-        ),
-    ] = None,
-    method: Annotated[str, typer.Option(help="The way to find the crop that is measured.")] = "rel-att",
-    accuracy: Annotated[
-        float, typer.Option(help="The share to keep of what cropping every time gains, 0 to 1.")
-    ] = 0.95,
-    plot: Annotated[
-        Path | None, typer.Option(metavar="OUT.png", help="Draw accuracy against cost as a PNG.")
-    ] = None,
-    threads: Annotated[int | None, typer.Option(help="Processor cores to use; else all there are.")] = None,
+    engine: EngineArgument,
+    examples: ExamplesOption = None,
+    method: MethodOption = "rel-att",
+    accuracy: AccuracyOption = 0.95,
+    plot: PlotOption = None,
+    threads: ThreadsOption = None,
     no_probe: NoProbeOption = False,
-    json: Annotated[bool, typer.Option("--json", help="Print one JSON document and nothing else.")] = False,
-    debug: Annotated[bool, typer.Option("--debug", help="Show a traceback when something fails.")] = False,
+    json: JsonOption = False,
+    debug: DebugOption = False,
 ) -> None:
     """Measure when a crop pays and keep the number in the engine, for ask --when auto."""
     if not 0 < accuracy <= 1:

@@ -11,11 +11,11 @@ from vicrop_engine.cli import output
 from vicrop_engine.cli.options import DebugOption
 from vicrop_engine.errors import SettingError
 
+OutOption = Annotated[Path, typer.Option(help="Where the overlay goes; made when missing.")]
+
 
 def demo(
-    out: Annotated[Path, typer.Option(help="Where the overlay goes; made when missing.")] = Path(
-        "vicrop-demo"
-    ),
+    out: OutOption = Path("vicrop-demo"),
     debug: DebugOption = False,
 ) -> None:
     """Ask the embedded model about the embedded picture and draw what it looked at."""

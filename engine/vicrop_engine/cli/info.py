@@ -10,15 +10,18 @@ from vicrop_engine.cli import output
 from vicrop_engine.cli.options import DebugOption, JsonOption
 from vicrop_engine.errors import SettingError
 
+EngineArgument = Annotated[
+    str | None,
+    typer.Argument(metavar="[ENGINE]", help="An engine directory or model name; else this machine."),
+]
+VerifyOption = Annotated[
+    bool, typer.Option("--verify", help="Compare the hash of every file, and run the probe again.")
+]
+
 
 def info(
-    engine: Annotated[
-        str | None,
-        typer.Argument(metavar="[ENGINE]", help="An engine directory or model name; else this machine."),
-    ] = None,
-    verify: Annotated[
-        bool, typer.Option("--verify", help="Compare the hash of every file, and run the probe again.")
-    ] = False,
+    engine: EngineArgument = None,
+    verify: VerifyOption = False,
     json: JsonOption = False,
     debug: DebugOption = False,
 ) -> None:

@@ -9,7 +9,14 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from vicrop_engine.cli import output
-from vicrop_engine.cli.options import DeviceOption, NoProbeOption
+from vicrop_engine.cli.options import (
+    DebugOption,
+    DeviceOption,
+    EngineArgument,
+    JsonOption,
+    NoProbeOption,
+    ThreadsOption,
+)
 
 if TYPE_CHECKING:
     from vicrop_engine.measure.layer_survey import LayerScore
@@ -18,20 +25,23 @@ if TYPE_CHECKING:
 BAR = 30  # characters of a bar that says "every window"
 
 
+ExamplesOption = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="LIST.json",
+        help='Pictures of your own: a list of {"image", "question", "box"}; else the built-in signs.',
+    ),
+]
+
+
 def layers(
-    engine: Annotated[str, typer.Argument(metavar="ENGINE", help="An engine directory or a model's name.")],
-    examples: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="LIST.json",
-            help='Pictures of your own: a list of {"image", "question", "box"}; else the built-in signs.',
-        ),
-    ] = None,
-    threads: Annotated[int | None, typer.Option(help="Processor cores to use; else all there are.")] = None,
+    engine: EngineArgument,
+    examples: ExamplesOption = None,
+    threads: ThreadsOption = None,
     device: DeviceOption = None,
     no_probe: NoProbeOption = False,
-    json: Annotated[bool, typer.Option("--json", help="Print one JSON document and nothing else.")] = False,
-    debug: Annotated[bool, typer.Option("--debug", help="Show a traceback when something fails.")] = False,
+    json: JsonOption = False,
+    debug: DebugOption = False,
 ) -> None:
     """Measure how well each layer points, and print the best one for --layers."""
     from dataclasses import asdict

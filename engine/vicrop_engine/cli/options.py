@@ -49,3 +49,43 @@ DeviceOption = Annotated[
         metavar="N", help="GPU for an engine for cuda or tensorrt, from 0; or cpu, to try it there."
     ),
 ]
+
+MethodOption = Annotated[
+    str,
+    typer.Option(
+        help="How to find the crop: rel-att, grad-att, pure-grad, clip, yolo or sam; none: no crop."
+    ),
+]
+
+HighResOption = Annotated[
+    str,
+    typer.Option(
+        help="Make the heatmap of tiles of at most 1024 pixels a side, to find smaller things: on, off, "
+        "or auto, which is on for pictures whose longer side is over 1536 pixels and that take 100 tiles "
+        "or less (never with --compat)."
+    ),
+]
+
+LayersOption = Annotated[
+    str | None, typer.Option(help="Heatmap layers from 0: 14, 10-20 or all; else the engine's own.")
+]
+
+BoxOption = Annotated[str | None, typer.Option(help="Crop this window instead: x0,y0,x1,y1 in pixels.")]
+
+MaxNewTokensOption = Annotated[int, typer.Option(help="Longest answer in tokens.")]
+
+NoFirstAnswerOption = Annotated[
+    bool, typer.Option("--no-first-answer", help="Leave out the answer without the crop.")
+]
+
+CompatOption = Annotated[
+    str | None, typer.Option(help="mllms-know: reproduce the published code's own geometry.")
+]
+
+ShareWeightsOption = Annotated[
+    bool, typer.Option("--share-weights", help="Share the weights in memory with other processes.")
+]
+
+LocalizeOption = Annotated[
+    str | None, typer.Option(help="A shorter question to look with, instead of the one that is answered.")
+]

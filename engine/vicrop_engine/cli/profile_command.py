@@ -10,7 +10,17 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from vicrop_engine.cli import output
-from vicrop_engine.cli.options import NoProbeOption
+from vicrop_engine.cli.options import (
+    DebugOption,
+    EngineArgument,
+    HighResOption,
+    JsonOption,
+    LayersOption,
+    MaxNewTokensOption,
+    MethodOption,
+    NoProbeOption,
+    ThreadsOption,
+)
 from vicrop_engine.errors import SettingError
 
 if TYPE_CHECKING:
@@ -21,45 +31,51 @@ if TYPE_CHECKING:
 PACKAGES = ("vicrop-engine", "onnxruntime", "numpy", "pillow")
 
 
+ImageArgument = Annotated[
+    str | None, typer.Argument(metavar="[IMAGE", help="A picture file; else the embedded one.")
+]
+QuestionArgument = Annotated[str | None, typer.Argument(metavar="QUESTION]", help="Its question.")]
+RunsOption = Annotated[int, typer.Option(help="How often to measure, after one run to warm up.")]
+ProcessorTimeOption = Annotated[
+    bool,
+    typer.Option(
+        "--processor-time",
+        help="Measure time on the processor, which other work disturbs less; with --threads 1.",
+    ),
+]
+CompareOption = Annotated[
+    str | None,
+    typer.Option(metavar="CHECKPOINT", help="Also time the published code's passes on this checkpoint."),
+]
+PlotOption = Annotated[
+    Path | None, typer.Option(metavar="OUT.png", help="Draw where the time goes; and OUT.html beside it.")
+]
+HtmlOption = Annotated[
+    Path | None, typer.Option(metavar="OUT.html", help="Write it as one page under this name.")
+]
+TraceOption = Annotated[
+    Path | None, typer.Option(metavar="OUT.json", help="Write trace events for Perfetto or Chrome.")
+]
+
+
 def profile(
-    engine: Annotated[
-        str, typer.Argument(metavar="ENGINE", help="An engine directory, or a known model's name.")
-    ],
-    image: Annotated[
-        str | None, typer.Argument(metavar="[IMAGE", help="A picture file; else the embedded one.")
-    ] = None,
-    question: Annotated[str | None, typer.Argument(metavar="QUESTION]", help="Its question.")] = None,
-    method: Annotated[str, typer.Option(help="How to find the crop, as for 'ask'.")] = "rel-att",
-    high_res: Annotated[str, typer.Option(help="Heatmap of tiles, as for 'ask': on, off or auto.")] = "auto",
-    layers: Annotated[
-        str | None, typer.Option(help="Heatmap layers from 0: 14, 10-20 or all; else the engine's own.")
-    ] = None,
-    max_new_tokens: Annotated[int, typer.Option(help="Longest answer in tokens.")] = 20,
-    runs: Annotated[int, typer.Option(help="How often to measure, after one run to warm up.")] = 5,
-    threads: Annotated[int | None, typer.Option(help="Processor cores to use; else all there are.")] = None,
-    processor_time: Annotated[
-        bool,
-        typer.Option(
-            "--processor-time",
-            help="Measure time on the processor, which other work disturbs less; with --threads 1.",
-        ),
-    ] = False,
-    compare: Annotated[
-        str | None,
-        typer.Option(metavar="CHECKPOINT", help="Also time the published code's passes on this checkpoint."),
-    ] = None,
+    engine: EngineArgument,
+    image: ImageArgument = None,
+    question: QuestionArgument = None,
+    method: MethodOption = "rel-att",
+    high_res: HighResOption = "auto",
+    layers: LayersOption = None,
+    max_new_tokens: MaxNewTokensOption = 20,
+    runs: RunsOption = 5,
+    threads: ThreadsOption = None,
+    processor_time: ProcessorTimeOption = False,
+    compare: CompareOption = None,
     no_probe: NoProbeOption = False,
-    json: Annotated[bool, typer.Option("--json", help="Print one JSON document and nothing else.")] = False,
-    plot: Annotated[
-        Path | None, typer.Option(metavar="OUT.png", help="Draw where the time goes; and OUT.html beside it.")
-    ] = None,
-    html: Annotated[
-        Path | None, typer.Option(metavar="OUT.html", help="Write it as one page under this name.")
-    ] = None,
-    trace: Annotated[
-        Path | None, typer.Option(metavar="OUT.json", help="Write trace events for Perfetto or Chrome.")
-    ] = None,
-    debug: Annotated[bool, typer.Option("--debug", help="Show a traceback when something fails.")] = False,
+    json: JsonOption = False,
+    plot: PlotOption = None,
+    html: HtmlOption = None,
+    trace: TraceOption = None,
+    debug: DebugOption = False,
 ) -> None:
     """Measure what the crop costs, and where: plain and cropped answers in turn, stage by stage."""
     if runs < 1:
