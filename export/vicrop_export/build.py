@@ -50,17 +50,17 @@ from vicrop_export.onnx_files.writer import StoredTensors, write_graph, write_re
 from vicrop_export.plan import Plan, make_plan
 from vicrop_export.precision.layouts import Layout, to_half
 from vicrop_export.precision.prefill_products import plan_twins
-from vicrop_export.precision.rules import Precision
 from vicrop_export.progress import FetchProgress, WeightProgress
 from vicrop_export.quiet import quiet
 from vicrop_export.staging import LAST, clear_leftovers, demand_space, scratch, staged
 from vicrop_export.targets import (
     check_target,
     compiler_for,
+    fitted_precision,
     has_gradients,
     is_half,
-    layouts_of,
     modules_of,
+    num_weight_bytes,
     opset_of,
 )
 from vicrop_export.trt.lengths import demand_aligned, plan_lengths
@@ -98,26 +98,29 @@ def build_engine(
     check_target(target, precision, pure_grad=pure_grad)
     compiler = compiler_for(target, precision, architectures)
     refuse_impossible(checkpoint)
-    output = Path(output)
     with quiet():
         report("reading the checkpoint", 0.0)
         plan = make_plan(locate(checkpoint), name=name, layers=layers, precision=precision, target=target)
         plan = replace(plan, pure_grad=pure_grad, compiler=compiler)
         if compiler is not None:
             demand_aligned(plan.decoder, 2 if plan.half else 4)
-        clear_leftovers(output)
-        kept = reusable(output, plan, force=force)
-        if kept is not None:
-            report("already built", 1.0)
-            return kept
-        fetching = FetchProgress(report, FETCHED)
-        fetch_weights(plan.checkpoint, fetching)
-        report = fetching.rest()
-        tensors = DescribedTensors(plan.checkpoint.directory)
-        demand_space(output, num_build_bytes(tensors, plan))
-        with staged(output) as partial:
-            manifest = _fill(partial, plan, tensors, report)
-    report("done", 1.0)
+        return _kept_or_built(Path(output), plan, force, report)
+
+
+def _kept_or_built(output: Path, plan: Plan, force: bool, report: Progress) -> Manifest:
+    clear_leftovers(output)
+    kept = reusable(output, plan, force=force)
+    if kept is not None:
+        report("already built", 1.0)
+        return kept
+    fetching = FetchProgress(report, FETCHED)
+    fetch_weights(plan.checkpoint, fetching)
+    rest = fetching.rest()
+    tensors = DescribedTensors(plan.checkpoint.directory)
+    demand_space(output, num_build_bytes(tensors, plan))
+    with staged(output) as partial:
+        manifest = _fill(partial, plan, tensors, rest)
+    rest("done", 1.0)
     return manifest
 
 
@@ -148,25 +151,50 @@ def _fill(directory: Path, plan: Plan, tensors: DescribedTensors, report: Progre
     files = {path.name: hash_file(path) for path in sorted(directory.iterdir())}
     manifest = plan.manifest(parity, reference.eos, files, float32)
     if plan.target == CPU:  # other targets' graphs have operators whose products are not counted yet
-        counted = {graph.name: count_products(graph, plan.vision.image_tokens) for graph in exported}
-        twins = twins_of(tensors, plan, exported) or None
-        manifest = replace(manifest, multiply_adds=counted, twins=twins)
-        layout_of = partial(
-            fitted_precision(tensors, plan).layout, num_lower_layers=plan.decoder.num_lower_layers
-        )
-        check_products(directory, manifest, exported, stored, layout_of)
+        manifest = _checked_products(directory, plan, manifest, exported, stored, tensors)
         report("running the probe", 0.91)
         manifest = with_probe(directory, manifest, large=not small)
-    twin = float32_twin(tensors, plan)
-    if twin is not None:
-        report("comparing answers with float32", 0.92)
-        with scratch(directory) as beside:
-            write_graphs(beside, twin, in_float32, tensors, lambda _stage, _share: None)
-            held = {name: entry for name, entry in manifest.files.items() if (beside / name).is_file()}
-            full = replace(manifest, precision="fp32", files=held)
-            manifest = replace(manifest, agreement=measure_agreement((directory, manifest), (beside, full)))
+    manifest = _compared(directory, plan, manifest, in_float32, tensors, report)
     write_manifest(directory, manifest, LAST)
     return manifest
+
+
+def _checked_products(
+    directory: Path,
+    plan: Plan,
+    manifest: Manifest,
+    exported: list[ExportedGraph],
+    stored: StoredTensors,
+    tensors: DescribedTensors,
+) -> Manifest:
+    """The manifest with the products counted and their twins, each held against plain rounding."""
+    counted = {graph.name: count_products(graph, plan.vision.image_tokens) for graph in exported}
+    twins = twins_of(tensors, plan, exported) or None
+    manifest = replace(manifest, multiply_adds=counted, twins=twins)
+    precision, num_lower_layers = fitted_precision(tensors, plan), plan.decoder.num_lower_layers
+    layout_of = partial(precision.layout, num_lower_layers=num_lower_layers)
+    check_products(directory, manifest, exported, stored, layout_of)
+    return manifest
+
+
+def _compared(
+    directory: Path,
+    plan: Plan,
+    manifest: Manifest,
+    in_float32: list[ExportedGraph],
+    tensors: DescribedTensors,
+    report: Progress,
+) -> Manifest:
+    """The manifest with how far answers are from float32's, where the engine is in a lower precision."""
+    twin = float32_twin(tensors, plan)
+    if twin is None:
+        return manifest
+    report("comparing answers with float32", 0.92)
+    with scratch(directory) as beside:
+        write_graphs(beside, twin, in_float32, tensors, lambda _stage, _share: None)
+        held = {name: entry for name, entry in manifest.files.items() if (beside / name).is_file()}
+        full = replace(manifest, precision="fp32", files=held)
+        return replace(manifest, agreement=measure_agreement((directory, manifest), (beside, full)))
 
 
 def _export(plan: Plan, tensors: DescribedTensors, report: Progress) -> list[ExportedGraph]:
@@ -187,8 +215,7 @@ def write_graphs(
 
     Says where the weights are.
     """
-    precision = fitted_precision(tensors, plan)
-    opset = opset_of(plan)
+    precision, opset = fitted_precision(tensors, plan), opset_of(plan)
     progress = WeightProgress(report, num_weight_bytes(tensors, plan), 0.6, 0.85)
 
     def layout_of(source: str) -> Layout:
@@ -220,12 +247,6 @@ def write_graphs(
     return stored
 
 
-def fitted_precision(tensors: DescribedTensors, plan: Plan) -> Precision:
-    """The layouts of the plan's precision for a model of this size."""
-    shapes = {name: tensors.shape(name) for name in tensors.names()}
-    return layouts_of(plan).fitted(shapes, plan.decoder.num_lower_layers)
-
-
 def twins_of(tensors: DescribedTensors, plan: Plan, exported: Sequence[ExportedGraph]) -> dict[str, int]:
     """The further graphs for whole prompts, by name, and what each takes in memory."""
     if plan.target != CPU:
@@ -234,12 +255,6 @@ def twins_of(tensors: DescribedTensors, plan: Plan, exported: Sequence[ExportedG
     sources = {graph.name: set(graph.described.values()) for graph in exported}
     shapes = {name: tensors.shape(name) for names in sources.values() for name in names}
     return plan_twins(sources, shapes, partial(rules.layout, num_lower_layers=lower))
-
-
-def num_weight_bytes(tensors: DescribedTensors, plan: Plan) -> int:
-    """What all tensors of the checkpoint together take in the engine."""
-    rules, lower = fitted_precision(tensors, plan), plan.decoder.num_lower_layers
-    return sum(rules.num_bytes(name, tensors.shape(name), lower) for name in tensors.names())
 
 
 def num_build_bytes(tensors: DescribedTensors, plan: Plan) -> int:

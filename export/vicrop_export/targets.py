@@ -11,6 +11,7 @@ from torch import nn
 
 from vicrop_engine.engine_dir.manifest import CPU, CUDA, TENSORRT
 from vicrop_engine.errors import SettingError
+from vicrop_export.checkpoint.described import DescribedTensors
 from vicrop_export.checkpoint.tensors import CheckpointTensors
 from vicrop_export.modules.cuda import cuda_modules
 from vicrop_export.modules.interfaces import graph_modules
@@ -82,3 +83,15 @@ def modules_of(plan: Plan, tensors: CheckpointTensors) -> Iterator[tuple[str, nn
     return graph_modules(
         tensors, plan.facts, lower, in_place=plan.in_place, half=plan.half, first_heatmap_layer=first
     )
+
+
+def fitted_precision(tensors: DescribedTensors, plan: Plan) -> Precision:
+    """The layouts of the plan's precision for a model of this size."""
+    shapes = {name: tensors.shape(name) for name in tensors.names()}
+    return layouts_of(plan).fitted(shapes, plan.decoder.num_lower_layers)
+
+
+def num_weight_bytes(tensors: DescribedTensors, plan: Plan) -> int:
+    """What all tensors of the checkpoint together take in the engine."""
+    rules, lower = fitted_precision(tensors, plan), plan.decoder.num_lower_layers
+    return sum(rules.num_bytes(name, tensors.shape(name), lower) for name in tensors.names())

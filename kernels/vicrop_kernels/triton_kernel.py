@@ -70,15 +70,48 @@ def locate(
     BLOCK_PLACES: tl.constexpr,
 ) -> None:
     """One program for every BLOCK_PATCHES patches of every map."""
-    patches = rows * cols
-    blocks = (patches + BLOCK_PATCHES - 1) // BLOCK_PATCHES
+    blocks, tiles = tl.cdiv(rows * cols, BLOCK_PATCHES), tile_rows * tile_cols
     one_map = tl.program_id(0) // blocks
-    tiles = tile_rows * tile_cols
     picture = one_map // tiles
     patch = (tl.program_id(0) % blocks) * BLOCK_PATCHES + tl.arange(0, BLOCK_PATCHES)
+    values = _mean_of_layers(
+        *(first + one_map.to(tl.int64) * first_map, first_layer, first_head, first_patch),
+        *(second + one_map.to(tl.int64) * second_map, second_layer, second_head, second_patch),
+        *(weights, layers, patch, heads, rows * cols, GRADIENT, BLOCK_PATCHES, BLOCK_HEADS),
+    )
+    cells = picture.to(tl.int64) * (tiles * kept_rows * kept_cols)
+    facts += picture * facts_stride
+    _store_cells(
+        *(heatmap + cells, facts, values, patch, rows * cols, cols, kept_row, kept_col),
+        *(one_map % tiles, kept_rows, kept_cols, tile_cols, over_mean),
+    )
+    _search_if_last(
+        *(arrivals + picture, tiles * blocks, heatmap + cells, facts, window + picture * 4, table + cells),
+        *(corners + picture * 4, tiles, tile_cols, kept_rows, kept_cols, over_mean),
+        *(BLOCK_CELLS, BLOCK_SIDE, BLOCK_SIZES, BLOCK_PLACES),
+    )
 
-    first += one_map.to(tl.int64) * first_map
-    second += one_map.to(tl.int64) * second_map
+
+@triton.jit
+def _mean_of_layers(
+    first: tl.tensor,
+    first_layer: tl.tensor,
+    first_head: tl.tensor,
+    first_patch: tl.tensor,
+    second: tl.tensor,
+    second_layer: tl.tensor,
+    second_head: tl.tensor,
+    second_patch: tl.tensor,
+    weights: tl.tensor,
+    layers: tl.tensor,
+    patch: tl.tensor,
+    heads: tl.tensor,
+    patches: tl.tensor,
+    GRADIENT: tl.constexpr,
+    BLOCK_PATCHES: tl.constexpr,
+    BLOCK_HEADS: tl.constexpr,
+) -> tl.tensor:
+    """The values of some patches of one map, over all layers by their weights."""
     values = tl.full([BLOCK_PATCHES], 0.0, tl.float32)
     for layer in range(layers):
         value = _layer(
@@ -88,37 +121,71 @@ def locate(
         values += tl.load(weights + layer) * value
         first += first_layer
         second += second_layer
+    return values
 
-    map_cols = tile_cols * kept_cols
-    map_cells = tile_rows * kept_rows * map_cols
-    heatmap += picture.to(tl.int64) * map_cells
-    facts += picture * facts_stride
+
+@triton.jit
+def _store_cells(
+    heatmap: tl.tensor,
+    facts: tl.tensor,
+    values: tl.tensor,
+    patch: tl.tensor,
+    patches: tl.tensor,
+    cols: tl.tensor,
+    kept_row: tl.tensor,
+    kept_col: tl.tensor,
+    tile: tl.tensor,
+    kept_rows: tl.tensor,
+    kept_cols: tl.tensor,
+    tile_cols: tl.tensor,
+    over_mean: tl.tensor,
+) -> None:
+    """Write the patches that are kept of a tile where they lie on the picture's map; beside it they are 0."""
     row, col = patch // cols - kept_row, patch % cols - kept_col
     kept = (patch < patches) & (row >= 0) & (row < kept_rows) & (col >= 0) & (col < kept_cols)
-    y, x = one_map % tiles // tile_cols * kept_rows + row, one_map % tile_cols * kept_cols + col
+    y, x = tile // tile_cols * kept_rows + row, tile % tile_cols * kept_cols + col
     if over_mean == 0:
         values = tl.where(_inside(facts, y, x), values, 0.0)
-    tl.store(heatmap + y * map_cols + x, values, mask=kept)
+    tl.store(heatmap + y * (tile_cols * kept_cols) + x, values, mask=kept)
 
+
+@triton.jit
+def _search_if_last(
+    arrivals: tl.tensor,
+    programs: tl.tensor,
+    heatmap: tl.tensor,
+    facts: tl.tensor,
+    window: tl.tensor,
+    table: tl.tensor,
+    corners: tl.tensor,
+    tiles: tl.tensor,
+    tile_cols: tl.tensor,
+    kept_rows: tl.tensor,
+    kept_cols: tl.tensor,
+    over_mean: tl.tensor,
+    BLOCK_CELLS: tl.constexpr,
+    BLOCK_SIDE: tl.constexpr,
+    BLOCK_SIZES: tl.constexpr,
+    BLOCK_PLACES: tl.constexpr,
+) -> None:
+    """The last of a picture's programs takes its tiles over their means, and finds the window."""
     tl.debug_barrier()  # all threads' cells are written before this program is counted
-    arrived = tl.atomic_add(arrivals + picture, 1, sem="acq_rel", scope="gpu")
-    if arrived == tiles * blocks - 1:
-        tl.store(arrivals + picture, 0)
+    if tl.atomic_add(arrivals, 1, sem="acq_rel", scope="gpu") == programs - 1:
+        tl.store(arrivals, 0)
+        map_cols = tile_cols * kept_cols
         if over_mean != 0:
             for tile in range(tiles):
                 corner = tile // tile_cols * kept_rows * map_cols + tile % tile_cols * kept_cols
                 _over_mean(heatmap, facts, corner, kept_rows, kept_cols, map_cols, BLOCK_CELLS)
             tl.debug_barrier()
-        window += picture * 4
         if tl.load(facts + 6) == 0:  # no window is smaller than the picture
             tl.store(window, 0)
             tl.store(window + 1, 0)
             tl.store(window + 2, tl.load(facts + 4))
             tl.store(window + 3, tl.load(facts + 5))
         else:
-            table += picture.to(tl.int64) * map_cells
             search(
-                *(heatmap, table, corners + picture * 4, facts, window, map_cols),
+                *(heatmap, table, corners, facts, window, map_cols),
                 *(BLOCK_CELLS, BLOCK_SIDE, BLOCK_SIZES, BLOCK_PLACES),
             )
 

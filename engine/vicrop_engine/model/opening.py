@@ -14,6 +14,7 @@ import numpy as np
 from vicrop_engine.counters import Tally
 from vicrop_engine.engine_dir.files import MANIFEST, hash_file
 from vicrop_engine.engine_dir.manifest import (
+    CUDA,
     EMBEDDINGS,
     PREPROCESSOR,
     TENSORRT,
@@ -80,33 +81,34 @@ def open_model(
     Raises EngineDamagedError, SettingError, ProviderError, and with `share_weights` RunError.
     """
     cache_bytes = default_cache_bytes(manifest) if cache_bytes is None else cache_bytes
+    small = cache_bytes // SMALL_SHARE
     digest = hash_file(directory / MANIFEST).sha256 if digest is None else digest
-    tally = Tally()
-    opened = _parts_on_device if manifest.target == "cuda" else _parts_on_host
-    settings = _Settings(
-        threads, cache_bytes // SMALL_SHARE, digest if share_weights else None, place or Place()
-    )
+    settings = _Settings(threads, small, digest if share_weights else None, place or Place())
     settings.check(manifest)
+    tally = Tally()
+    opened = _parts_on_device if manifest.target == CUDA else _parts_on_host
     parts = opened(directory, manifest, tally, settings)
-    document = json.loads((directory / PREPROCESSOR).read_text(encoding="utf-8"))
-    prompts = PromptBuilder(
-        directory / TOKENIZER, manifest.prompts, manifest.tokens, manifest.vision.image_tokens
-    )
+    tokens, image_tokens = manifest.tokens, manifest.vision.image_tokens
     return Model(
         digest=digest,
         manifest=manifest,
         provider=parts.provider,
-        preprocessing=parse(Preprocessing, document, str(directory / PREPROCESSOR)),
-        prompts=prompts,
+        preprocessing=_preprocessing(directory),
+        prompts=PromptBuilder(directory / TOKENIZER, manifest.prompts, tokens, image_tokens),
         vision=parts.vision,
         decoder=parts.decoder,
         gradients=parts.gradients,
-        pictures=PictureCache(cache_bytes // SMALL_SHARE),
-        prefixes=PrefixCache(cache_bytes - 2 * (cache_bytes // SMALL_SHARE)),
+        pictures=PictureCache(small),
+        prefixes=PrefixCache(cache_bytes - 2 * small),
         tally=tally,
         tools=tools or Toolbox(threads=threads),
         device=parts.device,
     )
+
+
+def _preprocessing(directory: Path) -> Preprocessing:
+    path = directory / PREPROCESSOR
+    return parse(Preprocessing, json.loads(path.read_text(encoding="utf-8")), str(path))
 
 
 @dataclass(frozen=True)

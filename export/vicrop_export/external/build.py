@@ -71,14 +71,19 @@ def build_tool(
         report = fetching.rest()
         with staged(output) as partial:
             parity, settings = exporter.export(found.directory, partial, report)
-            document = json.dumps(to_json(settings), indent=1, sort_keys=True)
-            (partial / SETTINGS).write_text(document + "\n", encoding="utf-8")
-            files = {path.name: hash_file(path) for path in sorted(partial.iterdir())}
-            manifest = ToolManifest(
-                TOOL_SCHEMA, kind, found.source, found.revision, parity, files, versions()
-            )
-            write_tool(partial, manifest, LAST)
+            manifest = _written(partial, kind, found, parity, to_json(settings))
     report("done", 1.0)
+    return manifest
+
+
+def _written(
+    directory: Path, kind: ToolName, found: Checkpoint, parity: dict[str, float], settings: object
+) -> ToolManifest:
+    document = json.dumps(settings, indent=1, sort_keys=True)
+    (directory / SETTINGS).write_text(document + "\n", encoding="utf-8")
+    files = {path.name: hash_file(path) for path in sorted(directory.iterdir())}
+    manifest = ToolManifest(TOOL_SCHEMA, kind, found.source, found.revision, parity, files, versions())
+    write_tool(directory, manifest, LAST)
     return manifest
 
 

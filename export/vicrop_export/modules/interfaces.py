@@ -172,6 +172,13 @@ def gradient_interface(facts: TextFacts, first: int) -> GraphInterface:
     )
 
 
+def _token_axes(kv: KVKind) -> dict[str, dict[int, Any]]:
+    """The free axes of what is fed of tokens beside their states."""
+    bias = {2: QUERIES_AXIS if kv.batched else SEQ_AXIS, 3: TOTAL_AXIS}
+    bias |= {0: BATCH_AXIS} if kv.batched else {}
+    return {"position_ids": {1: SEQ_AXIS}, "tap_positions": {0: ROWS_AXIS}, "attention_bias": bias}
+
+
 def _decoder_interface(
     facts: TextFacts,
     layers: Sequence[int],
@@ -186,20 +193,16 @@ def _decoder_interface(
     rows, axis = (CAPACITY, {2: CAPACITY_AXIS}) if in_place else (PAST, {1: PAST_AXIS})
     axis |= {0: BATCH_AXIS} if kv.batched else {}
     kv_heads, dim = facts.num_kv_heads, facts.head_dim
-    past_shape = (batch, kv_heads, rows, dim) if in_place else (1, rows, kv_heads, dim)
-    past = [(_noise(*past_shape).to(kv.cache), _noise(*past_shape).to(kv.cache)) for _ in layers]
+    shape = (batch, kv_heads, rows, dim) if in_place else (1, rows, kv_heads, dim)
+    past = [(_noise(*shape).to(kv.cache), _noise(*shape).to(kv.cache)) for _ in layers]
     positions = torch.arange(PAST, PAST + SEQ)[None]
     bias = causal_bias(SEQ, PAST).repeat(batch, 1, 1, 1)
-    tapped = [] if answers else [TAPPED]
-    many = in_place and answers
+    tapped, many = [] if answers else [TAPPED], in_place and answers
     answer = {"answer_position": torch.tensor([SEQ - 3, SEQ - 1] if many else [SEQ - 1])} if answers else {}
     present = kv_names("present", layers)
     axes: dict[str, Any] = {
         states: {1: SEQ_AXIS},
-        "position_ids": {1: SEQ_AXIS},
-        "tap_positions": {0: ROWS_AXIS},
-        "attention_bias": {2: QUERIES_AXIS if kv.batched else SEQ_AXIS, 3: TOTAL_AXIS}
-        | ({0: BATCH_AXIS} if kv.batched else {}),
+        **_token_axes(kv),
         **{name: {0: ANSWERS_AXIS} if many else {} for name in answer},
         "past": [(axis, axis)] * len(layers),
     }

@@ -66,6 +66,21 @@ def attention(
         return mixed, rows, new_key.contiguous(), new_value.contiguous()
     if past_key.shape[0] > 1:
         return _side_by_side(query, key, value, past_key, past_value, cos, sin, bias, tap_positions)
+    return _in_place(query, key, value, past_key, past_value, cos, sin, bias, tap_positions)
+
+
+def _in_place(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    past_key: Tensor,
+    past_value: Tensor,
+    cos: Tensor,
+    sin: Tensor,
+    bias: Tensor,
+    tap_positions: Tensor,
+) -> Outputs:
+    """Of one sequence on its buffers."""
     kv_heads, dim = past_key.shape[1], past_key.shape[3]
     total = bias.shape[3]
     query, key, value = (x.reshape(1, x.shape[1], -1, dim).transpose(1, 2) for x in (query, key, value))
