@@ -50,7 +50,7 @@ def test_without_a_gpu_an_engine_says_what_to_do(
     directory: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("vicrop_engine.runtime.cuda.LIBRARY", "libnosuch.so.1")
+    monkeypatch.setattr("vicrop_engine.runtime.nvidia.LIBRARY", "libnosuch.so.1")
     ran = run("ask", directory, MODEL.home / "demo.png", "What is it?")
     assert (ran.status, ran.out) == (1, "")
     assert ran.err.splitlines()[-1].startswith("error: no NVIDIA driver is on this machine")

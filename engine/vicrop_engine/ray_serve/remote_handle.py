@@ -17,19 +17,6 @@ class RemoteHandle(RequestHandle):
         super().__init__(number, deadline, Tally())
         self.sent = 0
         self.replica: str | None = None
-        self._give_up: Callable[[], object] | None = None
-
-    def cancel(self) -> None:
-        """Nobody wants the answer any more: its replica is told at once."""
-        super().cancel()
-        if self._give_up is not None:
-            self._give_up()
-
-    def given_up_by(self, give_up: Callable[[], object]) -> None:
-        """From now on `cancel` calls this too."""
-        self._give_up = give_up
-        if self._cancelled.is_set():
-            give_up()
 
     def finish(self, answered: Answered, sent: float) -> None:
         """The answer is there, from a replica that has had the request since `sent`, by this clock."""

@@ -145,7 +145,7 @@ class RemoteScheduler:
         work = self._follow(handle, image, question, asked, texts)
         following = asyncio.run_coroutine_threadsafe(work, self._loop)
         following.add_done_callback(partial(self._end, handle))
-        handle.given_up_by(following.cancel)
+        handle.on_cancel(following.cancel)
         return handle
 
     def facts(self) -> list[ReplicaFacts]:

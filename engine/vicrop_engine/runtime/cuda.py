@@ -5,7 +5,6 @@ libcuda comes with every driver, so running plans needs no further package. Know
 
 from __future__ import annotations
 
-import ctypes
 from ctypes import byref, c_char_p, c_int, c_size_t, c_uint64, c_void_p
 from typing import Any, Protocol
 
@@ -13,8 +12,8 @@ import numpy as np
 import numpy.typing as npt
 
 from vicrop_engine.errors import ProviderError, RunError
+from vicrop_engine.runtime import nvidia
 
-LIBRARY = "libcuda.so.1"
 NON_BLOCKING = 1  # a stream that does not wait for the default one
 MAJOR, MINOR = 75, 76  # the driver's numbers of the attributes that name an architecture
 Array = npt.NDArray[Any]
@@ -102,11 +101,11 @@ class CudaDriver:
 def open_driver(device: int = 0) -> CudaDriver:
     """The driver of this machine. Raises ProviderError where there is none, or no such device."""
     try:
-        library = ctypes.CDLL(LIBRARY)
+        library = nvidia.open_library(nvidia.LIBRARY)
     except OSError as error:
         raise ProviderError(
-            f"no NVIDIA driver is on this machine ({LIBRARY} is missing) and TensorRT needs one; load the "
-            "engine with provider='cpu', or build one with --target cpu"
+            f"no NVIDIA driver is on this machine ({nvidia.LIBRARY} is missing) and TensorRT needs one; load "
+            "the engine with provider='cpu', or build one with --target cpu"
         ) from error
     try:
         return CudaDriver(library, device)

@@ -23,7 +23,7 @@ from vicrop_engine.model.decoder import HostDecoder
 from vicrop_engine.model.forward import DecodeSteps
 from vicrop_engine.model.greedy import AnswerTokens, Generation
 from vicrop_engine.model.kv_cache import KVCache
-from vicrop_engine.serving.worker_slots import WorkerSlot, WorkerSlots
+from vicrop_engine.serving.worker_slots import Lasting, WorkerSlot, WorkerSlots
 
 URGENT = (float("-inf"), 0)
 
@@ -58,7 +58,7 @@ class DecodeBatch:
         self._answers: list[DecodingSequence] = []
         self._changed = threading.Condition()
         self._closed = False
-        self._worker = WorkerSlot(worker_slots, URGENT, lambda: None)
+        self._worker = WorkerSlot(worker_slots, URGENT, Lasting())
         self._worker.is_early = True
         self._thread = threading.Thread(target=self._decode, name="decode", daemon=True)
         self._thread.start()

@@ -47,7 +47,7 @@ class BatchedExecutor:
         """Work on a job until it is answered. Raises ViCropError, of the job's subscribers or of the work."""
         self._model.tools.prepare(job.params.method)
         watch = Stopwatch(self._model.tally.clock)
-        worker = WorkerSlot(self._worker_slots, job.place, job.check, heavy=job.is_heavy)
+        worker = WorkerSlot(self._worker_slots, job.place, job, heavy=job.is_heavy)
         worker.is_early = self._settings.vision_batch > 1  # so that pictures come together in line
         with worker:
             opened = opened_picture(self._model, job.request, job.source, watch, worker.result)

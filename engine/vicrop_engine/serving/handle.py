@@ -30,6 +30,7 @@ class RequestHandle:
         self.first_token: float | None = None
         self.shared = False
         self._cancelled = threading.Event()
+        self._on_cancel: list[Callable[[], object]] = []
 
     @property
     def counters(self) -> Counters:
@@ -39,6 +40,19 @@ class RequestHandle:
     def cancel(self) -> None:
         """Nobody wants the answer any more: it ends at its next stage, and what it holds is free at once."""
         self._cancelled.set()
+        for told in self._on_cancel:
+            told()
+
+    def on_cancel(self, told: Callable[[], object]) -> None:
+        """From now on `cancel` calls this too; now, where it was called before."""
+        self._on_cancel.append(told)
+        if self._cancelled.is_set():
+            told()
+
+    @property
+    def seconds_left(self) -> float:
+        """Seconds until its deadline; below 0 after it."""
+        return self.deadline - self.clock()
 
     @property
     def ended(self) -> RequestError | None:

@@ -55,8 +55,19 @@ class Job:
     subscribers: list[Subscriber]
     first_text: str = ""
     final_text: str = ""
+    alarm: threading.Event = field(default_factory=threading.Event)
     _lock: threading.Lock = field(default_factory=threading.Lock)
     _is_done: bool = False
+
+    def __post_init__(self) -> None:
+        for subscriber in self.subscribers:
+            subscriber.handle.on_cancel(self.alarm.set)
+
+    @property
+    def seconds_left(self) -> float | None:
+        """Seconds until the next of its subscribers has waited too long."""
+        left = [each.handle.seconds_left for each in list(self.subscribers) if not each.handle.future.done()]
+        return min(left, default=None)
 
     @property
     def first(self) -> RequestHandle:
@@ -81,6 +92,8 @@ class Job:
             subscriber.handle.shared = True
             subscriber.handle.began = self.first.began
             self.subscribers.append(subscriber)
+        subscriber.handle.on_cancel(self.alarm.set)
+        self.alarm.set()  # it may have less time than the others
         for on_text, text in (
             (subscriber.on_first_answer, self.first_text),
             (subscriber.on_answer, self.final_text),

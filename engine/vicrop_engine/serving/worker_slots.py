@@ -9,10 +9,11 @@ import contextlib
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
-from concurrent.futures import TimeoutError as FutureTimeoutError
 from typing import Protocol, TypeVar
 
 T = TypeVar("T")
+MARGIN = 0.001  # seconds after an end that it is surely over
+FOREVER = threading.TIMEOUT_MAX
 
 
 class Lock(Protocol):
@@ -23,9 +24,6 @@ class Lock(Protocol):
 
     def release(self) -> None:
         """Give it back."""
-
-
-LOOK_UP = 0.05  # seconds after which whoever waits looks whether going on still makes sense
 
 
 class WorkerSlots:
@@ -40,7 +38,7 @@ class WorkerSlots:
     def queue(self, worker: WorkerSlot) -> None:
         """Put a turn in line; it may be had at once."""
         with self._lock:
-            worker.granted.clear()
+            worker.granted = False
             self._line.append(worker)
             self._grant()
 
@@ -49,8 +47,8 @@ class WorkerSlots:
         with self._lock:
             if worker in self._line:
                 self._line.remove(worker)
-            elif worker.granted.is_set():
-                worker.granted.clear()
+            elif worker.granted:
+                worker.granted = False
                 self._free += 1
                 self._free_heavy += worker.heavy
             self._grant()
@@ -70,28 +68,58 @@ class WorkerSlots:
             self._line.remove(worker)
             self._free -= 1
             self._free_heavy -= worker.heavy
-            worker.granted.set()
+            worker.granted = True
+            worker.alarm.set()
+
+
+class Interest(Protocol):
+    """Who wants what a worker slot is waited for."""
+
+    @property
+    def alarm(self) -> threading.Event:
+        """Set whenever it may have ended, or ends earlier than it did."""
+
+    @property
+    def seconds_left(self) -> float | None:
+        """Seconds until it ends by itself; None for never."""
+
+    def check(self) -> None:
+        """Raises where going on makes no sense."""
+
+
+class Lasting:
+    """An interest that never ends."""
+
+    seconds_left = None
+
+    def __init__(self) -> None:
+        self.alarm = threading.Event()
+
+    def check(self) -> None:
+        """Nothing."""
 
 
 class WorkerSlot:
     """One request's turn, taken and given back as it goes. The lowest `place` goes first.
 
     While it `is_early` it goes before all that are not: what it does is short and lets others work together.
-    `check` raises when going on makes no sense; it is called at every boundary of a stage.
+    The interest is checked at every boundary of a stage, and while waiting when it rings or ends; nobody
+    wakes to look around.
     """
 
     def __init__(
         self,
         worker_slots: WorkerSlots,
         place: tuple[float, int],
-        check: Callable[[], None],
+        interest: Interest,
         *,
         heavy: bool = False,
     ) -> None:
-        self._worker_slots, self._check = worker_slots, check
+        self._worker_slots, self._interest = worker_slots, interest
         self._place, self.heavy = place, heavy
         self.is_early = False
-        self.granted = threading.Event()
+        self.granted = False
+        self.alarm = interest.alarm
 
     @property
     def urgency(self) -> tuple[bool, float, int]:
@@ -101,8 +129,7 @@ class WorkerSlot:
     def __enter__(self) -> WorkerSlot:
         self._worker_slots.queue(self)
         try:
-            while not self.granted.wait(LOOK_UP):
-                self._check()
+            self._wait(lambda: self.granted)
         except BaseException:
             self._worker_slots.give_back(self)
             raise
@@ -112,8 +139,8 @@ class WorkerSlot:
         self._worker_slots.give_back(self)
 
     def boundary(self) -> None:
-        """Between two stages: let somebody more urgent go first. Raises what `check` raises."""
-        self._check()
+        """Between two stages: let somebody more urgent go first. Raises what the interest's check raises."""
+        self._interest.check()
         if self._worker_slots.is_wanted(self):
             with self.paused():
                 pass
@@ -129,11 +156,10 @@ class WorkerSlot:
         """What the future comes to; the turn is another's meanwhile."""
         if future.done():
             return future.result()
+        future.add_done_callback(lambda _: self.alarm.set())
         with self.paused():
-            while True:
-                with contextlib.suppress(FutureTimeoutError):
-                    return future.result(LOOK_UP)
-                self._check()
+            self._wait(future.done)
+            return future.result()
 
     @contextlib.contextmanager
     def holding(self, lock: Lock) -> Iterator[None]:
@@ -142,9 +168,22 @@ class WorkerSlot:
         try:
             if not acquired:
                 with self.paused():
-                    while not (acquired := lock.acquire(timeout=LOOK_UP)):
-                        self._check()
+                    while not (acquired := lock.acquire(timeout=self._patience or FOREVER)):
+                        self._interest.check()
+            self._interest.check()
             yield
         finally:
             if acquired:
                 lock.release()
+
+    def _wait(self, is_done: Callable[[], bool]) -> None:
+        """Until it is done, checking the interest whenever that may have ended."""
+        while not is_done():
+            self._interest.check()
+            self.alarm.wait(self._patience)
+            self.alarm.clear()
+
+    @property
+    def _patience(self) -> float | None:
+        left = self._interest.seconds_left
+        return None if left is None else min(max(left, 0.0) + MARGIN, FOREVER)

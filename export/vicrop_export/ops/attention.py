@@ -171,8 +171,7 @@ def in_place_attention(
 ) -> tuple[Any, Any, Any, Any]:
     """ONNX Runtime's fused operators: with past and present bound to one buffer no KV is ever copied.
 
-    Rotation stands on its own because GroupQueryAttention ignores `position_ids` while the past is empty. The
-    rows multiply the whole buffer, of which they keep the part in use, so that this needs no copy either.
+    Rotation stands on its own because GroupQueryAttention ignores `position_ids` while the past is empty.
     Sequences side by side are told apart for GroupQueryAttention alone.
     """
     query, key, value = projected
@@ -190,12 +189,25 @@ def in_place_attention(
         kv_num_heads=kv_heads,
     )
     mixed = op.Reshape(mixed, ints(1, -1, heads * dim))
+    seen = op.Gather(bias, tap_positions, axis=2)
+    rows = tapped_rows(query, present_key, seen, total, tap_positions, (heads, kv_heads, dim))
+    return mixed, rows, present_key, present_value
+
+
+def tapped_rows(
+    query: Any, keys: Any, bias: Any, total: Any, tap_positions: Any, shape: tuple[int, int, int]
+) -> Any:
+    """Attention [rows, heads, total] of the queries at `tap_positions` over the part of a buffer in use.
+
+    `keys` is the whole buffer, `bias` [1, 1, rows, total] the rows' own, `shape` heads, KV heads and their
+    size. The product goes over the whole buffer, and the part in use is kept, so that no key is copied.
+    """
+    heads, kv_heads, dim = shape
     tapped = op.Reshape(op.Gather(query, tap_positions, axis=1), ints(0, 0, heads, dim))
     tapped = fold(op.Transpose(tapped, perm=[0, 2, 1, 3]), heads, kv_heads)
-    scores = contrib_ops.fused_matmul(tapped, present_key, transB=1, alpha=dim**-0.5)
+    scores: Any = contrib_ops.fused_matmul(tapped, keys, transB=1, alpha=dim**-0.5)
     scores = fold(op.Slice(scores, ints(0), total, ints(3)), kv_heads, heads)
-    rows = op.Softmax(op.Add(scores, op.Gather(bias, tap_positions, axis=2)), axis=-1)
-    return mixed, _by_row(rows), present_key, present_value
+    return _by_row(op.Softmax(op.Add(scores, bias), axis=-1))
 
 
 def _by_sequence(x: Any, buffer: Any, width: int) -> Any:

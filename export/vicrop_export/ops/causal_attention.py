@@ -6,15 +6,13 @@ is a pass of its own. Only the attention rows take a bias, of the rows alone. Ba
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 from onnxscript import FLOAT, INT64
 from onnxscript import opset18 as op
 from torch import Tensor
 
 from vicrop_export.ops import contrib as contrib_ops
-from vicrop_export.ops.attention import INT32, Outputs, attention, fold
+from vicrop_export.ops.attention import INT32, Outputs, attention, tapped_rows
 from vicrop_export.ops.small import Translations, ints, sizes
 
 
@@ -84,12 +82,8 @@ def translate_causal_attention(
     mixed, present_key, present_value = contrib_ops.group_query_attention(
         *(query, key, value, past_key, past_value, *lengths), num_heads=heads, kv_num_heads=kv_heads
     )
-    tapped = op.Reshape(op.Gather(query, tap_positions, axis=1), ints(0, 0, heads, dim))
-    tapped = fold(op.Transpose(tapped, perm=[0, 2, 1, 3]), heads, kv_heads)
-    scores: Any = contrib_ops.fused_matmul(tapped, present_key, transB=1, alpha=dim**-0.5)
-    scores = fold(op.Slice(scores, ints(0), total, ints(3)), kv_heads, heads)
-    rows = op.Softmax(op.Add(scores, bias), axis=-1)
-    return mixed, op.Transpose(op.Squeeze(rows, ints(0)), perm=[1, 0, 2]), present_key, present_value
+    rows = tapped_rows(query, present_key, bias, total, tap_positions, (heads, kv_heads, dim))
+    return mixed, rows, present_key, present_value
 
 
 TRANSLATIONS: Translations = {torch.ops.vicrop.causal_attention.default: translate_causal_attention}
