@@ -48,7 +48,7 @@ class Events:
 
 
 class Handle:
-    """Stands for Ray's handle: requests are answered by `plays` in turn, and then by the last one."""
+    """Stands for Ray's deployment: requests are answered by `plays` in turn, and then by the last one."""
 
     def __init__(self, *plays: Play) -> None:
         self.plays, self.sent, self.keys = list(plays), list[Events](), list[str]()
@@ -73,9 +73,9 @@ class Handle:
 
 @contextmanager
 def remote(*plays: Play) -> Iterator[tuple[RemoteScheduler, Handle]]:
-    handle = Handle(*plays)
-    with RemoteScheduler(handle, PLAN) as scheduler:
-        yield scheduler, handle
+    deployment = Handle(*plays)
+    with RemoteScheduler(deployment, PLAN) as scheduler:
+        yield scheduler, deployment
 
 
 @pytest.fixture(scope="module")
@@ -120,24 +120,24 @@ def test_a_lost_request_is_sent_again_and_its_texts_are_heard_once(answer: Answe
     heard: list[str] = []
     with remote(answers(answer, "K", "K7", lost=True), answers(answer, "K", "K7", "K7 a")) as (
         scheduler,
-        handle,
+        deployment,
     ):
         handle = scheduler.submit(b"picture", "What?", on_answer=heard.append)
         assert handle.future.result(10) is answer
         assert (handle.sent, scheduler.resent, handle.replica) == (2, 1, "one")
     assert heard == ["K", "K7", "K7 a"]
-    assert len(set(handle.keys)) == 1
+    assert len(set(deployment.keys)) == 1
     assert handle.counters.prefix_hits == 1
     assert handle.began is not None
     assert handle.began >= handle.arrived + 0.25
 
 
 def test_a_request_that_takes_every_replica_along_is_given_up(answer: Answer) -> None:
-    with remote(answers(answer, lost=True)) as (scheduler, handle):
+    with remote(answers(answer, lost=True)) as (scheduler, deployment):
         handle = scheduler.submit(b"picture", "What?")
     with pytest.raises(ReplicaLostError, match="3 times"):
         handle.future.result(10)
-    assert len(handle.sent) == PLAN.scale.attempts == 3
+    assert len(deployment.sent) == PLAN.scale.attempts == 3
 
 
 def test_a_replica_that_is_made_to_stop_is_as_good_as_lost(answer: Answer) -> None:
@@ -147,10 +147,10 @@ def test_a_replica_that_is_made_to_stop_is_as_good_as_lost(answer: Answer) -> No
 
 @pytest.mark.parametrize("error", [ImageError("no picture"), QueueFullError(7, 3.0)])
 def test_an_error_of_the_request_is_not_asked_again(error: ImageError | QueueFullError) -> None:
-    with remote(refuses(error)) as (scheduler, handle), pytest.raises(type(error)) as raised:
+    with remote(refuses(error)) as (scheduler, deployment), pytest.raises(type(error)) as raised:
         scheduler.submit(b"picture", "What?").future.result(10)
     assert (str(raised.value), vars(raised.value)) == (str(error), vars(error))
-    assert len(handle.sent) == 1
+    assert len(deployment.sent) == 1
 
 
 def test_too_many_waiting_for_a_replica_is_a_full_queue() -> None:
@@ -174,26 +174,26 @@ def test_an_error_of_ours_in_a_replica_is_told_without_its_text() -> None:
 
 
 def test_a_cancelled_request_is_given_up_in_its_replica() -> None:
-    with remote(silent) as (scheduler, handle):
+    with remote(silent) as (scheduler, deployment):
         handle = scheduler.submit(b"picture", "What?")
-        eventually(lambda: handle.sent)
+        eventually(lambda: deployment.sent)
         handle.cancel()
         with pytest.raises(RequestCancelledError):
             handle.future.result(10)
-    assert handle.sent[0].given_up
+    assert deployment.sent[0].given_up
 
 
 def test_a_silent_replica_does_not_outlast_the_deadline(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("vicrop_engine.ray_serve.remote_scheduler.PATIENCE", 0.1)
-    with remote(silent) as (scheduler, handle), pytest.raises(DeadlineError):
+    with remote(silent) as (scheduler, deployment), pytest.raises(DeadlineError):
         scheduler.submit(b"picture", "What?", deadline=0.1).future.result(10)
-    assert handle.sent[0].given_up
+    assert deployment.sent[0].given_up
 
 
 def test_what_is_wrong_with_a_picture_here_ends_the_future() -> None:
-    with remote(silent) as (scheduler, handle), pytest.raises(ImageError, match="does not exist"):
+    with remote(silent) as (scheduler, deployment), pytest.raises(ImageError, match="does not exist"):
         scheduler.submit("nowhere.png", "What?").future.result(10)
-    assert not handle.sent
+    assert not deployment.sent
 
 
 def test_a_closed_scheduler_takes_nothing_and_has_finished_what_it_took(answer: Answer) -> None:
@@ -213,16 +213,16 @@ def test_closing_without_draining_ends_what_is_left() -> None:
 
 
 def test_pictures_are_told_apart_by_what_they_show(answer: Answer) -> None:
-    with remote(answers(answer)) as (scheduler, handle):
+    with remote(answers(answer)) as (scheduler, deployment):
         for picture in (b"one", b"two", b"one"):
             scheduler.submit(picture, "What?").future.result(10)
-    first, second, third = handle.keys
+    first, second, third = deployment.keys
     assert first == third != second
 
 
 def test_attempts_are_the_plans(answer: Answer) -> None:
-    handle = Handle(answers(answer, lost=True))
+    deployment = Handle(answers(answer, lost=True))
     plan = replace(PLAN, scale=replace(PLAN.scale, attempts=1))
-    with RemoteScheduler(handle, plan) as scheduler, pytest.raises(ReplicaLostError):
+    with RemoteScheduler(deployment, plan) as scheduler, pytest.raises(ReplicaLostError):
         scheduler.submit(b"picture", "What?").future.result(10)
-    assert len(handle.sent) == 1
+    assert len(deployment.sent) == 1

@@ -7,7 +7,6 @@ import hashlib
 import shutil
 import sys
 from pathlib import Path
-from types import SimpleNamespace
 from typing import NamedTuple
 
 import numpy as np
@@ -20,7 +19,7 @@ from vicrop_engine.engine_dir.manifest import GRAPHS, plan_file, read_manifest
 from vicrop_engine.errors import EngineDamagedError, ProviderError, RunError
 from vicrop_engine.examples import signs
 from vicrop_engine.model.decoder import HostDecoder
-from vicrop_engine.runtime import cuda as cuda_driver
+from vicrop_engine.runtime import cuda, nvidia
 from vicrop_engine.runtime.tensorrt_plans import DeviceTensor
 from vicrop_export.trt.lengths import plan_lengths
 
@@ -45,7 +44,7 @@ def machine_for(directory: Path, monkeypatch: pytest.MonkeyPatch, **facts: tuple
         for name in GRAPHS
     }
     module = FakeTensorRT(library, graphs, plan_lengths(manifest.vision, manifest.decoder))
-    monkeypatch.setattr(cuda_driver, "ctypes", SimpleNamespace(CDLL=lambda _name: library))
+    monkeypatch.setattr(nvidia, "open_library", lambda _name: library)
     monkeypatch.setitem(sys.modules, "tensorrt_rtx", module)
     return Machine(library, module)
 
@@ -165,13 +164,13 @@ def test_no_driver_no_device_and_no_tensorrt(
     with pytest.raises(ProviderError, match=r"GPU 0 cannot be used: .*cuDeviceGet"):
         ViCropEngine.load(directory)
     machine.library.failing = ""
-    assert cuda_driver.this_gpu() == "sm_86"
+    assert cuda.this_gpu() == "sm_86"
     monkeypatch.setitem(sys.modules, "tensorrt_rtx", None)
     with pytest.raises(ProviderError, match=r"pip install 'vicrop-engine\[rtx\]'"):
         ViCropEngine.load(directory)
     monkeypatch.undo()
-    monkeypatch.setattr(cuda_driver, "LIBRARY", "libnosuch.so.1")
-    assert cuda_driver.this_gpu() is None
+    monkeypatch.setattr(nvidia, "LIBRARY", "libnosuch.so.1")
+    assert cuda.this_gpu() is None
     with pytest.raises(ProviderError, match=r"no NVIDIA driver.*provider='cpu'.*--target cpu"):
         ViCropEngine.load(directory)
 
