@@ -13,16 +13,27 @@ if _typing.TYPE_CHECKING:
     from vicrop_engine.errors import ViCropError
     from vicrop_engine.vicrop.answer import Answer
     from vicrop_engine.vicrop.localizers.localizer import Localization, Localizer
+    from vicrop_engine.vicrop.params import AskParams
     from vicrop_engine.vicrop.request_state import RequestState
     from vicrop_engine.vicrop.request_state import RequestState as Reading
 
 # ONNX Runtime for Linux reports its use over the network unless this is set before it is imported.
 _os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
-__all__ = ["Answer", "Localization", "Localizer", "Reading", "RequestState", "ViCropEngine", "ViCropError"]
+__all__ = [
+    "Answer",
+    "AskParams",
+    "Localization",
+    "Localizer",
+    "Reading",
+    "RequestState",
+    "ViCropEngine",
+    "ViCropError",
+]
 
 _HOMES = {
     "Answer": "vicrop_engine.vicrop.answer",
+    "AskParams": "vicrop_engine.vicrop.params",
     "Localization": "vicrop_engine.vicrop.localizers.localizer",
     "Localizer": "vicrop_engine.vicrop.localizers.localizer",
     "RequestState": "vicrop_engine.vicrop.request_state",
