@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import inspect
+import json
 import re
 from pathlib import Path
 from typing import Any, get_type_hints
@@ -72,9 +73,7 @@ def test_a_measured_server_is_asked_the_same(given: dict[str, Any]) -> None:
     params = AskParams(**given, max_new_tokens=7)
     picture = {"type": "image_url", "image_url": {"url": "data:image/png;base64,AA=="}}
     content = [picture, {"type": "text", "text": "What?"}]
-    keys = {
-        key: list(value) if isinstance(value, tuple) else value for key, value in vicrop_keys(params).items()
-    }
+    keys = json.loads(json.dumps(vicrop_keys(params)))
     document = {"messages": [{"role": "user", "content": content}], "max_tokens": 7, "vicrop": keys}
     read = read_chat(document, ServerSettings(), "a model").params
     assert dataclasses.replace(read, box=params.box) == params
