@@ -221,6 +221,28 @@ def test_a_plain_import_loads_neither_runtime_nor_torch() -> None:
     assert done.stdout.strip() == "[]"
 
 
+@pytest.mark.parametrize("arguments", [["--help"], ["--version"], ["serve", "--help"], ["asks"]])
+def test_the_command_line_knows_its_command_before_it_loads_anything(arguments: list[str]) -> None:
+    program = (
+        "import sys; from vicrop_engine.cli import main; main(sys.argv[1:]); "
+        "heavy = {'numpy', 'PIL', 'onnxruntime', 'torch', 'starlette', 'uvicorn', 'tokenizers'}; "
+        "print('loaded', sorted(heavy & set(sys.modules)))"
+    )
+    command = [sys.executable, "-c", program, *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == "loaded []"
+
+
+def test_a_command_loads_no_other() -> None:
+    program = (
+        "import sys; from vicrop_engine.cli import main; main(['serve', '--help']); "
+        "print(sorted(name for name in sys.modules if name in {'vicrop_engine.cli.ask', "
+        "'vicrop_engine.cli.build', 'vicrop_engine.cli.serve'}))"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == "['vicrop_engine.cli.serve']"
+
+
 def test_all_is_what_the_package_offers() -> None:
     import vicrop_engine
 

@@ -78,11 +78,12 @@ def ask(
         if path is not None:
             output.check_output_path(path, what, suffix)
     from vicrop_engine.images.picture import open_picture
-    from vicrop_engine.vicrop.params import AskParams
 
     picture = open_picture(image)
     for notice in picture.notices:
         output.notice(notice)
+    from vicrop_engine.vicrop.params import AskParams
+
     params = AskParams(
         method=method,
         high_res=high_res,

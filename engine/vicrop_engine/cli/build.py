@@ -6,21 +6,22 @@ Knows settings by name; not how an engine is built.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from vicrop_engine.cli import output
 from vicrop_engine.cli.options import DebugOption
-from vicrop_engine.engine_dir.manifest import TENSORRT
-from vicrop_engine.engine_dir.registry import KnownModel, KnownTool
 from vicrop_engine.errors import SettingError, one_of
+
+if TYPE_CHECKING:
+    from vicrop_engine.engine_dir.registry import KnownModel, KnownTool
 
 PRECISIONS = ("fp32", "fp16", "int8", "int4")
 
-FLOAT8 = ("fp8",)  # for TENSORRT alone
+FLOAT8 = ("fp8",)  # for tensorrt alone
 
-TARGETS = ("cpu", "cuda", TENSORRT)
+_, _, TENSORRT = TARGETS = ("cpu", "cuda", "tensorrt")
 
 
 def build_and_print(

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
 import numpy.typing as npt
@@ -208,7 +208,7 @@ class DeviceDecoder:
 
     def _feeds(self, length: int, num_new: int) -> Feeds:
         """What both graphs are fed beside states; the last of the tokens is tapped, and may look at all."""
-        arrays: dict[str, npt.NDArray[Any]] = {
+        arrays: dict[str, npt.NDArray[np.generic]] = {
             "position_ids": np.arange(length - num_new, length)[None],
             "tap_positions": np.array([num_new - 1]),
             "attention_bias": np.zeros((1, 1, 1, length), np.float32),
