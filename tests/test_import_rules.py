@@ -132,7 +132,8 @@ def test_sessions_of_onnx_runtime_are_made_in_one_place() -> None:
 def test_tensorrt_is_loaded_in_two_places_and_only_when_wanted() -> None:
     """The runtime of plans and their compiler find the package by name, for it may be one of two."""
     loading = {path.name for path in every_file() if "import_module(" in path.read_text(encoding="utf-8")}
-    assert loading - {"__init__.py", "app.py"} == {"tensorrt_plans.py", "compiler.py"}  # which load names of ours
+    ours = {"__init__.py", "app.py"}  # which load modules of this package
+    assert loading - ours == {"tensorrt_plans.py", "compiler.py"}
     assert not [path for path in every_file() for name in imports(path) if name.startswith("tensorrt")]
 
 
