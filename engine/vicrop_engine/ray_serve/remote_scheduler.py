@@ -135,8 +135,12 @@ class RemoteScheduler:
         Beyond its errors the handle's future ends with QueueFullError where too many wait for a replica, and
         with ReplicaLostError where every replica it was sent to was lost.
         """
-        asked = params or AskParams.of(settings)
         handle = RemoteHandle(next(self._numbers), deadline or self._plan.scheduler.deadline)
+        try:
+            asked = params or AskParams.of(settings)
+        except ViCropError as error:
+            handle.future.set_exception(error)
+            return handle
         texts = Hearer(on_first_answer, handle), Hearer(on_answer, handle)
         with self._changed:
             if self._closed:

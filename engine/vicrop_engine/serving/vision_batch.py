@@ -1,6 +1,6 @@
 """Pictures of all requests through the vision tower, several in one run; the same pixels once.
 
-Whoever has a turn runs what waits at the front, its own or not. Knows pixels and embeds; nothing of requests.
+Whoever has a worker slot runs what waits at the front, its own or not. Knows pixels and embeds; nothing of requests.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ class VisionBatch:
     def embed_all(self, pictures: Sequence[Floats], worker: WorkerSlot, tally: Tally) -> list[Floats]:
         """Image embeds [image_tokens, hidden] of each of these pixels [1, 3, height, width].
 
-        Raises RunError, and what the turn's check raises.
+        Raises RunError, and what the worker slot's check raises.
         """
         coming = [self._come(pixels, tally) for pixels in pictures]
         worker.is_early = False

@@ -27,7 +27,7 @@ class Lock(Protocol):
 
 
 class WorkerSlots:
-    """Up to `count` turns at a time. One of them is never a heavy request's, if there are several."""
+    """Up to `count` slots at a time. One of them is never a heavy request's, if there are several."""
 
     def __init__(self, count: int) -> None:
         self._lock = threading.Lock()
@@ -36,14 +36,14 @@ class WorkerSlots:
         self._line: list[WorkerSlot] = []
 
     def queue(self, worker: WorkerSlot) -> None:
-        """Put a turn in line; it may be had at once."""
+        """Put a request in line; its slot may be had at once."""
         with self._lock:
             worker.granted = False
             self._line.append(worker)
             self._grant()
 
     def give_back(self, worker: WorkerSlot) -> None:
-        """End a turn, or take it out of the line."""
+        """Free a slot, or leave the line for one."""
         with self._lock:
             if worker in self._line:
                 self._line.remove(worker)
@@ -54,7 +54,7 @@ class WorkerSlots:
             self._grant()
 
     def is_wanted(self, worker: WorkerSlot) -> bool:
-        """Whether somebody more urgent waits for this turn."""
+        """Whether somebody more urgent waits for this slot."""
         with self._lock:
             room = self._free_heavy + worker.heavy > 0
             return any(other.urgency < worker.urgency and (room or not other.heavy) for other in self._line)
@@ -100,7 +100,7 @@ class Lasting:
 
 
 class WorkerSlot:
-    """One request's turn, taken and given back as it goes. The lowest `place` goes first.
+    """One request's place among those that compute, taken and given back as it goes. The lowest `place` goes first.
 
     While it `is_early` it goes before all that are not: what it does is short and lets others work together.
     The interest is checked at every boundary of a stage, and while waiting when it rings or ends; nobody
@@ -147,13 +147,13 @@ class WorkerSlot:
 
     @contextlib.contextmanager
     def paused(self) -> Iterator[None]:
-        """Without the turn inside, for waiting; it is taken again afterwards, but not after an error."""
+        """Without the slot inside, for waiting; it is taken again afterwards, but not after an error."""
         self._worker_slots.give_back(self)
         yield
         self.__enter__()
 
     def result(self, future: Future[T]) -> T:
-        """What the future comes to; the turn is another's meanwhile."""
+        """What the future comes to; the slot is another's meanwhile."""
         if future.done():
             return future.result()
         future.add_done_callback(lambda _: self.alarm.set())
@@ -163,7 +163,7 @@ class WorkerSlot:
 
     @contextlib.contextmanager
     def holding(self, lock: Lock) -> Iterator[None]:
-        """With the lock inside; while it is another's so is the turn."""
+        """With the lock inside; while it is another's so is the slot."""
         acquired = lock.acquire(blocking=False)
         try:
             if not acquired:

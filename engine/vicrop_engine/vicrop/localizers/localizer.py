@@ -1,4 +1,4 @@
-"""What every way of finding the crop window is: a reading in, a box and perhaps a heatmap out."""
+"""What every way of finding the crop window is: the state of a request in, a box and perhaps a heatmap out."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from vicrop_engine.vicrop.request_state import RequestState
 class Localization:
     """Where to look: a box in picture pixels, the method that found it, and its heatmap if it made one.
 
-    `grid` says how the heatmap lies on the picture, as the reading's when None; `tiles` are the boxes it was
+    `grid` says how the heatmap lies on the picture, as the state's when None; `tiles` are the boxes it was
     put together from, none when the picture was looked at as it is.
     """
 
@@ -35,7 +35,7 @@ class Localizer(Protocol):
         """The layers whose attention it needs for a picture of `size` (width, height); often none."""
 
     def locate(self, state: RequestState) -> Localization:
-        """The window for this reading."""
+        """The window for this request."""
 
 
 @runtime_checkable
