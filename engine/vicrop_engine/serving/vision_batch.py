@@ -1,6 +1,7 @@
 """Pictures of all requests through the vision tower, several in one run; the same pixels once.
 
-Whoever has a worker slot runs what waits at the front, its own or not. Knows pixels and embeds; nothing of requests.
+Whoever has a worker slot runs what waits at the front, its own or not. Knows pixels and embeds; nothing of
+requests.
 """
 
 from __future__ import annotations

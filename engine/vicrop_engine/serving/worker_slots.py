@@ -100,7 +100,9 @@ class Lasting:
 
 
 class WorkerSlot:
-    """One request's place among those that compute, taken and given back as it goes. The lowest `place` goes first.
+    """One request's place among those that compute, taken and given back as it goes.
+
+    The lowest `place` goes first.
 
     While it `is_early` it goes before all that are not: what it does is short and lets others work together.
     The interest is checked at every boundary of a stage, and while waiting when it rings or ends; nobody

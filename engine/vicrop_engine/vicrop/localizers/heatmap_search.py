@@ -34,7 +34,7 @@ class HeatmapLocalizer(Localizer, Protocol):
         """Whether maps of two tiles differ in scale for no good reason, so that each goes over its mean."""
 
     def heatmap(self, state: RequestState) -> Heatmap:
-        """The heatmap of one picture or tile, a value per patch [rows, cols]; patches of padding may say anything."""
+        """The heatmap of a picture or tile, a value per patch [rows, cols]; padding may say anything."""
 
 
 def search_heatmap(localizer: HeatmapLocalizer, state: RequestState) -> Localization:

@@ -1,4 +1,4 @@
-"""What every way of finding the crop window is: the state of a request in, a box and perhaps a heatmap out."""
+"""What every way of finding the crop window is: a request's state in, a box and perhaps a heatmap out."""
 
 from __future__ import annotations
 
