@@ -28,9 +28,17 @@ def test_ask_batch_begins_with_what_ask_has_kept(engine: ViCropEngine) -> None:
     engine.forget()
     engine.ask(PATH, FIRST)
     before = engine.counters
-    engine.ask_batch([(PATH, SECOND)])
+    (after,) = engine.ask_batch([(PATH, SECOND)])
     cost = spent(engine, before)
     assert (cost["prefix_hits"], cost["general_hits"]) == (1, 1)
+    engine.forget()
+    (alone,) = engine.ask_batch([(PATH, SECOND)])
+    assert (after.token_ids, after.first_token_ids, after.crop_box) == (
+        alone.token_ids,
+        alone.first_token_ids,
+        alone.crop_box,
+    )
+    np.testing.assert_allclose(after.heatmap, alone.heatmap, rtol=0, atol=1e-4 * alone.heatmap.max())
     assert "prefix_prefills" not in cost
     assert cost["vision_images"] == 1  # of its crop
 
