@@ -152,10 +152,10 @@ class Listening:
             "1 - geometric mean probability": 1 - first.confidence,
             "1 - first token's probability": 1 - first.probabilities[0],
             "1 - least token's probability": 1 - min(first.probabilities),
-            "doubt (1 - margin of the first token)": unsure,
-            "focus of the heatmap": pointed,
-            "1 - probability, times focus": (1 - first.probabilities[0]) * pointed,
-            "doubt times focus: worth": unsure * pointed,
+            "uncertainty (1 - margin of the first token)": unsure,
+            "concentration of the heatmap": pointed,
+            "1 - probability, times concentration": (1 - first.probabilities[0]) * pointed,
+            "uncertainty times concentration: worth": unsure * pointed,
         }
         return found
 

@@ -22,7 +22,7 @@ from vicrop_engine.model.opening import Place, open_model
 from vicrop_engine.model.probe import prove_once
 from vicrop_engine.timing import Stopwatch
 from vicrop_engine.vicrop.answer import Answer
-from vicrop_engine.vicrop.ask import answered, encoded, opened_picture
+from vicrop_engine.vicrop.ask import encode, opened_picture, run_ask
 from vicrop_engine.vicrop.localizers.localizer import Localization
 from vicrop_engine.vicrop.localizers.methods import NONE
 from vicrop_engine.vicrop.params import ALWAYS, NEVER, AskKeywords, AskParams
@@ -149,7 +149,7 @@ class ViCropEngine:
         opened = opened_picture(model, request, source_of(image), watch)
         told = None if on_text is None else model.prompts.decoded(on_text)
         with self._lock:
-            return answered(model, request, opened, watch, told)
+            return run_ask(model, request, opened, watch, told)
 
     def locate(self, image: ImageInput, question: str, **settings: Unpack[AskKeywords]) -> Localization:
         """Where `ask` would crop, without answering: half the work of an answer with rel-att.
@@ -164,7 +164,7 @@ class ViCropEngine:
         request, watch = plan_request(self._model, question, params), Stopwatch()
         assert request.localizer is not None, "every other method has one"
         opened = opened_picture(self._model, request, source_of(image), watch)
-        with self._lock, encoded(self._model, request, opened, watch) as state:
+        with self._lock, encode(self._model, request, opened, watch) as state:
             prefill(state)
             return request.localizer.locate(state)
 

@@ -1,7 +1,4 @@
-"""What transformers computes for one image and one prompt: the truth a build is checked against.
-
-Runs transformers' own code in float32 with eager attention, a part at a time, and keeps only the numbers.
-"""
+"""The input that a build shows to transformers and to its graphs."""
 
 from __future__ import annotations
 

@@ -1,7 +1,4 @@
-"""The manifest of an engine directory: what it holds, and whether the files still agree with it.
-
-Knows files and hashes; nothing of graphs, sessions or what the numbers mean.
-"""
+"""The files of an engine directory: their sizes and hashes, and whether they are as the manifest says."""
 
 from __future__ import annotations
 

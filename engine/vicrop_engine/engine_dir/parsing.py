@@ -1,8 +1,4 @@
-"""The records an engine is described by, and the strict reader that makes them from JSON.
-
-Unknown, missing and mistyped keys are refused. Nothing here touches files or knows what the numbers are
-used for.
-"""
+"""JSON documents to frozen dataclasses and back: types are checked, unknown keys refused."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """The models known by name, and the engine directory a name or path stands for.
 
-A name that was never built is built once into the user's cache. Knows nothing of what an engine holds.
+What was never built is not here: `builder.resolve` builds it into the cache.
 """
 
 from __future__ import annotations

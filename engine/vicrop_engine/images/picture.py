@@ -58,7 +58,7 @@ class Picture:
 class ImageLimits:
     """What is decoded: formats by Pillow's names, pixels (width times height), bytes of the encoded picture.
 
-    With `trusted` False the data's structure is read before anything else: formats of image_structure.py
+    With `trusted` False the data's structure is read before anything else: formats of structure.py
     only, no animations, no more parts than a picture has.
     """
 

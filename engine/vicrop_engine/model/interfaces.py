@@ -113,8 +113,8 @@ class PrefixStore(Protocol):
     """Image prefixes by key, each there once however many use it."""
 
     @property
-    def room(self) -> int:
-        """Bytes that are kept."""
+    def capacity(self) -> int:
+        """Bytes that are kept at most."""
 
     def __contains__(self, key: PrefixKey) -> bool: ...
 

@@ -1,6 +1,7 @@
 """Keys and values of one picture's tokens: buffers written in place, forked by going back to a length.
 
-Nothing is ever copied to continue or to fork. Knows rows and lengths; nothing of graphs or of tokens.
+Nothing is copied to continue or to fork; serving copies an answer's rows into a slot of the arena. Knows rows
+and lengths; nothing of graphs or of tokens.
 """
 
 from __future__ import annotations

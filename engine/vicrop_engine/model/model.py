@@ -17,8 +17,8 @@ from vicrop_engine.external.toolbox import Toolbox
 from vicrop_engine.images.cache import PictureCache
 from vicrop_engine.images.preprocessing import pixel_digest
 from vicrop_engine.model.gradients import PixelGradients
-from vicrop_engine.model.interfaces import Decoder, VisionTower
-from vicrop_engine.model.prefix_cache import Prefix, PrefixCache, PrefixKey
+from vicrop_engine.model.interfaces import Decoder, PrefixStore, VisionTower
+from vicrop_engine.model.prefix_cache import Prefix, PrefixKey
 from vicrop_engine.model.prompts import Ids, PromptBuilder
 from vicrop_engine.model.states import States
 from vicrop_engine.runtime.device import Device
@@ -38,7 +38,7 @@ class Model:
     decoder: Decoder
     gradients: PixelGradients
     pictures: PictureCache
-    prefixes: PrefixCache
+    prefixes: PrefixStore
     tally: Tally
     tools: Toolbox
     device: Device | None = None
@@ -58,10 +58,10 @@ class Model:
         """The same for several pictures in order, each made when it is asked for.
 
         New ones go through the vision tower together. Without `ids` they are empty and nothing is run: for
-        what depends on the pixels alone. A prefix that was held is to be kept again.
+        what depends on the pixels alone. A prefix that was kept is to be kept again.
         """
         keys = [PrefixKey(self.digest, pixel_digest(pixels), ids) for pixels in pictures]
-        known = {key: held for key in keys if (held := self.prefixes.get(key)) is not None}
+        known = {key: kept for key in keys if (kept := self.prefixes.get(key)) is not None}
         new = [pixels for key, pixels in zip(keys, pictures, strict=True) if key not in known]
         if new and ids:
             watch.enter("vision")
@@ -78,7 +78,7 @@ class Model:
                 self.decoder.reserve(prefix, capacity)
         return prefix
 
-    def held(self, prefix: Prefix) -> AbstractContextManager[object]:
+    def locked(self, prefix: Prefix) -> AbstractContextManager[object]:
         """With the prefix to oneself for a whole request, which writes its answers after it."""
         return prefix.lock
 
@@ -96,5 +96,5 @@ class Model:
         """Between two pieces of work: whoever else uses the model may go first. Nobody does here."""
 
     def keep(self, key: PrefixKey, prefix: Prefix) -> None:
-        """Hold the prefix for the next question, with the bytes it has now."""
+        """Keep the prefix for the next question, with the bytes it has now."""
         self.prefixes.put(key, prefix)

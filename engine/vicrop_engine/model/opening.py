@@ -1,7 +1,4 @@
-"""One open engine: graphs, tokenizer, preprocessing and the caches that make a second question cheap.
-
-Answers to prefixes and image embeds; knows nothing of questions or crops.
-"""
+"""Opens an engine directory as a Model: its graphs on the host or a device, its prompts, its caches."""
 
 from __future__ import annotations
 

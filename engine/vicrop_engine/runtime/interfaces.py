@@ -1,7 +1,4 @@
-"""Keys and values of one picture's tokens: buffers written in place, forked by going back to a length.
-
-Nothing is ever copied to continue or to fork. Knows rows and lengths; nothing of graphs or of tokens.
-"""
+"""What open graphs, their tensors and their KV buffers promise, on whichever runtime."""
 
 from __future__ import annotations
 

@@ -21,7 +21,7 @@ from vicrop_engine.serving.vision_batch import RequestVision, VisionBatch
 from vicrop_engine.serving.worker_slots import WorkerSlot, WorkerSlots
 from vicrop_engine.timing import Stopwatch
 from vicrop_engine.vicrop.answer import Answer
-from vicrop_engine.vicrop.ask import answered, opened_picture
+from vicrop_engine.vicrop.ask import opened_picture, run_ask
 from vicrop_engine.vicrop.params import AskParams
 
 
@@ -54,7 +54,7 @@ class BatchedExecutor:
             worker.boundary()
             decoder = self._decoder_of(job, worker)
             try:
-                return answered(self._model_of(job, worker, decoder), job.request, opened, watch)
+                return run_ask(self._model_of(job, worker, decoder), job.request, opened, watch)
             finally:
                 decoder.leave()
 

@@ -20,7 +20,7 @@ class RequestModel(Model):
 
     worker: WorkerSlot
 
-    def held(self, prefix: Prefix) -> AbstractContextManager[object]:
+    def locked(self, prefix: Prefix) -> AbstractContextManager[object]:
         """Of a prefix that others use too: nothing but for the time of a pass, see `alone_on`."""
         return contextlib.nullcontext()
 

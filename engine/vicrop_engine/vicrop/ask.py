@@ -25,7 +25,7 @@ from vicrop_engine.vicrop.request_state import PassTargets, RequestState
 from vicrop_engine.vicrop.when import CropDecision, choose_crop
 
 
-def answered(
+def run_ask(
     model: Model,
     request: Request,
     opened: OpenedPicture,
@@ -37,7 +37,7 @@ def answered(
     Raises ImageError where a picture cannot be looked at as asked for, and RunError.
     """
     before = model.tally.snapshot()
-    with encoded(model, request, opened, watch) as state:
+    with encode(model, request, opened, watch) as state:
         prefill(state)
         crop = choose_crop(state, request)
         first: Generation | None
@@ -71,12 +71,10 @@ def opened_picture(
 
 
 @contextlib.contextmanager
-def encoded(
-    model: Model, request: Request, opened: OpenedPicture, watch: Stopwatch
-) -> Iterator[RequestState]:
+def encode(model: Model, request: Request, opened: OpenedPicture, watch: Stopwatch) -> Iterator[RequestState]:
     """The state of this ask, its picture through the vision tower or from the caches.
 
-    Its prefix is held for the next ask, whatever becomes of this one.
+    Its prefix is kept for the next ask, whatever becomes of this one.
     """
     vision, picture, seen = model.manifest.vision, opened.picture, opened.seen
     grid = (
@@ -86,7 +84,7 @@ def encoded(
     )
     tiles, targets = request.tiles(picture.size), _targets(model, request, picture)
     key, prefix = model.prefix(seen.pixels, request.prompts.question.prefix, request.capacity, watch)
-    with model.held(prefix):
+    with model.locked(prefix):
         try:
             yield RequestState(model, picture, grid, request.prompts, prefix, watch, targets, seen, tiles)
         finally:

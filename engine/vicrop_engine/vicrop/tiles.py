@@ -43,7 +43,7 @@ def tile_states(state: RequestState, plan: TilePlan, targets: PassTargets) -> It
             grid = tile_grid(model, picture, seen, plan)
             tile = RequestState(model, picture, grid, prompts, prefix, watch, targets, seen)
             try:
-                with model.held(prefix):
+                with model.locked(prefix):
                     prefill(tile)
                     yield tile
             finally:

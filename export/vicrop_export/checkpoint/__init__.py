@@ -1,1 +1,1 @@
-"""checkpoint"""
+"""Checkpoints: found, fetched, described, and read a tensor at a time."""

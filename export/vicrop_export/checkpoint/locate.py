@@ -51,7 +51,7 @@ class Checkpoint:
 
 
 @dataclass(frozen=True)
-class PassTargets:
+class CheckpointKind:
     """What kind of checkpoint is looked for, a hub id of one, and whether it has a tokenizer."""
 
     kind: str
@@ -59,10 +59,10 @@ class PassTargets:
     tokenizer: bool = True
 
 
-LLAVA = PassTargets("LLaVA", "llava-hf/llava-1.5-7b-hf")
+LLAVA = CheckpointKind("LLaVA", "llava-hf/llava-1.5-7b-hf")
 
 
-def refuse_impossible(checkpoint: Path | str, wanted: PassTargets = LLAVA) -> None:
+def refuse_impossible(checkpoint: Path | str, wanted: CheckpointKind = LLAVA) -> None:
     """Raise CheckpointError for what is no checkpoint directory and cannot be a hub id; reads no weights."""
     directory = Path(checkpoint)
     if directory.is_dir():
@@ -78,7 +78,7 @@ def refuse_impossible(checkpoint: Path | str, wanted: PassTargets = LLAVA) -> No
         )
 
 
-def locate(checkpoint: Path | str, wanted: PassTargets = LLAVA) -> Checkpoint:
+def locate(checkpoint: Path | str, wanted: CheckpointKind = LLAVA) -> Checkpoint:
     """Find a local directory, or a hub repository, of which everything but the weights is fetched.
 
     Raises CheckpointError and BuildError.
@@ -109,7 +109,7 @@ def fingerprint(directory: Path) -> str:
     return f"sha256:{total.hexdigest()}"
 
 
-def _demand_files(names: Collection[str], place: Path | str, wanted: PassTargets) -> None:
+def _demand_files(names: Collection[str], place: Path | str, wanted: CheckpointKind) -> None:
     """Raise CheckpointError for what a checkpoint of these files, found at `place`, lacks."""
     demand_weights(names, place)
     if wanted.tokenizer and "tokenizer.json" not in names:
@@ -129,7 +129,7 @@ def _looks_like_hub_id(name: str) -> bool:
     return len(parts) == 2 and all(part and not part.startswith((".", "~")) for part in parts)
 
 
-def _locate_on_hub(hub_id: str, wanted: PassTargets) -> Checkpoint:
+def _locate_on_hub(hub_id: str, wanted: CheckpointKind) -> Checkpoint:
     listed = list_files(hub_id)
     if listed is not None:
         _demand_files(listed, hub_id, wanted)

@@ -1,1 +1,1 @@
-"""checks"""
+"""What a build holds its graphs against: transformers, plain rounding, float32, the published flow."""

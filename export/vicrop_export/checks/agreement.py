@@ -18,7 +18,7 @@ from vicrop_engine.model.model import Model
 from vicrop_engine.model.opening import Place, open_model
 from vicrop_engine.timing import Stopwatch
 from vicrop_engine.vicrop.answer import Answer
-from vicrop_engine.vicrop.ask import answered, opened_picture
+from vicrop_engine.vicrop.ask import opened_picture, run_ask
 from vicrop_engine.vicrop.params import AskParams
 from vicrop_engine.vicrop.request import plan_request
 
@@ -63,7 +63,7 @@ def num_questions(manifest: Manifest) -> int:
 def _asked(model: Model, picture: Path, question: str) -> Answer:
     request, watch = plan_request(model, question, AskParams(max_new_tokens=MAX_NEW_TOKENS)), Stopwatch()
     opened = opened_picture(model, request, source_of(picture), watch)
-    return answered(model, request, opened, watch)
+    return run_ask(model, request, opened, watch)
 
 
 def compare(got: Answer, wanted: Answer) -> Compared:

@@ -24,7 +24,13 @@ from vicrop_engine.external.manifest import (
     read_tool,
     write_tool,
 )
-from vicrop_export.checkpoint.locate import Checkpoint, PassTargets, fetch_weights, locate, refuse_impossible
+from vicrop_export.checkpoint.locate import (
+    Checkpoint,
+    CheckpointKind,
+    fetch_weights,
+    locate,
+    refuse_impossible,
+)
 from vicrop_export.existing import is_built
 from vicrop_export.external import clip, sam, yolo
 from vicrop_export.external.loading import demand_type
@@ -53,7 +59,7 @@ def build_tool(
     """
     report = progress or (lambda _stage, _share: None)
     exporter: Any = EXPORTERS[kind]
-    wanted: PassTargets = exporter.WANTED
+    wanted: CheckpointKind = exporter.WANTED
     if Path(checkpoint).is_dir():
         demand_type(Path(checkpoint), exporter.MODEL_TYPE, wanted.example)
     refuse_impossible(checkpoint, wanted)

@@ -16,7 +16,7 @@ from transformers import CLIPModel
 
 from vicrop_engine.engine_dir.manifest import TOKENIZER
 from vicrop_engine.external.settings import ClipSettings
-from vicrop_export.checkpoint.locate import PassTargets
+from vicrop_export.checkpoint.locate import CheckpointKind
 from vicrop_export.checkpoint.processor import read_preprocessing
 from vicrop_export.checkpoint.tokenizer import load_tokenizer
 from vicrop_export.external.exported import measure, noise, write_module
@@ -25,7 +25,7 @@ from vicrop_export.onnx_files.export import GraphInterface
 from vicrop_export.progress import Report
 
 MODEL_TYPE = "clip"
-WANTED = PassTargets("CLIP", "openai/clip-vit-base-patch16")
+WANTED = CheckpointKind("CLIP", "openai/clip-vit-base-patch16")
 IMAGES = 3  # neither 0 nor 1, so that the axis is not taken for fixed
 
 

@@ -16,14 +16,14 @@ from transformers.models.sam.image_processing_pil_sam import SamImageProcessorPi
 
 from vicrop_engine.errors import CheckpointError
 from vicrop_engine.external.settings import SamSettings
-from vicrop_export.checkpoint.locate import PassTargets
+from vicrop_export.checkpoint.locate import CheckpointKind
 from vicrop_export.external.exported import measure, noise, write_module
 from vicrop_export.external.loading import demand_type, load_model, load_processor, pixel_settings
 from vicrop_export.onnx_files.export import GraphInterface
 from vicrop_export.progress import Report
 
 MODEL_TYPE = "sam"
-WANTED = PassTargets("SAM", "facebook/sam-vit-base", tokenizer=False)
+WANTED = CheckpointKind("SAM", "facebook/sam-vit-base", tokenizer=False)
 POINTS = 5  # neither 0 nor 1, so that the axis is not taken for fixed
 
 

@@ -16,14 +16,14 @@ from transformers.models.yolos.image_processing_pil_yolos import YolosImageProce
 
 from vicrop_engine.errors import CheckpointError
 from vicrop_engine.external.settings import YoloSettings
-from vicrop_export.checkpoint.locate import PassTargets
+from vicrop_export.checkpoint.locate import CheckpointKind
 from vicrop_export.external.exported import measure, noise, write_module
 from vicrop_export.external.loading import demand_type, load_model, load_processor, pixel_settings
 from vicrop_export.onnx_files.export import GraphInterface
 from vicrop_export.progress import Report
 
 MODEL_TYPE = "yolos"
-WANTED = PassTargets("YOLOS", "hustvl/yolos-small", tokenizer=False)
+WANTED = CheckpointKind("YOLOS", "hustvl/yolos-small", tokenizer=False)
 MULTIPLE = 16  # what YolosImageProcessor cuts sides down to, whatever the patch size
 CONFIDENCE = 0.25  # the paper's, and the recommended one of the detector it used
 

@@ -1,1 +1,1 @@
-"""modules"""
+"""The modules that become graphs, of each target."""

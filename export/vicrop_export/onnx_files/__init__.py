@@ -1,1 +1,1 @@
-"""onnx_files"""
+"""Graphs exported, changed and written to files."""

@@ -1,1 +1,1 @@
-"""ops"""
+"""Operators: their definition in torch, and their translation to ONNX."""

@@ -1,1 +1,1 @@
-"""precision"""
+"""How weights are stored and multiplied in each precision."""

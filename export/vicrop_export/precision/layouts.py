@@ -1,7 +1,7 @@
 """How the weight of a projection is stored and multiplied with: one class per way.
 
 Each turns a float weight [out, in] into the arrays of the file, and a product in the graph into the nodes
-that use them. Which weight gets which is decided in `precision.py`.
+that use them. Which weight gets which is decided in `rules.py`.
 """
 
 from __future__ import annotations

@@ -1,1 +1,1 @@
-"""trt"""
+"""TensorRT plans: compiled, and for which lengths."""

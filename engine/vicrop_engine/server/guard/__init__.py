@@ -1,1 +1,1 @@
-"""guard"""
+"""Who may ask, and with what: keys, host names, limits, pictures from strangers."""

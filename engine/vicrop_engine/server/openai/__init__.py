@@ -1,1 +1,1 @@
-"""openai"""
+"""OpenAI's chat requests and answers, whole and in chunks."""

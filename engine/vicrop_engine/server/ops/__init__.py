@@ -1,1 +1,1 @@
-"""ops"""
+"""What who runs a server sees: metrics, logs, traces, readiness."""
