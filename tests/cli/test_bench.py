@@ -78,8 +78,9 @@ def test_a_server_is_asked_as_a_client_asks(run: Run) -> None:
 
 def test_errors_of_a_server_are_counted(run: Run) -> None:
     class Choosy(Scheduler):
-        def submit(self, image: Any, question: str, **keywords: Any) -> RequestHandle:
-            return super().submit(image, question if "circle" not in question else " ", **keywords)
+        def submit(self, image: Any, question: str, *settings: Any, **keywords: Any) -> RequestHandle:
+            asked = question if "circle" not in question else " "
+            return super().submit(image, asked, *settings, **keywords)
 
     with Choosy(ViCropEngine.load("llava-signs")) as scheduler, serving(scheduler) as server:
         ran = run("bench", server.url, "--requests", "16", "--json")
