@@ -47,8 +47,9 @@ class AnswerTokens:
 
     def take(self, logits: Floats, *, tell: bool = True) -> None:
         """The likeliest token of `logits` [vocab] comes next; without `tell` that is told later."""
-        self._probabilities.append(largest_probability(logits))
-        self.ids.append(int(np.argmax(logits)))
+        best = int(logits.argmax())
+        self._probabilities.append(probability(logits, best))
+        self.ids.append(best)
         if tell:
             self.tell()
 
@@ -63,6 +64,7 @@ class AnswerTokens:
         return Generation(tuple(self.ids), tuple(self._probabilities))
 
 
-def largest_probability(logits: Floats) -> float:
-    shifted = logits.astype(np.float64) - float(logits.max())
-    return 1.0 / float(np.exp(shifted, out=shifted).sum())
+def probability(logits: Floats, best: int) -> float:
+    """That of the likeliest token, number `best`."""
+    shifted = np.subtract(logits, logits[best], dtype=np.float64)
+    return 1.0 / float(np.add.reduce(np.exp(shifted, out=shifted)))
