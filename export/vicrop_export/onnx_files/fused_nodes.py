@@ -10,13 +10,16 @@ from collections.abc import Sequence
 
 import numpy as np
 import onnx_ir as ir
+from onnx_ir.passes.common import RemoveUnusedNodesPass
 
 from vicrop_export.onnx_files.export import share
 from vicrop_export.onnx_files.idle_rows import skip_idle_rows
+from vicrop_export.onnx_files.sequences import by_sequence, keep_apart
 from vicrop_export.ops.contrib import DOMAIN
 from vicrop_export.ops.node_list import NodeList
 
-NORM = "SkipSimplifiedLayerNormalization"
+ATTENTION, NORM = "GroupQueryAttention", "SkipSimplifiedLayerNormalization"
+TURNS = "do_rotary"
 PACKED = "+"  # between the names of results that lie side by side in one
 AFTER_SQUARE = ("ReduceMean", "Add", "Sqrt", "Div", "Mul")  # the rest of `small.onnx_rms_norm`
 
@@ -26,16 +29,20 @@ def finish_for_steps(model: ir.Model) -> None:
 
     A prompt is better off without: of many tokens the one operator takes longer than those it replaces.
     """
-    kinds = {"Pow": _add_and_normalise, "GroupQueryAttention": _take_packed}
+    kinds = {"Pow": _add_and_normalise, ATTENTION: _take_packed}
     for node in list(model.graph):
         if node.op_type in kinds:
             kinds[node.op_type](model.graph, node)
+    attentions = [node for node in model.graph if node.op_type == ATTENTION]
+    if attentions and all(TURNS in node.attributes for node in attentions):
+        keep_apart(model.graph, attentions, _present(attentions[0].inputs)[-1])
     share(model)
+    RemoveUnusedNodesPass()(model)
+    skip_idle_rows(model, with_queries=True)
     for node in model.graph:
         if node.op_type == NORM:
             for unused in node.outputs[1:3]:
                 unused.name = ""
-    skip_idle_rows(model)
 
 
 def _add_and_normalise(graph: ir.Graph, square: ir.Node) -> None:
@@ -90,9 +97,9 @@ def _take_packed(graph: ir.Graph, attention: ir.Node) -> None:
     product.name = PACKED.join(str(part.name) for part in split.outputs)
     made = NodeList()
     cos, sin = (_lengthened(made, half, bias) for half in table if half is not None)
-    packed = _by_sequence(made, product, bias, sum(widths))
-    inputs = [packed, None, None, *attention.inputs[3:7], cos, sin, _numbered(made, product, bias), bias]
-    attributes = {**attention.attributes, "do_rotary": ir.AttrInt64("do_rotary", 1)}
+    packed = by_sequence(made, product, bias, sum(widths))
+    inputs = [packed, None, None, *attention.inputs[3:7], cos, sin, _numbered(made, table[0], bias), bias]
+    attributes = {**attention.attributes, TURNS: ir.AttrInt64(TURNS, 1)}
     fused = ir.Node(DOMAIN, attention.op_type, inputs, attributes.values(), num_outputs=3)
     pairs = attention.outputs, fused.outputs
     ir.convenience.replace_nodes_and_values(graph, attention, [attention], [*made.nodes, fused], *pairs)
@@ -114,17 +121,12 @@ def _cut_out(graph: ir.Graph, gather: ir.Node, rotary: ir.Node, product: ir.Valu
     ir.convenience.replace_nodes_and_values(graph, gather, [gather], [*made.nodes, turned], *pairs)
 
 
-def _by_sequence(made: NodeList, x: ir.Value, bias: ir.Value, *width: int) -> ir.Value:
-    """The new tokens of each sequence of the bias: [batch, new / batch, width]."""
-    batch = made.add("Shape", bias, start=0, end=1)
-    return made.add("Reshape", x, made.add("Concat", batch, made.constant([-1, *width], np.int64), axis=0))
-
-
-def _numbered(made: NodeList, x: ir.Value, bias: ir.Value) -> ir.Value:
-    """0, 1, 2, ... for the new tokens of `x` [1, new, width], by sequence."""
-    count = made.add("Squeeze", made.add("Shape", x, start=1, end=2))
+def _numbered(made: NodeList, table: ir.Value | None, bias: ir.Value) -> ir.Value:
+    """0, 1, 2, ... for the new tokens, each a line of the table, by sequence."""
+    assert table is not None, "rotary embeddings have tables"
+    count = made.add("Squeeze", made.add("Shape", table, start=0, end=1))
     numbers = made.add("Range", made.constant(0, np.int64), count, made.constant(1, np.int64))
-    return _by_sequence(made, numbers, bias)
+    return by_sequence(made, numbers, bias)
 
 
 def _lengthened(made: NodeList, table: ir.Value, bias: ir.Value) -> ir.Value:

@@ -110,6 +110,19 @@ def test_attention_takes_the_product_itself_and_queries_are_cut_out_for_rows_alo
     assert [node.op_type for node in cut.outputs[0].consumers()] == ["RotaryEmbedding"]
 
 
+def test_tokens_are_told_apart_once_and_not_by_attention() -> None:
+    """Of several sequences, whose tokens lie along one axis before and after."""
+    (attention,) = (node for node in fused().graph if node.op_type == "GroupQueryAttention")
+    product = attention.inputs[0]
+    assert product is not None
+    assert product.producer().op_type == "Identity"
+    assert product.producer().inputs[0].producer().op_type == "Reshape"
+    assert product.name == PACKED.join(f"{name}_part" for name in ("query", "key", "value"))
+    (whole,) = (value for value in fused().graph.outputs if value.name == "mixed")
+    assert whole.producer().inputs[0] is attention.outputs[0]
+    assert kinds(fused())["Range"] == 1
+
+
 def ends_in_gather(value: ir.Value | None) -> bool:
     node = None if value is None else value.producer()
     return node is not None and node.op_type == "Gather"
