@@ -230,7 +230,7 @@ class HostDecoder:
         with self._counted_step(block.num_new, block.total, steps.capacity):
             return steps.run(embeds, block.position_ids, block.bias())
 
-    def _counted_step(self, tokens: int, total: int, capacity: int) -> AbstractContextManager[None]:
+    def _counted_step(self, tokens: int, total: int, capacity: int) -> AbstractContextManager[object]:
         self._tally.add(
             decode_steps=tokens, lower_passes=1, lower_tokens=tokens, upper_passes=1, upper_tokens=tokens
         )

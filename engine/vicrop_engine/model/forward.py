@@ -116,7 +116,7 @@ class DecodeSteps:
         self._embeds = np.empty((1, count, hidden_size), np.float32)
         self._positions = np.empty((1, count), np.int64)
         self._bias = np.zeros((1, 1, 1, buffers.capacity), np.float32)
-        self._whole_bias = tensor(self._bias) if spare_rows else None
+        self._whole_bias, self._seen = tensor(self._bias) if spare_rows else None, buffers.capacity
         self._logits = np.empty((count, vocab_size), np.float32)
         feeds: dict[str, Feed] = {
             "inputs_embeds": self._embeds,
@@ -155,6 +155,10 @@ class DecodeSteps:
         """The bias of a token that sees the first `total` rows."""
         if self._whole_bias is None:
             return self._tensor(self._bias[..., :total])
-        self._bias[..., :total] = 0
-        self._bias[..., total:] = -np.inf
+        if total == self._seen + 1:
+            self._bias[0, 0, 0, self._seen] = 0
+        else:
+            self._bias[..., :total] = 0
+            self._bias[..., total:] = -np.inf
+        self._seen = total
         return self._whole_bias

@@ -10,6 +10,7 @@ import numpy as np
 
 from vicrop_engine.arrays import Floats
 
+WAITING = 16  # logits of tokens of one answer that are kept at most
 OnTokens = Callable[[tuple[int, ...]], None]
 
 
@@ -38,6 +39,7 @@ class AnswerTokens:
     ) -> None:
         self._end_signs, self._max_new_tokens, self._heard = end_signs, max_new_tokens, on_tokens
         self._probabilities: list[float] = []
+        self._waiting: list[Floats] = []
         self.ids: list[int] = []
 
     @property
@@ -47,9 +49,10 @@ class AnswerTokens:
 
     def take(self, logits: Floats, *, tell: bool = True) -> None:
         """The likeliest token of `logits` [vocab] comes next; without `tell` that is told later."""
-        best = int(logits.argmax())
-        self._probabilities.append(probability(logits, best))
-        self.ids.append(best)
+        self.ids.append(int(logits.argmax()))
+        self._waiting.append(logits.copy())
+        if len(self._waiting) == WAITING:
+            self._find_probabilities()
         if tell:
             self.tell()
 
@@ -61,7 +64,14 @@ class AnswerTokens:
     @property
     def generation(self) -> Generation:
         """All of them with their probabilities."""
+        self._find_probabilities()
         return Generation(tuple(self.ids), tuple(self._probabilities))
+
+    def _find_probabilities(self) -> None:
+        """Those of the latest tokens, in a row: a step's weights have driven all else from the caches."""
+        latest = self.ids[len(self._probabilities) :]
+        self._probabilities += map(probability, self._waiting, latest)
+        self._waiting.clear()
 
 
 def probability(logits: Floats, best: int) -> float:
