@@ -6,7 +6,7 @@ import dataclasses
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 
 
@@ -41,6 +41,9 @@ class Counters:
     uploads: int = 0
     host_copies: int = 0
     host_bytes: int = 0
+
+
+NOT_WATCHED = nullcontext()  # can be entered any number of times
 
 
 @dataclass(frozen=True)
@@ -83,13 +86,19 @@ class Tally:
             for name, amount in amounts.items():
                 self._totals[name] += amount
 
-    @contextmanager
-    def running(self, *graphs: str, prefix_tokens: int = 0, **axes: int) -> Iterator[None]:
+    def running(self, *graphs: str, prefix_tokens: int = 0, **axes: int) -> AbstractContextManager[object]:
         """The run of these graphs with axes of these sizes is what is done inside."""
+        if self.runs is None:
+            return NOT_WATCHED
+        return self._noted(self.runs, graphs, axes, prefix_tokens)
+
+    @contextmanager
+    def _noted(
+        self, runs: list[GraphRun], graphs: tuple[str, ...], axes: dict[str, int], prefix_tokens: int
+    ) -> Iterator[None]:
         start = self.clock()
         yield
-        if self.runs is not None:
-            self.runs.append(GraphRun(graphs, axes, prefix_tokens, start, self.clock()))
+        runs.append(GraphRun(graphs, axes, prefix_tokens, start, self.clock()))
 
     @contextmanager
     def watching(self) -> Iterator[list[GraphRun]]:

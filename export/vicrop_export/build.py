@@ -15,6 +15,7 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
+import onnx_ir as ir
 
 from vicrop_engine.engine_dir.files import hash_file
 from vicrop_engine.engine_dir.layer_choice import LayerChoice
@@ -44,6 +45,7 @@ from vicrop_export.modules.interfaces import pixel_gradients
 from vicrop_export.onnx_files.device_graphs import write_device_graphs
 from vicrop_export.onnx_files.exported import ExportedGraph, export_described
 from vicrop_export.onnx_files.flops import count_products
+from vicrop_export.onnx_files.fused_nodes import finish_for_steps
 from vicrop_export.onnx_files.half import to_half_graph
 from vicrop_export.onnx_files.idle_rows import skip_idle_rows
 from vicrop_export.onnx_files.writer import StoredTensors, write_graph, write_referring_graph, write_twin
@@ -221,7 +223,6 @@ def write_graphs(
     def layout_of(source: str) -> Layout:
         return precision.layout(source, plan.decoder.num_lower_layers)
 
-    finish = skip_idle_rows if plan.target == "cpu" else None
     stored, twins = StoredTensors(), twins_of(tensors, plan, exported)
     for graph in exported:
         progress.enter(graph.name)
@@ -233,11 +234,12 @@ def write_graphs(
         if graph.name in (GRADIENT, PIXEL_GRADIENTS):
             write_referring_graph(*source, stored, whole_prompts=graph.name == PIXEL_GRADIENTS)
         else:
+            finish = _finish(plan, f"{graph.name}{PREFILL}" in twins)
             stored.add(write_graph(*source, progress.add, opset, finish))
         for twin in (graph.name + kind for kind in (PREFILL, WIDE)):
             if twin in twins:
                 path = directory / f"{twin}.onnx"
-                write_twin(graph.model(), graph.described, tensors, layout_of, path, stored, finish)
+                write_twin(graph.model(), graph.described, tensors, layout_of, path, stored, skip_idle_rows)
     if plan.target == CUDA:
         write_device_graphs(directory, half=is_half(plan))
     _write_embeddings(directory, tensors, precision.embeddings)
@@ -245,6 +247,13 @@ def write_graphs(
     settings = json.dumps(to_json(plan.preprocessing), indent=1, sort_keys=True)
     (directory / PREPROCESSOR).write_text(settings + "\n", encoding="utf-8")
     return stored
+
+
+def _finish(plan: Plan, for_steps: bool) -> Callable[[ir.Model], None] | None:
+    """What is done last to a graph; one whose twin takes all prompts is `for_steps` alone."""
+    if plan.target != CPU:
+        return None
+    return finish_for_steps if for_steps else skip_idle_rows
 
 
 def twins_of(tensors: DescribedTensors, plan: Plan, exported: Sequence[ExportedGraph]) -> dict[str, int]:

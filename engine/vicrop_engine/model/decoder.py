@@ -204,7 +204,7 @@ class HostDecoder:
         while not answer.is_done:
             steps = steps or self.steps(cache.buffers)
             with self._counted_step(1, cache.length + 1, cache.buffers.capacity):
-                logits = steps.after(self.embed(answer.ids[-1:]), cache.length)
+                logits = steps.after(self._embeddings[answer.ids[-1]], cache.length)
             answer.take(logits)
             cache = cache.grown(1)
         return answer.generation
@@ -230,7 +230,7 @@ class HostDecoder:
         with self._counted_step(block.num_new, block.total, steps.capacity):
             return steps.run(embeds, block.position_ids, block.bias())
 
-    def _counted_step(self, tokens: int, total: int, capacity: int) -> AbstractContextManager[None]:
+    def _counted_step(self, tokens: int, total: int, capacity: int) -> AbstractContextManager[object]:
         self._tally.add(
             decode_steps=tokens, lower_passes=1, lower_tokens=tokens, upper_passes=1, upper_tokens=tokens
         )
@@ -252,8 +252,9 @@ class HostDecoder:
 
     def steps(self, buffers: KVBuffers, count: int = 1) -> DecodeSteps:
         """Steps of `count` tokens on these buffers."""
-        tensor = self._graphs.lower.tensor
-        return DecodeSteps(host_buffers(buffers), tensor, self._vocab_size, self._embeddings.shape[1], count)
+        sizes = self._vocab_size, self._embeddings.shape[1], count
+        tensor, spare = self._graphs.lower.tensor, self.takes_batches
+        return DecodeSteps(host_buffers(buffers), tensor, *sizes, spare_rows=spare)
 
     def side_by_side(
         self, cache: KVCache, block: PackedStep, embeds: Floats, num_decoded: int

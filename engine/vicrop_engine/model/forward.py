@@ -98,7 +98,8 @@ NO_TAPS: Ints = np.zeros(0, np.int64)
 class DecodeSteps:
     """Steps on these buffers, each of `count` tokens, whose logits are all wanted.
 
-    `tensor` puts an array where the graphs want it.
+    `tensor` puts an array where the graphs want it. Graphs with `spare_rows` take a bias of all rows of the
+    buffers, also those after the last token's: then that of a token alone is bound once as well.
     """
 
     def __init__(
@@ -108,11 +109,14 @@ class DecodeSteps:
         vocab_size: int,
         hidden_size: int,
         count: int = 1,
+        *,
+        spare_rows: bool = False,
     ) -> None:
         self.capacity, self._tensor = buffers.capacity, tensor
         self._embeds = np.empty((1, count, hidden_size), np.float32)
         self._positions = np.empty((1, count), np.int64)
-        self._blind_to_none = np.zeros((1, 1, 1, buffers.capacity), np.float32)
+        self._bias = np.zeros((1, 1, 1, buffers.capacity), np.float32)
+        self._whole_bias, self._seen = tensor(self._bias) if spare_rows else None, buffers.capacity
         self._logits = np.empty((count, vocab_size), np.float32)
         feeds: dict[str, Feed] = {
             "inputs_embeds": self._embeds,
@@ -124,19 +128,37 @@ class DecodeSteps:
         }
         self._lower, self._upper = buffers.lower.step(feeds), buffers.upper.step(feeds)
 
-    def after(self, embeds: Floats, length: int) -> Floats:
-        """Logits [vocab] of one token, `embeds` [1, 1, hidden], that comes after `length` others it sees."""
-        logits: Floats = self.run(embeds, length, self._blind_to_none[..., : length + 1])[0]
+    def after(self, embeds: npt.NDArray[np.floating], length: int) -> Floats:
+        """Logits [vocab] of one token, `embeds` [hidden], that comes after `length` others it sees.
+
+        The next step writes over them.
+        """
+        logits: Floats = self._step(embeds, length, self._sees(length + 1))[0]
         return logits
 
-    def run(self, embeds: Floats, positions: Ints | int, bias: Floats) -> Floats:
+    def run(self, embeds: Floats, positions: Ints, bias: Floats) -> Floats:
         """Logits [count, vocab] of `embeds` [1, count, hidden] at these positions.
 
         `bias` [1, 1, count, total] is 0 where a token may look and -inf elsewhere.
         """
+        return self._step(embeds, positions, self._tensor(bias)).copy()
+
+    def _step(self, embeds: npt.NDArray[np.floating], positions: Ints | int, bias: Tensor) -> Floats:
         self._embeds[:] = embeds
         self._positions[:] = positions
-        changed = {"attention_bias": self._tensor(bias)}
+        changed = {"attention_bias": bias}
         self._lower.run(changed)
         self._upper.run(changed)
-        return self._logits.copy()
+        return self._logits
+
+    def _sees(self, total: int) -> Tensor:
+        """The bias of a token that sees the first `total` rows."""
+        if self._whole_bias is None:
+            return self._tensor(self._bias[..., :total])
+        if total == self._seen + 1:
+            self._bias[0, 0, 0, self._seen] = 0
+        else:
+            self._bias[..., :total] = 0
+            self._bias[..., total:] = -np.inf
+        self._seen = total
+        return self._whole_bias

@@ -10,6 +10,7 @@ import numpy as np
 
 from vicrop_engine.arrays import Floats
 
+WAITING = 16  # logits of tokens of one answer that are kept at most
 OnTokens = Callable[[tuple[int, ...]], None]
 
 
@@ -38,6 +39,7 @@ class AnswerTokens:
     ) -> None:
         self._end_signs, self._max_new_tokens, self._heard = end_signs, max_new_tokens, on_tokens
         self._probabilities: list[float] = []
+        self._waiting: list[Floats] = []
         self.ids: list[int] = []
 
     @property
@@ -47,8 +49,10 @@ class AnswerTokens:
 
     def take(self, logits: Floats, *, tell: bool = True) -> None:
         """The likeliest token of `logits` [vocab] comes next; without `tell` that is told later."""
-        self._probabilities.append(largest_probability(logits))
-        self.ids.append(int(np.argmax(logits)))
+        self.ids.append(int(logits.argmax()))
+        self._waiting.append(logits.copy())
+        if len(self._waiting) == WAITING:
+            self._find_probabilities()
         if tell:
             self.tell()
 
@@ -60,9 +64,17 @@ class AnswerTokens:
     @property
     def generation(self) -> Generation:
         """All of them with their probabilities."""
+        self._find_probabilities()
         return Generation(tuple(self.ids), tuple(self._probabilities))
 
+    def _find_probabilities(self) -> None:
+        """Those of the latest tokens, in a row: a step's weights have driven all else from the caches."""
+        latest = self.ids[len(self._probabilities) :]
+        self._probabilities += map(probability, self._waiting, latest)
+        self._waiting.clear()
 
-def largest_probability(logits: Floats) -> float:
-    shifted = logits.astype(np.float64) - float(logits.max())
-    return 1.0 / float(np.exp(shifted, out=shifted).sum())
+
+def probability(logits: Floats, best: int) -> float:
+    """That of the likeliest token, number `best`."""
+    shifted = np.subtract(logits, logits[best], dtype=np.float64)
+    return 1.0 / float(np.add.reduce(np.exp(shifted, out=shifted)))

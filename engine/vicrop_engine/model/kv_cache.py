@@ -75,10 +75,11 @@ class KVBuffers(ABC):
 
     def holds(self, cache: KVCache) -> bool:
         """Whether nothing has written over the rows of `cache` since it was made."""
-        for index, (_, number) in enumerate(self._writes):
-            if number == cache.number:
-                later = self._writes[index + 1 :]
-                return not later or later[0][0] >= cache.length
+        later = self.capacity  # where the next of the writes that still stand begins
+        for start, number in reversed(self._writes):
+            if number <= cache.number:
+                return number == cache.number and later >= cache.length
+            later = start
         return False
 
 

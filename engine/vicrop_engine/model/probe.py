@@ -80,7 +80,7 @@ def run_probe(vision: VisionTower, decoder: Decoder, manifest: Manifest) -> Outp
     rows = output.rows(0)
     logits, steps = [host.logits(output)], host.steps(output.cache.buffers)
     for number, id in enumerate(given.steps):
-        logits.append(steps.after(host.embed([id]), output.cache.length + number))
+        logits.append(steps.after(host.embed([id])[0, 0], output.cache.length + number).copy())
     attention = np.stack([rows[layer] for layer in manifest.crop.layers])
     return {"image_embeds": shown, "attention": attention, "logits": np.stack(logits)}
 

@@ -174,8 +174,9 @@ class BoundStep:
         """One run, with these tensors as inputs; those the graph lacks are left out. Raises RunError."""
         try:
             for name, value in changed.items():
-                if name in self._graph.inputs:
+                if self._held.get(name) is not value and name in self._graph.inputs:
                     self._binding.bind_ortvalue_input(name, value)
+                    self._held[name] = value
             self._graph.session.run_with_iobinding(self._binding)
         except Exception as error:
             raise self._graph.failure(error) from error

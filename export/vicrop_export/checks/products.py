@@ -8,11 +8,12 @@ really come to each. Graphs run in pieces. Knows layouts and products; nothing o
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 from numpy.typing import NDArray
 
 from vicrop_engine.engine_dir.manifest import GRAPHS, PREFILL, WIDE, Manifest
@@ -21,6 +22,7 @@ from vicrop_engine.model.probe import ProbeInput
 from vicrop_export.checks.parity import EngineGraphs, relative_l2
 from vicrop_export.checks.probed import graph_outputs
 from vicrop_export.onnx_files.exported import ExportedGraph, source_of
+from vicrop_export.onnx_files.fused_nodes import PACKED
 from vicrop_export.onnx_files.in_pieces import PiecewiseGraph, Port, open_in_pieces
 from vicrop_export.onnx_files.writer import StoredTensors
 from vicrop_export.precision.layouts import Layout
@@ -31,11 +33,16 @@ TOLERANCE = 1e-5  # relative L2; measured 3e-7 with VNNI and with AVX2 alone, fo
 
 @dataclass(frozen=True)
 class ProductPlace:
-    """The values that a product goes from and to, by name, and its weight's name in the checkpoint."""
+    """The values that a product goes from and to, by name, and its weight's name in the checkpoint.
+
+    Its `width` numbers begin at number `first` of each token's in the result.
+    """
 
     source: str
     tokens: str
     result: str
+    width: int
+    first: int = 0
 
 
 @dataclass
@@ -63,7 +70,8 @@ class WatchedGraph:
         if shape not in self.checked:
             self.checked.add(shape)
             for place in self.places:
-                self.check(place, values[place.tokens], values[place.result])
+                columns = slice(place.first, place.first + place.width)
+                self.check(place, values[place.tokens], values[place.result][..., columns])
         return [values[name] for name in names]
 
 
@@ -89,14 +97,28 @@ def check_products(
 def places_of(graph: ExportedGraph) -> list[ProductPlace]:
     """Where the described weights of a graph are multiplied with; names stay when it is written."""
     described = {
-        weight.name: source_of(weight)
-        for weight in graph.proto.graph.initializer
-        if weight.name in graph.described
+        weight.name: weight for weight in graph.proto.graph.initializer if weight.name in graph.described
     }
     return [
-        ProductPlace(described[node.input[1]], node.input[0], node.output[0])
+        ProductPlace(source_of(weight), node.input[0], node.output[0], weight.dims[1])
         for node in graph.proto.graph.node
-        if node.op_type == "MatMul" and node.input[1] in described
+        if node.op_type == "MatMul" and (weight := described.get(node.input[1])) is not None
+    ]
+
+
+def found_in(file: Path, places: Sequence[ProductPlace]) -> list[ProductPlace]:
+    """The same places in a written graph, where results of some lie side by side in one."""
+    graph = onnx.load(file, load_external_data=False).graph
+    widths, packed = {place.result: place.width for place in places}, {}
+    for name in (name for node in graph.node for name in node.output if PACKED in name):
+        first = 0
+        for part in name.split(PACKED):
+            packed[part], first = (name, first), first + widths[part]
+    return [
+        replace(place, result=packed[place.result][0], first=packed[place.result][1])
+        if place.result in packed
+        else place
+        for place in places
     ]
 
 
@@ -126,7 +148,8 @@ def _check(
                     "report this with the checkpoint's config.json and this processor's name"
                 )
 
-        return WatchedGraph(open_in_pieces(file, _names(places[name])), places[name], check)
+        there = found_in(file, places[name])
+        return WatchedGraph(open_in_pieces(file, _names(there)), there, check)
 
     given = ProbeInput.of(manifest)
     capacity = len(given.ids) + manifest.vision.image_tokens

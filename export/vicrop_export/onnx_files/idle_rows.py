@@ -16,11 +16,11 @@ from vicrop_export.ops.node_list import NodeList
 ROWS, TAPS, BIAS = "attention", "tap_positions", "attention_bias"
 
 
-def skip_idle_rows(model: ir.Model) -> None:
+def skip_idle_rows(model: ir.Model, *, with_queries: bool = False) -> None:
     """Compute `attention` only where `tap_positions` is not empty; else it is [layers, 0, heads, total].
 
-    The tapped queries are still gathered outside, or the queries of all tokens would be kept to the end. A
-    graph without these names is left as it is.
+    The tapped queries are still gathered outside, or the queries of all tokens would be kept to the end, but
+    not in graphs of few tokens, `with_queries`. A graph without these names is left as it is.
     """
     graph = model.graph
     rows = next((value for value in graph.outputs if value.name == ROWS), None)
@@ -28,7 +28,7 @@ def skip_idle_rows(model: ir.Model) -> None:
         return
     inputs = {value.name: value for value in graph.inputs}
     alone = _ancestors([rows]) - _ancestors([value for value in graph.outputs if value is not rows])
-    inside = [node for node in graph if node in alone and node.op_type != "Gather"]
+    inside = [node for node in graph if node in alone and (with_queries or node.op_type != "Gather")]
     result = ir.Value(name=ROWS, shape=rows.shape, type=rows.type)
     idle = _no_rows(rows.shape, inputs[BIAS])
     graph.outputs[graph.outputs.index(rows)] = result
