@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Unpack
+from typing import Any, NoReturn, Unpack
 
 from vicrop_engine.builder import resolve
 from vicrop_engine.counters import Counters, Tally
@@ -25,7 +26,7 @@ from vicrop_engine.vicrop.answer import Answer
 from vicrop_engine.vicrop.ask import encode, opened_picture, run_ask
 from vicrop_engine.vicrop.localizers.localizer import Localization
 from vicrop_engine.vicrop.localizers.methods import NONE
-from vicrop_engine.vicrop.params import ALWAYS, NEVER, AskKeywords, AskParams
+from vicrop_engine.vicrop.params import ALWAYS, NEVER, AskKeywords, AskParams, plain_int
 from vicrop_engine.vicrop.prefill import prefill
 from vicrop_engine.vicrop.request import plan_request
 
@@ -36,6 +37,7 @@ class ViCropEngine:
     def __init__(self, model: Model) -> None:
         self._model = model
         self._lock = threading.Lock()
+        self._asking: int | None = None  # the thread that has the lock
 
     @classmethod
     def load(
@@ -47,7 +49,7 @@ class ViCropEngine:
         verify: bool = False,
         share_weights: bool = False,
         provider: str | None = None,
-        device: int = 0,
+        device: int | None = None,
         clip: str | os.PathLike[str] | None = None,
         yolo: str | os.PathLike[str] | None = None,
         sam: str | os.PathLike[str] | None = None,
@@ -66,6 +68,7 @@ class ViCropEngine:
         Raises SettingError, EngineDirectoryError, EngineDamagedError, UnknownModelError, ProviderError, and
         ProbeError where the graphs give other numbers than where the engine was built.
         """
+        threads = plain_int(threads)
         if threads is not None and (isinstance(threads, bool) or not isinstance(threads, int) or threads < 1):
             raise SettingError(f"got threads {threads!r}, wanted a whole number from 1 up")
         directory = Path(resolve(engine))
@@ -76,6 +79,13 @@ class ViCropEngine:
         if probe:
             prove_once(model.vision, model.decoder, manifest, directory)
         return cls(model)
+
+    def __reduce__(self) -> NoReturn:
+        """An open engine stays in its process. Raises TypeError, with what to hand over instead."""
+        raise TypeError(
+            "an open engine cannot be pickled: its graphs and KV buffers are this process's; hand over the "
+            "directory's name and load it there, with share_weights=True to hold the weights once"
+        )
 
     @property
     def model(self) -> Model:
@@ -104,7 +114,7 @@ class ViCropEngine:
 
     def forget(self, *, prefixes: bool = True) -> None:
         """Let go of what is kept of pictures, as if none had been asked about; else of image embeds alone."""
-        with self._lock:
+        with self._alone():
             if prefixes:
                 self._model.forget()
             else:
@@ -148,7 +158,7 @@ class ViCropEngine:
         request = plan_request(model, question, params)
         opened = opened_picture(model, request, source_of(image), watch)
         told = None if on_text is None else model.prompts.decoded(on_text)
-        with self._lock:
+        with self._alone():
             return run_ask(model, request, opened, watch, told)
 
     def locate(self, image: ImageInput, question: str, **settings: Unpack[AskKeywords]) -> Localization:
@@ -164,9 +174,24 @@ class ViCropEngine:
         request, watch = plan_request(self._model, question, params), Stopwatch()
         assert request.localizer is not None, "every other method has one"
         opened = opened_picture(self._model, request, source_of(image), watch)
-        with self._lock, encode(self._model, request, opened, watch) as state:
+        with self._alone(), encode(self._model, request, opened, watch) as state:
             prefill(state)
             return request.localizer.locate(state)
+
+    @contextlib.contextmanager
+    def _alone(self) -> Iterator[None]:
+        """While no other ask is answered. Raises SettingError inside another one's callback."""
+        if self._asking == threading.get_ident():
+            raise SettingError(
+                "this engine was asked inside on_first_answer of an ask, which has not ended; ask once that "
+                "has returned, or another engine"
+            )
+        with self._lock:
+            self._asking = threading.get_ident()
+            try:
+                yield
+            finally:
+                self._asking = None
 
     def ask_batch(
         self,

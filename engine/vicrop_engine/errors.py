@@ -86,6 +86,10 @@ class EngineDamagedError(BadInputError):
     """An engine directory whose files do not agree with its manifest."""
 
 
+class ItemError(BadInputError):
+    """An item of a batch that is no picture and question."""
+
+
 class BatchError(ViCropError):
     """Some items of a batch failed; `results` holds an answer or an error for each, in order."""
 

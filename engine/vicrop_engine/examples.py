@@ -9,6 +9,8 @@ from pathlib import Path
 from vicrop_engine.engine_dir.parsing import parse
 from vicrop_engine.engine_dir.registry import find_model
 from vicrop_engine.errors import ExamplesError
+from vicrop_engine.images.picture import picture_size, read_picture
+from vicrop_engine.user_text import read_text
 
 SIGNS = Path(__file__).parent / "signs"
 
@@ -34,19 +36,37 @@ def read_examples(path: Path) -> list[tuple[Path, Example]]:
     Raises ExamplesError when the list cannot be read, is empty or names no picture that is there.
     """
     try:
-        document = json.loads(path.read_text(encoding="utf-8"))
+        document = json.loads(read_text(path))
     except (OSError, ValueError) as error:
         raise ExamplesError(f"{path} cannot be read as JSON ({error}); wanted {_WANTED}") from error
     if not isinstance(document, list) or not document:
         raise ExamplesError(f"{path} holds no list of examples; wanted {_WANTED}")
     examples = []
+    sizes: dict[Path, tuple[int, int]] = {}
     for number, item in enumerate(document):
         example = parse(Example, item, f"{path}, example {number}")
         image = path.parent / example.image
         if not image.is_file():
             raise ExamplesError(f"{path}, example {number}: there is no picture {image}; mend its path")
+        if image not in sizes:
+            sizes[image] = picture_size(read_picture(image), name=str(image))
+        _check_box(example, sizes[image], f"{path}, example {number}")
         examples.append((image, example))
     return examples
+
+
+def _check_box(example: Example, size: tuple[int, int], where: str) -> None:
+    """Raises ExamplesError for corners that are none, as a box of x, y, width and height usually is.
+
+    The size (width, height) is the file's: a photograph that lies on its side may be asked about upright.
+    """
+    x0, y0, x1, y1 = example.box
+    fits = any(0 <= x0 < x1 <= width and 0 <= y0 < y1 <= height for width, height in (size, size[::-1]))
+    if not fits:
+        raise ExamplesError(
+            f"{where}: the box {list(example.box)} is not x0, y0, x1, y1 with x0 < x1 and y0 < y1 inside the "
+            f"picture of {size[0]} x {size[1]} pixels; give two corners, not a width and a height"
+        )
 
 
 def signs() -> list[tuple[Path, Example]]:

@@ -9,6 +9,7 @@ the directory in place. Knows the order, not how a step is done.
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
@@ -34,6 +35,7 @@ from vicrop_engine.engine_dir.manifest import (
 )
 from vicrop_engine.engine_dir.parsing import to_json
 from vicrop_export.checkpoint.described import DescribedTensors
+from vicrop_export.checkpoint.generation import warnings_of
 from vicrop_export.checkpoint.locate import fetch_weights, locate, refuse_impossible
 from vicrop_export.checks.against_transformers import check_exported, check_written
 from vicrop_export.checks.agreement import measure_agreement
@@ -66,6 +68,8 @@ from vicrop_export.targets import (
     opset_of,
 )
 from vicrop_export.trt.lengths import demand_aligned, plan_lengths
+
+logger = logging.getLogger("vicrop_engine.build")
 
 LARGEST_COMPARED = 2 << 30  # bytes of float32 weights up to which a build asks a float32 engine and autograd
 FETCHED = 0.5  # the share of a build that fetching its weights takes, where it does
@@ -151,6 +155,8 @@ def _fill(directory: Path, plan: Plan, tensors: DescribedTensors, report: Progre
         plan.compiler.compile_all(directory, plan_lengths(plan.vision, plan.decoder), share)
     report("hashing", 0.9)
     files = {path.name: hash_file(path) for path in sorted(directory.iterdir())}
+    for sentence in warnings_of(plan.checkpoint.directory, reference.eos):
+        logger.warning("%s", sentence)
     manifest = plan.manifest(parity, reference.eos, files, float32)
     if plan.target == CPU:  # other targets' graphs have operators whose products are not counted yet
         manifest = _checked_products(directory, plan, manifest, exported, stored, tensors)

@@ -30,7 +30,7 @@ from vicrop_engine.engine_dir.records import (
 from vicrop_export.checkpoint.config import LlavaFacts, read_facts
 from vicrop_export.checkpoint.locate import Checkpoint
 from vicrop_export.checkpoint.processor import read_preprocessing
-from vicrop_export.checkpoint.tokenizer import begin_token, image_placeholder, load_tokenizer
+from vicrop_export.checkpoint.tokenizer import begin_token, demand_rows, image_placeholder, load_tokenizer
 from vicrop_export.modules.interfaces import writes_in_place
 from vicrop_export.probe import Probe
 from vicrop_export.trt.compiler import Compiler
@@ -150,6 +150,7 @@ def make_plan(
     facts = read_facts(checkpoint.directory)
     in_place = writes_in_place(target, facts.text)
     tokenizer = load_tokenizer(checkpoint.directory)
+    demand_rows(tokenizer, facts.text.vocab_size)
     return Plan(
         name=name,
         checkpoint=checkpoint,

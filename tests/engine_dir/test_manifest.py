@@ -21,8 +21,9 @@ from vicrop_engine.engine_dir.manifest import (
     verify_files,
     write_manifest,
 )
+from vicrop_engine.engine_dir.registry import cache_directory, cached_engine, find_engine
 from vicrop_engine.engine_dir.verify import checked_manifest
-from vicrop_engine.errors import EngineDamagedError, EngineDirectoryError
+from vicrop_engine.errors import EngineDamagedError, EngineDirectoryError, SettingError
 
 
 @pytest.fixture
@@ -123,7 +124,13 @@ def test_a_user_without_a_home_hashes_every_time(engine: Path, monkeypatch: pyte
     def homeless() -> Path:
         raise RuntimeError("Could not determine home directory.")
 
-    monkeypatch.setattr("vicrop_engine.engine_dir.verify.cache_directory", homeless)
+    for name in ("VICROP_HOME", "XDG_CACHE_HOME"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(Path, "home", homeless)
+    assert cache_directory() is None
+    with pytest.raises(SettingError, match="set VICROP_HOME"):
+        cached_engine("llava-signs")
+    assert find_engine("llava-signs") is not None, "the shipped one needs no cache"
     checked_manifest(engine)
     flip_a_byte(engine / "vision.onnx.data")
     with pytest.raises(EngineDamagedError, match="sha256 differs"):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -63,11 +64,13 @@ def test_no_method_no_window(engine: ViCropEngine, picture: Image.Image) -> None
 
 def test_scores_are_of_all_examples(engine: ViCropEngine, picture: Image.Image, tmp_path: Path) -> None:
     """A place that every window holds, and one that none does, because it is nowhere near the picture."""
-    path = write_examples(tmp_path, picture, [(0, 0, 0, 0), (5000, 5000, 5001, 5001)])
+    path = write_examples(tmp_path, picture, [(0, 0, 1, 1), (1, 1, 2, 2)])
     held = engine.locate(picture, QUESTION, layers=0, high_res="off").box
     middle = (held[0] + held[2]) // 2, (held[1] + held[3]) // 2
-    path = write_examples(tmp_path, picture, [(*middle, *middle), (5000, 5000, 5001, 5001)])
-    scores = score_layers(engine, engine.manifest.decoder.num_layers, read_examples(path))
+    places = [(*middle, *middle), (5000, 5000, 5001, 5001)]
+    examples = zip(read_examples(path), places, strict=True)
+    asked = [(image, replace(each, box=box)) for (image, each), box in examples]
+    scores = score_layers(engine, engine.manifest.decoder.num_layers, asked)
     assert [score.layer for score in scores] == [*map(str, range(len(scores) - 1)), ALL]
     assert scores[0].holds == 0.5
     assert all(score.holds <= 0.5 for score in scores)

@@ -28,7 +28,7 @@ REFUSED: list[tuple[dict[str, Any], type[ViCropError], str]] = [
     ({"question": "sign " * 3000}, QuestionError, r"prompt of \d+ tokens, .* context of 2048; ask a shorter"),
     ({"localize": " "}, QuestionError, "the localize question is empty"),
     ({"localize": "sign " * 3000}, QuestionError, "context of 2048"),
-    ({"max_new_tokens": 1990}, QuestionError, "with 1990 for the answer"),
+    ({"max_new_tokens": 1990}, SettingError, r"got max_new_tokens 1990, .* at most \d+ fit"),
     ({"max_new_tokens": 0}, SettingError, "got max_new_tokens 0"),
     ({"max_new_tokens": 2.5}, SettingError, r"got max_new_tokens 2\.5"),
     (

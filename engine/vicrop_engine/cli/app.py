@@ -59,6 +59,7 @@ def app_for(arguments: Sequence[str]) -> typer.Typer:
 def run(arguments: Sequence[str] | None = None) -> int:
     """Run the command line and return the exit status; errors become one sentence on standard error."""
     arguments = list(sys.argv[1:] if arguments is None else arguments)
+    output.show_all_characters()
     output.send_log_to_stderr()
     try:
         command = typer.main.get_command(app_for(arguments))

@@ -76,7 +76,7 @@ def ask(
     window = None if box is None else output.parse_box(box)
     for path, what, suffix in ((overlay, "overlay", ".png"), (heatmap, "heatmap", ".npy")):
         if path is not None:
-            output.check_output_path(path, what, suffix)
+            output.check_output_path(path, what, suffix, image)
     from vicrop_engine.images.picture import open_picture
 
     picture = open_picture(image)

@@ -88,7 +88,7 @@ def bench(
     if rate is not None and not rate > 0:
         raise SettingError(f"got --rate {rate:g}, wanted questions a second above 0")
     if plot is not None:
-        output.check_output_path(plot, "plot", ".png")
+        output.check_output_path(plot, "plot", ".png", *output.pictures_of(examples))
     from vicrop_engine.examples import read_examples, signs
     from vicrop_engine.measure.bench.loops import closed_loop, open_loop
     from vicrop_engine.measure.bench.session import Trial

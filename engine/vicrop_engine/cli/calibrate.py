@@ -51,7 +51,7 @@ def calibrate(
     if not 0 < accuracy <= 1:
         raise SettingError(f"got --accuracy {accuracy}, wanted a share above 0 and up to 1")
     if plot is not None:
-        output.check_output_path(plot, "plot", ".png")
+        output.check_output_path(plot, "plot", ".png", *output.pictures_of(examples))
     from dataclasses import asdict
 
     from rich.console import Console
@@ -59,7 +59,7 @@ def calibrate(
 
     from vicrop_engine.builder import resolve
     from vicrop_engine.engine import ViCropEngine
-    from vicrop_engine.engine_dir.manifest import add_calibration
+    from vicrop_engine.engine_dir.manifest import add_calibration, demand_writable
     from vicrop_engine.measure.calibration import calibrated, try_examples
     from vicrop_engine.vicrop.localizers.methods import NONE, check_method
 
@@ -67,7 +67,8 @@ def calibrate(
     if method == NONE:
         raise SettingError("method 'none' makes no crop; give another one to calibrate")
     asked = _answered(examples)
-    directory = resolve(engine)
+    directory = Path(resolve(engine))
+    demand_writable(directory)
     model = ViCropEngine.load(directory, threads=threads, cache_bytes=0, probe=not no_probe)
     console = Console(stderr=True)
     shown = track(asked, "asking", console=console, transient=True, disable=not console.is_terminal)

@@ -44,7 +44,7 @@ def machine_info() -> dict[str, Any]:
         "providers": providers(),
         "nvidia": asdict(driver),
         "runs": {name: asdict(ability) for name, ability in abilities(driver).items()},
-        "cache": str(models.cache_directory()),
+        "cache": str(models.cache_directory() or "none: set VICROP_HOME"),
         "tools": {tool.name: _path(models.find_tool(tool.name)) for tool in models.TOOLS},
         "models": {model.name: _path(models.find_engine(model.name)) for model in models.MODELS},
     }

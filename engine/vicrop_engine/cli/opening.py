@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from vicrop_engine.cli import output
+from vicrop_engine.errors import SettingError
 
 if TYPE_CHECKING:
     from vicrop_engine.engine import ViCropEngine
@@ -25,6 +26,10 @@ class Opening:
     tools: tuple[Path | None, Path | None, Path | None] = (None, None, None)
     no_probe: bool = False
     cache_mib: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.cache_mib is not None and self.cache_mib < 0:
+            raise SettingError(f"got --cache-mib {self.cache_mib}, wanted mebibytes from 0 up")
 
     def open(self) -> ViCropEngine:
         """Build it if it never was, and open it. Raises what `ViCropEngine.load` raises."""

@@ -6,6 +6,7 @@ Knows the shape of an answer, not how it was found.
 from __future__ import annotations
 
 import errno
+import io
 import json
 import logging
 import os
@@ -13,7 +14,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypedDict
+from typing import TYPE_CHECKING, Any, TextIO, TypedDict
 
 from vicrop_engine.errors import SettingError
 
@@ -25,8 +26,20 @@ if TYPE_CHECKING:
 
 
 def print_json(document: dict[str, Any]) -> None:
-    """The one JSON document of a run, on standard output."""
-    print(json.dumps(document, ensure_ascii=False, allow_nan=False))
+    """The one JSON document of a run, on standard output; escaped where that takes no other characters."""
+    print(json.dumps(document, ensure_ascii=not takes_unicode(sys.stdout), allow_nan=False))
+
+
+def takes_unicode(stream: TextIO) -> bool:
+    """Whether every character can be written there."""
+    return str(getattr(stream, "encoding", "") or "").lower().replace("-", "").startswith("utf")
+
+
+def show_all_characters() -> None:
+    """Let no answer be lost to a terminal's encoding: what it lacks is written as an escape."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper) and not takes_unicode(stream):
+            stream.reconfigure(errors="backslashreplace")
 
 
 def print_facts(facts: dict[str, str]) -> None:
@@ -120,14 +133,33 @@ def method_line(answer: Answer) -> str:
     return ", ".join(parts)
 
 
-def check_output_path(path: Path, what: str, suffix: str) -> None:
-    """Refuse, before any work, a place where the overlay's PNG or the heatmap's file could not be written."""
+def check_output_path(path: Path, what: str, suffix: str, *inputs: str | os.PathLike[str] | None) -> None:
+    """Refuse, before any work, a place where a file cannot be written, or where one of the `inputs` lies."""
     if path.suffix.lower() != suffix:
         raise SettingError(f"got {path} for the {what}, wanted a name that ends in {suffix}")
     if not path.parent.is_dir():
         raise SettingError(f"{path.parent} is not a directory; make it before writing {path.name} there")
     if path.is_dir():
         raise SettingError(f"{path} is a directory, wanted a name for the {what}'s file")
+    if any(same_file(path, each) for each in inputs if each is not None):
+        raise SettingError(f"{path} is what the command reads; give the {what} another name")
+
+
+def pictures_of(examples: Path | None) -> list[Path]:
+    """The list of examples and its pictures: what an output must not lie over. Raises ExamplesError."""
+    if examples is None:
+        return []
+    from vicrop_engine.examples import read_examples
+
+    return [examples, *{picture for picture, _ in read_examples(examples)}]
+
+
+def same_file(one: Path, other: str | os.PathLike[str]) -> bool:
+    """Whether two names are of one file, by whatever way they lead there."""
+    try:
+        return os.path.samefile(one, other)
+    except OSError:
+        return one.resolve() == Path(other).resolve()
 
 
 def save_png(image: Image.Image, path: Path) -> None:

@@ -87,7 +87,7 @@ def profile(
     html = plot.with_suffix(".html") if plot is not None and html is None else html
     for path, what, suffix in ((plot, "plot", ".png"), (html, "page", ".html"), (trace, "trace", ".json")):
         if path is not None:
-            output.check_output_path(path, what, suffix)
+            output.check_output_path(path, what, suffix, image)
     from vicrop_engine.examples import demo_question
     from vicrop_engine.images.picture import open_picture
     from vicrop_engine.measure.profiling.flows import Case

@@ -136,6 +136,13 @@ def write_manifest(directory: Path, manifest: Manifest, name: str = MANIFEST) ->
     write_document(directory / name, manifest.to_dict())
 
 
+def demand_writable(directory: Path) -> None:
+    """Raises OSError where `add_calibration` could not write, before the work that it would be for."""
+    trial = directory / f".{MANIFEST}.partial-{os.getpid()}"
+    trial.touch()
+    trial.unlink()
+
+
 def add_calibration(directory: Path, calibration: Calibration) -> None:
     """Put `calibration` into the manifest, in place of the one of its method; a failed write changes nothing.
 

@@ -15,7 +15,7 @@ from typing import Literal
 
 from vicrop_engine.engine_dir.files import MANIFEST
 from vicrop_engine.engine_dir.manifest import read_document
-from vicrop_engine.errors import EngineDirectoryError, UnknownModelError, ViCropError, one_of
+from vicrop_engine.errors import EngineDirectoryError, SettingError, UnknownModelError, ViCropError, one_of
 
 Progress = Callable[[str, float], None]
 
@@ -111,34 +111,51 @@ def model_of(checkpoint: str) -> tuple[KnownModel, str | None]:
     return find_model(DEFAULT), checkpoint
 
 
-def cache_directory() -> Path:
-    """Where engines are kept: `$VICROP_HOME`, else `vicrop-engine` in the platform's cache directory."""
+def cache_directory() -> Path | None:
+    """Where engines are kept: `$VICROP_HOME`, else `vicrop-engine` in the platform's cache directory.
+
+    None for a user without a home, such as a container's arbitrary one.
+    """
     home = os.environ.get("VICROP_HOME")
-    if home:
-        return Path(home).expanduser()
-    if sys.platform == "win32":
-        base = os.environ.get("LOCALAPPDATA") or Path.home() / "AppData" / "Local"
-    elif sys.platform == "darwin":
-        base = Path.home() / "Library" / "Caches"
-    else:
-        base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    try:
+        if home:
+            return Path(home).expanduser()
+        if sys.platform == "win32":
+            base = os.environ.get("LOCALAPPDATA") or Path.home() / "AppData" / "Local"
+        elif sys.platform == "darwin":
+            base = Path.home() / "Library" / "Caches"
+        else:
+            base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    except RuntimeError:
+        return None
     return Path(base) / "vicrop-engine"
 
 
+def demand_cache() -> Path:
+    """The cache, by whoever has to write there. Raises SettingError for a user without a home."""
+    cache = cache_directory()
+    if cache is None:
+        raise SettingError(
+            "this user has no home directory to keep engines in; set VICROP_HOME to a directory that can be "
+            "written"
+        )
+    return cache
+
+
 def cached_engine(name: str) -> Path:
-    """The directory in the cache that the engine of model `name` is built into."""
-    return cache_directory() / "engines" / name
+    """The directory in the cache that the engine of model `name` is built into. Raises SettingError."""
+    return demand_cache() / "engines" / name
 
 
 def cached_tool(name: str) -> Path:
-    """The directory in the cache that the localizer model `name` is built into."""
-    return cache_directory() / "tools" / name
+    """The directory in the cache that the localizer model `name` is built into. Raises SettingError."""
+    return demand_cache() / "tools" / name
 
 
 def find_tool(name: str) -> Path | None:
     """A directory made by `build` of a localizer model, or the one in the cache called so; else None."""
-    place = cached_tool(name) if any(tool.name == name for tool in TOOLS) else Path(name)
     try:
+        place = cached_tool(name) if any(tool.name == name for tool in TOOLS) else Path(name)
         return place if "kind" in read_document(place) else None
     except ViCropError:
         return None
@@ -159,7 +176,9 @@ def find_engine(engine: str | os.PathLike[str]) -> Path | None:
             "make one with 'vicrop-engine build MODEL -o DIR'"
         )
     model = find_model(str(engine))
-    places = [cached_engine(model.name), *([model.shipped_engine] if model.embedded else [])]
+    cache = cache_directory()
+    places = [] if cache is None else [cached_engine(model.name)]
+    places += [model.shipped_engine] if model.embedded else []
     return next((place for place in places if (place / MANIFEST).is_file()), None)
 
 

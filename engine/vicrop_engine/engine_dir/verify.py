@@ -41,9 +41,8 @@ def check_once(directory: Path, files: Mapping[str, FileEntry], remedy: str, *, 
 
 def _marker(directory: Path, files: Iterable[str]) -> Path | None:
     """A file whose name stands for this directory with exactly these files; None without a home."""
-    try:
-        cache = cache_directory()
-    except RuntimeError:
+    cache = cache_directory()
+    if cache is None:
         return None
     facts = [str(directory.resolve()), hash_file(directory / MANIFEST).sha256]
     for name in sorted(files):

@@ -34,7 +34,7 @@ RARE_FORMATS = ("WEBP", "TIFF", "AVIF", "JPEG2000", "ICO")
 
 _ROWS = 256  # of a large picture converted at a time
 
-_DAMAGED = (OSError, SyntaxError, ValueError, EOFError, struct.error, zlib.error, IndexError, MemoryError)
+_DAMAGED = (OSError, SyntaxError, ValueError, EOFError, struct.error, zlib.error, IndexError)
 
 
 @dataclass(frozen=True)

@@ -41,13 +41,20 @@ from vicrop_engine.runtime.graphs import open_graphs
 
 @dataclass(frozen=True)
 class Place:
-    """Where to run an engine: `provider` of the runtime (None: that of its target), and which GPU, from 0.
+    """Where to run an engine: `provider` of the runtime (None: that of its target), and which GPU.
+
+    GPUs count from 0, which is the one where none is named.
 
     An engine for another target than "cpu" runs on a processor when `provider` is "cpu".
     """
 
     provider: str | None = None
-    device: int = 0
+    device: int | None = None
+
+    @property
+    def index(self) -> int:
+        """The GPU's number."""
+        return self.device or 0
 
 
 @dataclass(frozen=True)
@@ -118,7 +125,7 @@ class _Settings:
     def check(self, manifest: Manifest) -> None:
         """Raises SettingError where such an engine cannot run so."""
         target, provider, device = manifest.target, self.place.provider, self.place.device
-        if target == "cpu" and (provider not in (None, target) or device):
+        if target == "cpu" and (provider not in (None, target) or device is not None):
             raise SettingError(
                 f"got provider {provider!r} and device {device!r} for an engine for cpu; to run on a GPU "
                 f"build one with 'vicrop-engine build {manifest.model.name} --target cuda'"
@@ -126,7 +133,8 @@ class _Settings:
         if provider not in (None, "cpu", target):
             raise SettingError(f"got provider {provider!r}, wanted {target!r} or 'cpu'")
         on_host = provider == "cpu"
-        if isinstance(device, bool) or not isinstance(device, int) or device < 0 or (on_host and device):
+        wrong = isinstance(device, bool) or not isinstance(device, int | None) or (device or 0) < 0
+        if wrong or (on_host and device is not None):
             raise SettingError(f"got device {device!r}, wanted the number of a GPU from 0 up")
         if self.share_as is not None and target != "cpu":
             raise SettingError("share_weights is for engines for cpu, which map their weights; leave it out")
@@ -136,7 +144,7 @@ def _parts_on_host(directory: Path, manifest: Manifest, tally: Tally, settings: 
     """Of an engine whose tensors are arrays here, at least between passes."""
     place = settings.place
     graphs = open_graphs(
-        directory, manifest, settings.threads, settings.share_as, place.provider, place.device
+        directory, manifest, settings.threads, settings.share_as, place.provider, place.index
     )
     table = _embeddings(directory, manifest)
     decoder = HostDecoder(graphs, table, manifest.decoder, manifest.tokens, tally)
@@ -150,7 +158,7 @@ def _parts_on_device(directory: Path, manifest: Manifest, tally: Tally, settings
     """Of an engine whose tensors stay on a device."""
     place = settings.place
     graphs = open_device_graphs(
-        directory, manifest, tally, provider=place.provider, index=place.device, threads=settings.threads
+        directory, manifest, tally, provider=place.provider, index=place.index, threads=settings.threads
     )
     table = _embeddings(directory, manifest)
     decoder = DeviceDecoder(graphs, table, manifest.decoder, manifest.tokens, tally)

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from vicrop_engine.errors import ExamplesError
+from vicrop_engine.user_text import read_text, text_lines
 
 MOST = 32  # questions handed to an engine at once
 SHARDS_PER_ACTOR = 4  # so that one which is done early finds more to do
@@ -31,7 +32,7 @@ def read_questions(path: Path) -> list[Question]:
     Raises ExamplesError naming the line that cannot be used. Whether the pictures are there is seen later.
     """
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        lines = text_lines(read_text(path))
     except (OSError, UnicodeDecodeError) as error:
         raise ExamplesError(f"{path} cannot be read ({error}); wanted {_WANTED}") from error
     questions = [_question(path, row, line) for row, line in enumerate(lines) if line.strip()]

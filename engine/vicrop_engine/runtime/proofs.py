@@ -75,10 +75,8 @@ def proven_on(directory: Path, manifest: Manifest) -> list[dict[str, Any]]:
 
 def _folder(directory: Path) -> Path | None:
     """The notes about this engine, by its manifest's hash; None without a home."""
-    try:
-        return cache_directory() / "proven" / hash_file(directory / MANIFEST).sha256
-    except RuntimeError:
-        return None
+    cache = cache_directory()
+    return None if cache is None else cache / "proven" / hash_file(directory / MANIFEST).sha256
 
 
 def _note(directory: Path, machine: Proof) -> Path | None:

@@ -14,14 +14,14 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
-from vicrop_engine.engine_dir.registry import cache_directory
+from vicrop_engine.engine_dir.registry import demand_cache
 from vicrop_engine.runtime.processor import processor_kind
 
 
 def shared_directory(engine_digest: str, runtime_version: str) -> Path:
     """The directory in the cache for this engine as this runtime packs it for this processor."""
     facts = "\n".join((engine_digest, runtime_version, processor_kind()))
-    return cache_directory() / "shared-weights" / hashlib.sha256(facts.encode()).hexdigest()[:32]
+    return demand_cache() / "shared-weights" / hashlib.sha256(facts.encode()).hexdigest()[:32]
 
 
 @contextlib.contextmanager

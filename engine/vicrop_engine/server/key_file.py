@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 
 from vicrop_engine.errors import SettingError
+from vicrop_engine.user_text import read_text, text_lines
 
 KEYS = "VICROP_API_KEYS"
 SHORTEST = 8  # characters of a key
@@ -24,7 +25,7 @@ def keys_in(path: Path) -> tuple[str, ...]:
     Raises SettingError, which never quotes a key; a file without keys too, as who names one wants some.
     """
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        lines = text_lines(read_text(path))
     except (OSError, UnicodeDecodeError) as error:
         reason = getattr(error, "strerror", None) or "not UTF-8"
         raise SettingError(f"the keys in {path} cannot be read ({reason}); give a file of keys") from error

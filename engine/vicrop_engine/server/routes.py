@@ -117,6 +117,11 @@ class Routes:
         kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
         if kind != JSON:
             raise Problem(415, f"got a body of type {kind[:100]!r}, wanted Content-Type: {JSON}")
+        encoding = request.headers.get("content-encoding", "identity").strip().lower()
+        if encoding not in ("", "identity"):
+            raise Problem(
+                415, f"got a body of Content-Encoding {encoding[:40]!r}, wanted it as it is, without one"
+            )
         try:
             body = await request.body()
         except ClientDisconnect:

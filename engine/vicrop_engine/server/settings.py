@@ -60,6 +60,9 @@ class ServerSettings:
                 raise SettingError(f"got {name} {getattr(self, name)}, wanted seconds above 0")
         if not 0 <= self.port < 1 << 16:
             raise SettingError(f"got port {self.port}, wanted one from 0 (any free one) to 65535")
+        for host in self.allowed_hosts:
+            if not host.strip():
+                raise SettingError("got an empty allowed host, wanted a name such as vicrop.example")
         if self.when not in WHEN:
             raise SettingError(one_of("when", self.when, WHEN))
 

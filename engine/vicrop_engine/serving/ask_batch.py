@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
 
-from vicrop_engine.errors import ViCropError
-from vicrop_engine.images.picture import ImageInput
+from vicrop_engine.errors import ItemError, ViCropError
 from vicrop_engine.serving.executor import Engine
 from vicrop_engine.serving.handle import RequestHandle
 from vicrop_engine.serving.scheduler import Scheduler
@@ -14,30 +13,62 @@ from vicrop_engine.serving.settings import SchedulerSettings
 from vicrop_engine.vicrop.answer import Answer
 from vicrop_engine.vicrop.params import AskParams
 
+LONGEST = 80
 NO_DEADLINE = 10.0 * 365 * 24 * 3600
 
 
-def answer_all(
-    engine: Engine, items: Iterable[tuple[ImageInput, str]], params: AskParams
-) -> list[Answer | ViCropError]:
+def answer_all(engine: Engine, items: Iterable[object], params: AskParams) -> list[Answer | ViCropError]:
     """An answer, or the error that ended it, for every (image, question).
 
-    Only so many are taken from `items` ahead that nothing stands idle.
+    Only so many are taken from `items` ahead that nothing stands idle. An item of another shape is an error
+    of its own; a source that raises ends the list with that, and what was asked before is answered.
     """
     results: list[Answer | ViCropError] = []
     bounds = SchedulerSettings(deadline=NO_DEADLINE)
     with Scheduler(engine, bounds) as scheduler:
-        handles: deque[RequestHandle] = deque()
-        for image, question in items:
-            if len(handles) == bounds.waiting:
-                results.append(_result(handles.popleft()))
-            handles.append(scheduler.submit(image, question, params))
-        results += [_result(handle) for handle in handles]
+        asked: deque[RequestHandle | ViCropError] = deque()
+        for item in _taken(items):
+            if len(asked) == bounds.waiting:
+                results.append(_result(asked.popleft()))
+            asked.append(_submitted(scheduler, item, params))
+        results += [_result(each) for each in asked]
     return results
 
 
-def _result(handle: RequestHandle) -> Answer | ViCropError:
+def _taken(items: Iterable[object]) -> Iterator[object]:
+    """The items, and last the error of a source that fails."""
     try:
-        return handle.future.result()
+        yield from items
+    except Exception as error:
+        failed = ItemError(f"the source of questions failed here ({type(error).__name__}: {error})")
+        failed.__cause__ = error
+        yield failed
+
+
+def _submitted(scheduler: Scheduler, item: object, params: AskParams) -> RequestHandle | ViCropError:
+    if isinstance(item, ViCropError):
+        return item
+    if not isinstance(item, Sequence) or isinstance(item, str | bytes) or len(item) != 2:
+        return ItemError(f"got {shown(item)} as an item of a batch, wanted a picture and a question")
+    image, question = item
+    if not isinstance(question, str):
+        return ItemError(f"got {shown(question)} as the question of an item, wanted text")
+    try:
+        return scheduler.submit(image, question, params)
+    except ViCropError as error:
+        return error
+
+
+def shown(value: object) -> str:
+    """A value of a caller's, short enough for a sentence."""
+    text = repr(value)
+    return text if len(text) <= LONGEST else f"{text[:LONGEST]}…"
+
+
+def _result(asked: RequestHandle | ViCropError) -> Answer | ViCropError:
+    if isinstance(asked, ViCropError):
+        return asked
+    try:
+        return asked.future.result()
     except ViCropError as error:
         return error

@@ -43,6 +43,7 @@ class Answer:
     `layers` are those it was read from. `confidence` is the geometric mean of the final answer's token
     probabilities, the end sign included. `timings` are seconds by stage with their sum "total", and `spans`
     the same in the order it went.
+    Answers are equal where they say, crop and look at the same; arrays, times and counts are not compared.
     `token_ids` are the final answer's, and `first_token_ids` the first's, end sign included. `notices`
     are sentences about how the picture was read. `crop_skipped` says that the first answer was sure enough
     to be the final one, by `crop_worth`, 0 to 1: what the crop is worth, the most it can be where nothing was
@@ -55,12 +56,12 @@ class Answer:
     high_res: bool
     crop_box: Box | None
     image_size: tuple[int, int]
-    heatmap: Heatmap | None
+    heatmap: Heatmap | None = field(compare=False)
     heatmap_box: tuple[float, float, float, float] | None
     layers: tuple[int, ...]
-    confidence: float
-    timings: dict[str, float]
-    tokens: TokenCounts
+    confidence: float = field(compare=False)  # of last bits, as the heatmap is
+    timings: dict[str, float] = field(compare=False)
+    tokens: TokenCounts = field(compare=False)  # of what was kept already
     engine: EngineInfo
     token_ids: tuple[int, ...] = ()
     first_token_ids: tuple[int, ...] = ()

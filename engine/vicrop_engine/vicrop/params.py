@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
-from typing import Any, TypedDict
+from typing import Any, TypedDict, TypeVar
 
 from vicrop_engine.engine_dir.layer_choice import LayerChoice
 from vicrop_engine.errors import BoxError, SettingError, nearest, one_of
@@ -12,6 +13,7 @@ from vicrop_engine.images.geometry import Box
 from vicrop_engine.vicrop.localizers.localizer import Localizer
 from vicrop_engine.vicrop.localizers.methods import NONE, check_method
 
+T = TypeVar("T")
 COMPAT = "mllms-know"
 CALIBRATED = "rel-att"  # the method that `calibrate` measures when none is named
 HIGH_RES = ("auto", "on", "off")
@@ -48,6 +50,8 @@ class AskParams:
     crop_tokens: str | int = ALL
 
     def __post_init__(self) -> None:
+        for name in ("max_new_tokens", "layers", "crop_tokens"):  # whole numbers of NumPy are whole
+            object.__setattr__(self, name, plain_int(getattr(self, name)))
         check_method(self.method)
         _check_choices(self)
         _check_counts(self)
@@ -83,6 +87,16 @@ class AskKeywords(TypedDict, total=False):
     localize: str | None
     when: str
     crop_tokens: str | int
+
+
+def plain_int(value: T) -> T | int:
+    """A whole number of whatever kind as Python's own; anything else, and a truth value, as it is."""
+    if isinstance(value, bool | str) or not hasattr(value, "__index__"):
+        return value
+    try:
+        return operator.index(value)
+    except TypeError:  # an array
+        return value
 
 
 def _check_choices(params: AskParams) -> None:
@@ -123,7 +137,7 @@ def _window(value: Sequence[int]) -> Box:
     try:
         x0, y0, x1, y1 = (int(side) for side in value)
         exact = all(int(side) == side for side in value)
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, OverflowError) as error:
         raise BoxError(f"got {value!r} as a box, wanted four whole numbers x0, y0, x1, y1") from error
     if not exact:
         raise BoxError(f"got {value!r} as a box, wanted four whole numbers x0, y0, x1, y1")

@@ -19,6 +19,8 @@ from vicrop_engine.vicrop.localizers.localizer import ChecksEngine, Localizer
 from vicrop_engine.vicrop.localizers.methods import NONE, Looking, localizer_for
 from vicrop_engine.vicrop.params import ALL, AUTO, CALIBRATED, NEVER, AskParams
 
+LEAST_ANSWER = 20  # tokens that an answer is usually given: where as many fit, the question is no trouble
+
 
 @dataclass(frozen=True)
 class Request:
@@ -160,11 +162,18 @@ def _threshold(model: Model, method: str) -> float:
 
 def _check_context(prompts: Sequence[Prompt], max_new_tokens: int, context: int) -> None:
     longest = max(len(prompt) for prompt in prompts)
-    if longest + max_new_tokens > context:
-        raise QuestionError(
-            f"the question makes a prompt of {longest} tokens, which with {max_new_tokens} for the answer is "
-            f"more than the model's context of {context}; ask a shorter one"
+    fits = context - longest
+    if max_new_tokens <= fits:
+        return
+    if fits >= LEAST_ANSWER:
+        raise SettingError(
+            f"got max_new_tokens {max_new_tokens}, and after a prompt of {longest} tokens at most {fits} fit "
+            f"the model's context of {context}; give {fits} or less"
         )
+    raise QuestionError(
+        f"the question makes a prompt of {longest} tokens, which with {max_new_tokens} for the answer is "
+        f"more than the model's context of {context}; ask a shorter one"
+    )
 
 
 def _capacity(prompts: AskPrompts, max_new_tokens: int, *, crops: bool, side_by_side: bool) -> int:

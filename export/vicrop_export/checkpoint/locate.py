@@ -12,6 +12,7 @@ from pathlib import Path
 
 from vicrop_engine.engine_dir.files import hash_file
 from vicrop_engine.errors import CheckpointError
+from vicrop_export.checkpoint.formats import configuration, refuse_adapters, refuse_formats
 from vicrop_export.checkpoint.hub import fetch, list_files
 from vicrop_export.checkpoint.tensors import (
     INDEX,
@@ -66,7 +67,10 @@ def refuse_impossible(checkpoint: Path | str, wanted: CheckpointKind = LLAVA) ->
     """Raise CheckpointError for what is no checkpoint directory and cannot be a hub id; reads no weights."""
     directory = Path(checkpoint)
     if directory.is_dir():
-        _demand_files(file_names(directory), directory, wanted)
+        names = file_names(directory)
+        refuse_formats(configuration(directory), directory)
+        refuse_adapters(names, directory)
+        _demand_files(names, directory, wanted)
         weight_files(directory)
         return
     if directory.exists():
@@ -132,8 +136,10 @@ def _looks_like_hub_id(name: str) -> bool:
 def _locate_on_hub(hub_id: str, wanted: CheckpointKind) -> Checkpoint:
     listed = list_files(hub_id)
     if listed is not None:
+        refuse_adapters(listed, hub_id)
         _demand_files(listed, hub_id, wanted)
     directory = fetch(hub_id, (*SMALL_FILES, INDEX))
+    refuse_formats(configuration(directory), hub_id)
     single = listed is not None and WEIGHTS in listed
     weights = [WEIGHTS] if single else weight_names(directory)
     return Checkpoint(directory, hub_id, directory.name, tuple(weights))

@@ -34,6 +34,18 @@ def load_tokenizer(directory: Path) -> Tokenizer:
     return tokenizer
 
 
+def demand_rows(tokenizer: Tokenizer, rows: int) -> None:
+    """Raise CheckpointError for tokens that the embeddings have no row for: text would turn into them."""
+    vocabulary = tokenizer.get_vocab(with_added_tokens=True)
+    beyond = sorted((id, text) for text, id in vocabulary.items() if id >= rows)
+    if beyond:
+        id, text = beyond[0]
+        raise CheckpointError(
+            f"tokenizer.json: {len(beyond)} tokens from {text!r} ({id}) on, the embeddings {rows} rows; "
+            "train rows for them after resize_token_embeddings, or take this checkpoint's own tokenizer"
+        )
+
+
 def begin_token(tokenizer: Tokenizer) -> int | None:
     """The id the tokenizer puts before every text, if any.
 

@@ -129,7 +129,7 @@ DOCUMENTS = {
     "half a token": (small(max_completion_tokens=1.5), "max_completion_tokens", "wanted a whole number"),
     "true tokens": (small(max_tokens=True), "max_tokens", "wanted a whole number"),
     "two limits": (small(max_tokens=3, max_completion_tokens=4), "max_tokens", "give one of them"),
-    "too many tokens": (small(max_tokens=10**9), "messages", "more than the model's context"),
+    "too many tokens": (small(max_tokens=10**9), None, "tokens at most"),
     "stream as text": (small(stream="yes"), "stream", "wanted true or false"),
     "options without stream": (small(stream_options={"include_usage": True}), "stream_options", "without"),
     "an unknown option": (

@@ -15,6 +15,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from vicrop_engine.server.problem import Problem
 from vicrop_engine.server.settings import ServerSettings, is_loopback
 
+HEALTH = "/health"
 LOOPBACK_NAMES = {"localhost", "127.0.0.1", "::1"}
 _HOST = re.compile(r"(\[[0-9a-f:.]+\]|[a-z0-9_.-]+)(:[0-9]{1,5})?")
 
@@ -22,20 +23,22 @@ _HOST = re.compile(r"(\[[0-9a-f:.]+\]|[a-z0-9_.-]+)(:[0-9]{1,5})?")
 class AllowedHosts:
     """ASGI middleware: 403 for requests to other names than allowed, and from other sites' pages.
 
-    Allowed are the settings' `allowed_hosts` and, bound to loopback, its names. Bound elsewhere and without
-    `allowed_hosts` every name is, as a server cannot know how it is called.
+    Allowed are the settings' `allowed_hosts` and loopback's names. Bound elsewhere and without
+    `allowed_hosts` every name is, as a server cannot know how it is called. Whether it is healthy it tells
+    under any name: probes ask by address, and the answer tells nothing.
     """
 
     def __init__(self, app: ASGIApp, settings: ServerSettings) -> None:
         self.app = app
         names = {_bare(name) for name in settings.allowed_hosts}
         loopback = is_loopback(_bare(settings.host))
-        self._allowed = names | (LOOPBACK_NAMES if loopback else set())
-        self._any = not self._allowed
+        self._any = not names and not loopback
+        self._allowed = names | LOOPBACK_NAMES
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer 403, or hand on."""
-        problem = self._problem(scope) if scope["type"] in ("http", "websocket") else None
+        is_named = scope["type"] in ("http", "websocket") and scope.get("path") != HEALTH
+        problem = self._problem(scope) if is_named else None
         if problem is None:
             await self.app(scope, receive, send)
         elif scope["type"] == "websocket":

@@ -15,6 +15,29 @@ from vicrop_engine.server.problem import bad_request
 GREEDY = "an answer is always the model's most likely one"
 ONLY_TEXT = "an answer is text alone"
 
+AS_WRITTEN = "prompt and answer are written as the model's template does"
+# Keys of other servers (vLLM, SGLang, TGI, llama.cpp, transformers) with the value that asks for nothing.
+GREEDY_ELSEWHERE: dict[str, Any] = {
+    **{"min_p": 0, "typical_p": 1, "epsilon_cutoff": 0, "eta_cutoff": 0, "top_a": 0, "tfs": 1, "tfs_z": 1},
+    **{"min_tokens": 0, "min_new_tokens": 0, "min_length": 0, "no_repeat_ngram_size": 0, "mirostat": 0},
+    **{"do_sample": False, "use_beam_search": False, "early_stopping": False, "num_beams": 1, "best_of": 1},
+    **{"length_penalty": 1, "repeat_penalty": 1, "penalty_alpha": 0, "num_return_sequences": 1},
+    **{"stop_token_ids": [], "bad_words": [], "logits_processors": [], "prompt_logprobs": 0},
+}
+TEXT_ELSEWHERE: dict[str, tuple[Any, ...]] = {
+    "skip_special_tokens": (True,),
+    "spaces_between_special_tokens": (True, False),
+    "include_stop_str_in_output": (False,),
+    "echo": (False,),
+    "add_generation_prompt": (True,),
+    "continue_final_message": (False,),
+    "add_special_tokens": (True, False),
+    "chat_template_kwargs": ({},),
+    "mm_processor_kwargs": ({},),
+    "detokenize": (True,),
+    "cache_prompt": (True, False),
+}
+
 READ = ("model", "messages", "stream", "stream_options", "max_tokens", "max_completion_tokens", "vicrop")
 IGNORED = (
     *("user", "seed", "metadata", "safety_identifier", "prompt_cache_key", "prompt_cache_retention"),
@@ -45,6 +68,8 @@ NEUTRAL: dict[str, tuple[tuple[Any, ...], str]] = {
     "verbosity": (("medium",), "answers are as long as the model makes them, up to max_tokens"),
     "web_search_options": ((), "nothing is looked up"),
     "store": ((False,), "nothing is stored"),
+    **{key: ((value,), GREEDY) for key, value in GREEDY_ELSEWHERE.items()},
+    **{key: (values, AS_WRITTEN) for key, values in TEXT_ELSEWHERE.items()},
 }
 KNOWN = (*READ, *IGNORED, *NEUTRAL)
 
