@@ -58,12 +58,15 @@ from vicrop_export.progress import FetchProgress, WeightProgress
 from vicrop_export.quiet import quiet
 from vicrop_export.staging import LAST, clear_leftovers, demand_space, scratch, staged
 from vicrop_export.targets import (
+    LARGEST_COMPARED,
     check_target,
     compiler_for,
     fitted_precision,
+    float32_twin,
     has_gradients,
     is_half,
     modules_of,
+    num_build_bytes,
     num_weight_bytes,
     opset_of,
 )
@@ -71,7 +74,6 @@ from vicrop_export.trt.lengths import demand_aligned, plan_lengths
 
 logger = logging.getLogger("vicrop_engine.build")
 
-LARGEST_COMPARED = 2 << 30  # bytes of float32 weights up to which a build asks a float32 engine and autograd
 FETCHED = 0.5  # the share of a build that fetching its weights takes, where it does
 EMBEDDINGS_SOURCE = "language_model.embed_tokens.weight"
 Progress = Callable[[str, float], None]
@@ -270,24 +272,6 @@ def twins_of(tensors: DescribedTensors, plan: Plan, exported: Sequence[ExportedG
     sources = {graph.name: set(graph.described.values()) for graph in exported}
     shapes = {name: tensors.shape(name) for names in sources.values() for name in names}
     return plan_twins(sources, shapes, partial(rules.layout, num_lower_layers=lower))
-
-
-def num_build_bytes(tensors: DescribedTensors, plan: Plan) -> int:
-    """What a build of the plan has on the disk at most: the engine, and the one it is compared with.
-
-    Every plan holds the weights again.
-    """
-    twin = float32_twin(tensors, plan)
-    copies = 1 if plan.compiler is None else 1 + len(plan.compiler.architectures)
-    return copies * num_weight_bytes(tensors, plan) + (num_weight_bytes(tensors, twin) if twin else 0)
-
-
-def float32_twin(tensors: DescribedTensors, plan: Plan) -> Plan | None:
-    """The plan of the float32 engine whose answers the build compares; None where none is built."""
-    twin = replace(plan, precision="fp32")
-    if plan.precision == "fp32" or num_weight_bytes(tensors, twin) > LARGEST_COMPARED:
-        return None
-    return twin
 
 
 def _write_embeddings(directory: Path, tensors: DescribedTensors, dtype: type[np.floating]) -> None:

@@ -6,6 +6,7 @@ A target is where an engine runs. Knows settings; not how a graph is made or wri
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 from torch import nn
 
@@ -20,6 +21,7 @@ from vicrop_export.plan import Plan
 from vicrop_export.precision.rules import CUDA_PRECISIONS, PRECISIONS, STANDARD_PRECISIONS, Precision
 from vicrop_export.trt.compiler import Compiler, choose_compiler
 
+LARGEST_COMPARED = 2 << 30  # bytes of float32 weights up to which a build asks a float32 engine and autograd
 LAYOUTS = {CPU: PRECISIONS, CUDA: CUDA_PRECISIONS, TENSORRT: STANDARD_PRECISIONS}
 BUILDABLE = {CPU: tuple(PRECISIONS), CUDA: ("fp16", "int8", "int4"), TENSORRT: tuple(STANDARD_PRECISIONS)}
 OPSETS = {"int4": 21, "fp8": 19}  # what blocks of a few bits, and float8, came with; else onnx_export's
@@ -95,3 +97,21 @@ def num_weight_bytes(tensors: DescribedTensors, plan: Plan) -> int:
     """What all tensors of the checkpoint together take in the engine."""
     rules, lower = fitted_precision(tensors, plan), plan.decoder.num_lower_layers
     return sum(rules.num_bytes(name, tensors.shape(name), lower) for name in tensors.names())
+
+
+def num_build_bytes(tensors: DescribedTensors, plan: Plan) -> int:
+    """What a build of the plan has on the disk at most: the engine, and the one it is compared with.
+
+    Every plan holds the weights again.
+    """
+    twin = float32_twin(tensors, plan)
+    copies = 1 if plan.compiler is None else 1 + len(plan.compiler.architectures)
+    return copies * num_weight_bytes(tensors, plan) + (num_weight_bytes(tensors, twin) if twin else 0)
+
+
+def float32_twin(tensors: DescribedTensors, plan: Plan) -> Plan | None:
+    """The plan of the float32 engine whose answers the build compares; None where none is built."""
+    twin = replace(plan, precision="fp32")
+    if plan.precision == "fp32" or num_weight_bytes(tensors, twin) > LARGEST_COMPARED:
+        return None
+    return twin

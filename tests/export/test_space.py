@@ -11,12 +11,12 @@ import pytest
 from tests.engines import STRETCH_168, Built, built
 from vicrop_engine.errors import NoSpaceError
 from vicrop_export import build, staging
-from vicrop_export.build import build_engine, num_build_bytes
+from vicrop_export.build import build_engine
 from vicrop_export.checkpoint.described import DescribedTensors
 from vicrop_export.checkpoint.locate import locate
 from vicrop_export.plan import Plan, make_plan
 from vicrop_export.precision.rules import PRECISIONS
-from vicrop_export.targets import num_weight_bytes
+from vicrop_export.targets import num_build_bytes, num_weight_bytes
 
 
 class StoppedError(Exception):
