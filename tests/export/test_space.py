@@ -10,7 +10,7 @@ import pytest
 
 from tests.engines import STRETCH_168, Built, built
 from vicrop_engine.errors import NoSpaceError
-from vicrop_export import build, staging
+from vicrop_export import build, staging, targets
 from vicrop_export.build import build_engine
 from vicrop_export.checkpoint.described import DescribedTensors
 from vicrop_export.checkpoint.locate import locate
@@ -76,7 +76,7 @@ def test_the_float32_engine_to_compare_with_counts_where_there_is_one(
     tensors, plan = DescribedTensors(made.checkpoint), plan_of(made, precision)
     engine, twin = (num_weight_bytes(tensors, each) for each in (plan, plan_of(made, "fp32")))
     assert num_build_bytes(tensors, plan) == engine + twin
-    monkeypatch.setattr(build, "LARGEST_COMPARED", twin - 1)
+    monkeypatch.setattr(targets, "LARGEST_COMPARED", twin - 1)
     assert num_build_bytes(tensors, plan) == engine
 
 
