@@ -14,7 +14,7 @@ from PIL import Image
 
 from vicrop_engine import ViCropEngine
 from vicrop_engine.counters import Counters
-from vicrop_engine.errors import QuestionError, RunError
+from vicrop_engine.errors import RunError, SettingError
 from vicrop_engine.model.decoder import HostDecoder
 from vicrop_engine.model.forward import HostOutput
 from vicrop_engine.model.kv_cache import HostKVBuffers
@@ -198,7 +198,7 @@ def test_a_cached_picture_counts_all_of_its_buffers(engine: ViCropEngine, pictur
 
 
 def test_a_request_that_does_not_fit_reserves_nothing(engine: ViCropEngine, picture: Image.Image) -> None:
-    with pytest.raises(QuestionError, match="context of 2048"):
+    with pytest.raises(SettingError, match="context of 2048"):
         engine.ask(picture, QUESTION, max_new_tokens=1990)
     assert engine.counters == Counters()
     assert len(engine._model.prefixes) == 0
