@@ -196,7 +196,8 @@ def wrong_url(chance: random.Random) -> Attack:
             ),
         ]
     )
-    return Attack("wrong base64, media types, URLs", post(encoded(chat(url))))
+    whole = url.replace("\n", "").endswith(f";base64,{text}")  # a picture, whatever type it is said to be
+    return Attack("wrong base64, media types, URLs", post(encoded(chat(url))), may_answer=whole)
 
 
 def wrong_address(chance: random.Random) -> Attack:
