@@ -9,6 +9,8 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable, Sequence
 
+LONGEST_SHOWN = 80  # characters
+
 
 class ViCropError(Exception):
     """The root: anything refused or failed at, with the exit status the command line gives it."""
@@ -175,3 +177,9 @@ def one_of(kind: str, name: str, known: Iterable[str]) -> str:
     """The sentence that refuses `name` as a `kind`, listing what is known and the nearest match."""
     names = list(known)
     return f"unknown {kind} {name!r}; known: {', '.join(names)}{nearest(name, names)}"
+
+
+def shown(value: object) -> str:
+    """A value of a caller's, short enough for a sentence."""
+    text = repr(value)
+    return text if len(text) <= LONGEST_SHOWN else f"{text[:LONGEST_SHOWN]}…"

@@ -228,6 +228,21 @@ def test_a_step_that_fails_ends_the_answers_in_it_alone(
     assert eventually(lambda: scheduler.kv_usage == 0 and scheduler.running == 0)
 
 
+def test_too_little_memory_is_said_and_ends_one_request(
+    start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scheduler = start()
+
+    def without_memory(*_: object) -> None:
+        raise MemoryError
+
+    with monkeypatch.context() as patch:
+        patch.setattr("vicrop_engine.vicrop.ask.model_input", without_memory)
+        with pytest.raises(RunError, match="not enough memory"):
+            scheduler.submit(PATH, EXAMPLE.question).future.result(timeout=20)
+    assert scheduler.submit(PATH, EXAMPLE.question).future.result(timeout=20).answer
+
+
 def test_an_answer_without_a_slot_large_enough_is_decoded_alone(
     start: Start, engine: ViCropEngine, monkeypatch: pytest.MonkeyPatch
 ) -> None:

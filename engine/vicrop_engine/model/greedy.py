@@ -37,7 +37,7 @@ class AnswerTokens:
     def __init__(
         self, end_signs: Sequence[int], max_new_tokens: int, on_tokens: OnTokens | None = None
     ) -> None:
-        self._end_signs, self._max_new_tokens, self._heard = end_signs, max_new_tokens, on_tokens
+        self._end_signs, self._max_new_tokens, self._on_tokens = end_signs, max_new_tokens, on_tokens
         self._probabilities: list[float] = []
         self._waiting: list[Floats] = []
         self.ids: list[int] = []
@@ -58,8 +58,8 @@ class AnswerTokens:
 
     def tell(self) -> None:
         """Let whoever listens hear the ids."""
-        if self._heard is not None:
-            self._heard(tuple(self.ids))
+        if self._on_tokens is not None:
+            self._on_tokens(tuple(self.ids))
 
     @property
     def generation(self) -> Generation:

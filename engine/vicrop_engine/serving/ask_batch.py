@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 
-from vicrop_engine.errors import ItemError, ViCropError
+from vicrop_engine.errors import ItemError, ViCropError, shown
 from vicrop_engine.serving.executor import Engine
 from vicrop_engine.serving.handle import RequestHandle
 from vicrop_engine.serving.scheduler import Scheduler
@@ -13,7 +13,6 @@ from vicrop_engine.serving.settings import SchedulerSettings
 from vicrop_engine.vicrop.answer import Answer
 from vicrop_engine.vicrop.params import AskParams
 
-LONGEST = 80
 NO_DEADLINE = 10.0 * 365 * 24 * 3600
 
 
@@ -57,12 +56,6 @@ def _submitted(scheduler: Scheduler, item: object, params: AskParams) -> Request
         return scheduler.submit(image, question, params)
     except ViCropError as error:
         return error
-
-
-def shown(value: object) -> str:
-    """A value of a caller's, short enough for a sentence."""
-    text = repr(value)
-    return text if len(text) <= LONGEST else f"{text[:LONGEST]}…"
 
 
 def _result(asked: RequestHandle | ViCropError) -> Answer | ViCropError:

@@ -70,7 +70,7 @@ class BatchedExecutor:
         """The decoder as this job sees it; without a crop the first answer is the final one."""
         request, tally = job.request, job.first.tally
         first, final = map(self._model.prompts.decoded, (job.tell_first, job.tell_final))
-        heard = final if request.localizer is None else first if request.first_answer else None
+        on_first = final if request.localizer is None else first if request.first_answer else None
         return RequestDecoder(
             decoder=self._decoder.counted_by(tally),
             batch=self._batch,
@@ -79,7 +79,7 @@ class BatchedExecutor:
             ended=lambda: job.ended,
             chunk=self._settings.prefill_chunk,
             max_new_tokens=request.max_new_tokens,
-            on_tokens=(heard, final),
+            on_tokens=(on_first, final),
         )
 
     def _model_of(self, job: Job, worker: WorkerSlot, decoder: RequestDecoder) -> RequestModel:

@@ -165,7 +165,7 @@ class Scheduler:
         except ViCropError as error:
             job.finish(None, error)
         except Exception as error:  # a fault of ours ends this request alone
-            wrapped = RunError(f"the request could not be answered ({type(error).__name__}); report this")
+            wrapped = RunError(_why(error))
             wrapped.__cause__ = error
             job.finish(None, wrapped)
         else:
@@ -176,3 +176,9 @@ class Scheduler:
 
 def _place(job: Job) -> tuple[float, int]:
     return job.place
+
+
+def _why(error: Exception) -> str:
+    if isinstance(error, MemoryError):
+        return "there was not enough memory for this request; ask under less load, or with a smaller picture"
+    return f"the request could not be answered ({type(error).__name__}); report this"

@@ -35,12 +35,9 @@ def _run(state: RequestState, prompts: tuple[Prompt, ...]) -> PrefilledPrompts:
     )
     if not gradients:
         return PrefilledPrompts(prompts, output)
-    state.watch.enter(
-        "heatmap"
-    )  # now, for decoding writes over the rows of a prompt that is only looked with
-    return PrefilledPrompts(
-        prompts, output, decoder.gradients(output, prompts.index(state.prompts.looked_with))
-    )
+    state.watch.enter("heatmap")
+    looked_with = prompts.index(state.prompts.looked_with)  # whose rows decoding will write over
+    return PrefilledPrompts(prompts, output, decoder.gradients(output, looked_with))
 
 
 def prompts_to_run(state: RequestState) -> tuple[Prompt, ...]:

@@ -6,14 +6,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from vicrop_engine.errors import nearest
+from vicrop_engine.errors import nearest, shown
 from vicrop_engine.server.json_documents import parse_json
 from vicrop_engine.server.openai.fields import (
     KNOWN,
     check_keys,
     check_neutral,
     given,
-    shown,
     token_limit,
     typed,
     wants_usage,

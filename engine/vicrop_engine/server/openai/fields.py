@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from vicrop_engine.errors import nearest
+from vicrop_engine.errors import nearest, shown
 from vicrop_engine.server.problem import bad_request
 
 GREEDY = "an answer is always the model's most likely one"
@@ -142,12 +142,6 @@ def wants_usage(document: Mapping[str, Any], *, stream: bool) -> bool:
         raise bad_request("got stream_options without stream; give both or neither", "stream_options")
     check_keys(options, ("include_usage", "continuous_usage_stats", "include_obfuscation"), "stream_options")
     return bool(typed(options, "include_usage", bool, "stream_options"))
-
-
-def shown(value: Any) -> str:
-    """A value of the client's, short enough for a sentence."""
-    text = repr(value)
-    return text if len(text) <= 80 else f"{text[:80]}…"
 
 
 def _same(value: Any, neutral: Any) -> bool:

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-from vicrop_engine.errors import one_of
-from vicrop_engine.server.openai.fields import check_keys, given, shown, typed
+from vicrop_engine.errors import one_of, shown
+from vicrop_engine.server.openai.fields import check_keys, given, typed
 from vicrop_engine.server.problem import bad_request
 
 SYSTEM = ("system", "developer")
