@@ -63,8 +63,10 @@ def run_ours(engine_directory: Path, threads: int) -> Rates:
     from vicrop_engine.model.decoder import HostDecoder
     from vicrop_engine.model.interfaces import Prefilled
     from vicrop_engine.model.states import of_kind
+    from vicrop_engine.runtime.heap import wait_until_settled
 
     engine = ViCropEngine.load(engine_directory, threads=threads, cache_bytes=0)
+    wait_until_settled()
     decoder = of_kind(HostDecoder, engine.model.decoder)
     decoder._tokens = dataclasses.replace(decoder._tokens, eos=())  # decode to the end, whatever comes
     ids = [5 + index % 200 for index in range(PREFILL)]

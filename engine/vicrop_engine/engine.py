@@ -21,6 +21,7 @@ from vicrop_engine.images.picture import ImageInput
 from vicrop_engine.model.model import Model
 from vicrop_engine.model.opening import Place, open_model
 from vicrop_engine.model.probe import prove_once
+from vicrop_engine.runtime.heap import settled
 from vicrop_engine.timing import Stopwatch
 from vicrop_engine.vicrop.answer import Answer
 from vicrop_engine.vicrop.ask import encode, opened_picture, run_ask
@@ -54,6 +55,7 @@ class ViCropEngine:
         yolo: str | os.PathLike[str] | None = None,
         sam: str | os.PathLike[str] | None = None,
         probe: bool = True,
+        huge_pages: bool = True,
     ) -> ViCropEngine:
         """Open an engine directory, or a model by name (built once into the cache when it never was).
 
@@ -65,6 +67,8 @@ class ViCropEngine:
         `clip`, `yolo` and `sam` are directories made by `build` of that name, for these methods; else those
         in the cache are taken.
         The first time on a processor and ONNX Runtime the engine's probe is run, unless `probe` is False.
+        With `huge_pages` a thread moves packed weights onto them beside the first questions, where Linux can:
+        tokens are decoded faster from then on, see docs/performance.md.
         Raises SettingError, EngineDirectoryError, EngineDamagedError, UnknownModelError, ProviderError, and
         ProbeError where the graphs give other numbers than where the engine was built.
         """
@@ -75,7 +79,8 @@ class ViCropEngine:
         manifest = checked_manifest(directory, verify=verify)
         tools = Toolbox({"clip": clip, "yolo": yolo, "sam": sam}, threads)
         place = Place(provider, device)
-        model = open_model(directory, manifest, threads, cache_bytes, share_weights, tools, place)
+        with settled(huge=huge_pages):
+            model = open_model(directory, manifest, threads, cache_bytes, share_weights, tools, place)
         if probe:
             prove_once(model.vision, model.decoder, manifest, directory)
         return cls(model)

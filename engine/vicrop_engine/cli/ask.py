@@ -96,7 +96,8 @@ def ask(
         when=when,
         crop_tokens=crop_tokens,
     )
-    loaded = Opening(engine, threads, share_weights, device, (clip, yolo, sam), no_probe).open()
+    tools = (clip, yolo, sam)
+    loaded = Opening(engine, threads, share_weights, device, tools, no_probe, huge_pages=False).open()
     with output.first_answer_shown() as heard:
         answer = loaded.answer(picture.image, question, params, heard)
     _show(answer, picture.image, question, overlay, heatmap, json=json)

@@ -26,6 +26,7 @@ class Opening:
     tools: tuple[Path | None, Path | None, Path | None] = (None, None, None)
     no_probe: bool = False
     cache_mib: int | None = None
+    huge_pages: bool = True
 
     def __post_init__(self) -> None:
         if self.cache_mib is not None and self.cache_mib < 0:
@@ -48,5 +49,6 @@ class Opening:
             yolo=yolo,
             sam=sam,
             probe=not self.no_probe,
+            huge_pages=self.huge_pages,
             **output.parse_device(self.device),
         )

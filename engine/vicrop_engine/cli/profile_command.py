@@ -111,6 +111,7 @@ def _load(engine: str, method: str, threads: int | None, *, probe: bool) -> ViCr
     from vicrop_engine.builder import resolve
     from vicrop_engine.engine import ViCropEngine
     from vicrop_engine.engine_dir.manifest import read_manifest
+    from vicrop_engine.runtime.heap import wait_until_settled
 
     if method == "none":
         raise SettingError("method 'none' makes no crop, whose cost this measures; give another one")
@@ -122,7 +123,9 @@ def _load(engine: str, method: str, threads: int | None, *, probe: bool) -> ViCr
             f"the engine is for target {target!r}, whose operations are not counted yet; give one built with "
             "--target cpu"
         )
-    return ViCropEngine.load(directory, threads=threads, probe=probe)
+    loaded = ViCropEngine.load(directory, threads=threads, probe=probe)
+    wait_until_settled()
+    return loaded
 
 
 def _profile(

@@ -13,6 +13,8 @@ import os
 import time
 from collections.abc import Callable
 
+from vicrop_engine.runtime.heap import find_trim
+
 SECONDS = 2.0  # between two looks
 WORKED = 0.005  # seconds of processor time after which it is worth it; an idle server stays below
 HEAPS = 2
@@ -24,12 +26,6 @@ def bound_heaps() -> None:
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
     if mallopt is not None and "MALLOC_ARENA_MAX" not in os.environ:
         mallopt(_ARENA_MAX, HEAPS)
-
-
-def find_trim() -> Callable[[int], int] | None:
-    """glibc's malloc_trim, or None where the C library has none."""
-    trim: Callable[[int], int] | None = getattr(ctypes.CDLL(None), "malloc_trim", None)
-    return trim
 
 
 async def give_back_freed(
