@@ -15,6 +15,7 @@ from vicrop_engine.engine_dir.manifest import SCHEMA_VERSION, Manifest
 from vicrop_engine.engine_dir.records import (
     CropSettings,
     DecoderGeometry,
+    FamilyRecord,
     ModelSource,
     Parity,
     Preprocessing,
@@ -36,7 +37,8 @@ PROMPTS = Prompts(
 )
 MANIFEST = Manifest(
     schema=SCHEMA_VERSION,
-    model=ModelSource("sample", "llava", "checkpoint", None),
+    model=ModelSource("sample", "checkpoint", None),
+    family=FamilyRecord("llava-1.5", {}),
     precision="fp32",
     target="cpu",
     vision=VisionGeometry(168, 14, 12, 12, 144, 0),

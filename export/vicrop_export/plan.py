@@ -19,6 +19,7 @@ from vicrop_engine.engine_dir.records import (
     Agreement,
     CropSettings,
     DecoderGeometry,
+    FamilyRecord,
     ModelSource,
     Parity,
     Preprocessing,
@@ -126,7 +127,8 @@ class Plan:
         """The manifest of the finished engine; `float32` are the graphs' figures on float32 weights."""
         return Manifest(
             schema=SCHEMA_VERSION,
-            model=ModelSource(self.name, FAMILY, self.checkpoint.source, self.checkpoint.revision),
+            model=ModelSource(self.name, self.checkpoint.source, self.checkpoint.revision),
+            family=FamilyRecord(FAMILY, {}),
             precision=self.precision,
             target=self.target,
             vision=self.vision,

@@ -18,6 +18,7 @@ from vicrop_engine.engine_dir.records import (
     Calibration,
     CropSettings,
     DecoderGeometry,
+    FamilyRecord,
     ModelSource,
     Parity,
     Probed,
@@ -27,7 +28,7 @@ from vicrop_engine.engine_dir.records import (
 )
 from vicrop_engine.errors import ConfigError, EngineDamagedError, EngineDirectoryError
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 
 GRAPHS = ("vision", "decoder_lower", "decoder_upper")
 
@@ -83,6 +84,7 @@ class Manifest:
 
     schema: int
     model: ModelSource
+    family: FamilyRecord
     precision: str
     target: str
     vision: VisionGeometry

@@ -9,22 +9,31 @@ Resize = Literal["shortest_edge", "exact", "none"]
 
 Fit = Literal["processor", "pad", "stretch"]
 
+LayerSource = Literal["published", "measured", "scaled, not measured", "chosen at build"]
+
 
 @dataclass(frozen=True)
 class ModelSource:
     """Which checkpoint an engine was built from."""
 
     name: str
-    family: str
     source: str
     revision: str | None
 
 
 @dataclass(frozen=True)
-class VisionGeometry:
-    """The picture as the vision tower sees it: side in pixels, patch grid, tokens handed to the decoder.
+class FamilyRecord:
+    """The model family of an engine and its own settings, which that family reads strictly."""
 
-    `patch_offset` is the index of the first patch among an image's tokens: 1 when the class token is kept,
+    name: str
+    settings: dict[str, int]
+
+
+@dataclass(frozen=True)
+class VisionGeometry:
+    """One input of the vision tower: side in pixels, patch grid, tokens handed to the decoder.
+
+    `rows` and `cols` are those of the cells that tokens stand for, each of `patch_size` pixels; `patch_offset` is the index of the first patch among an image's tokens: 1 when the class token is kept,
     else 0.
     """
 
@@ -71,11 +80,15 @@ class Prompts:
 
 @dataclass(frozen=True)
 class CropSettings:
-    """Side of the smallest crop window in original pixels, heatmap layers, and window ratios in order."""
+    """Side of the smallest crop window in original pixels, heatmap layers, and window ratios in order.
+
+    `source` says where the layers are from.
+    """
 
     window: int
     layers: tuple[int, ...]
     ratios: tuple[float, ...] = (1.0, 1.2, 1.4, 1.6, 1.8, 2.0)
+    source: LayerSource = "scaled, not measured"
 
 
 @dataclass(frozen=True)
