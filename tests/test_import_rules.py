@@ -59,7 +59,7 @@ ROWS = {
         {"errors", "arrays", "counters", "timing", "byte_cache", "user_text", "drawing"},
         {"engine_dir"},
         {"images", "runtime"},
-        {"external", "examples"},
+        {"external", "examples", "families"},
         {"model"},
         {"vicrop"},
         {"serving"},

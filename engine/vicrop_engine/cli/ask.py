@@ -12,6 +12,7 @@ from vicrop_engine.cli.opening import Opening
 from vicrop_engine.cli.options import (
     BoxOption,
     CompatOption,
+    CropTilesOption,
     CropTokensOption,
     DebugOption,
     DeviceOption,
@@ -24,6 +25,7 @@ from vicrop_engine.cli.options import (
     MethodOption,
     NoFirstAnswerOption,
     NoProbeOption,
+    PictureTilesOption,
     ShareWeightsOption,
     ThreadsOption,
     ToolOption,
@@ -59,6 +61,8 @@ def ask(
     no_first_answer: NoFirstAnswerOption = False,
     when: WhenOption = "always",
     crop_tokens: CropTokensOption = "all",
+    picture_tiles: PictureTilesOption = None,
+    crop_tiles: CropTilesOption = None,
     compat: CompatOption = None,
     threads: ThreadsOption = None,
     share_weights: ShareWeightsOption = False,
@@ -95,6 +99,8 @@ def ask(
         localize=localize,
         when=when,
         crop_tokens=crop_tokens,
+        picture_tiles=picture_tiles,
+        crop_tiles=crop_tiles,
     )
     tools = (clip, yolo, sam)
     loaded = Opening(engine, threads, share_weights, device, tools, no_probe, huge_pages=False).open()

@@ -18,12 +18,14 @@ from vicrop_engine.engine_dir.parsing import to_json
 from vicrop_engine.engine_dir.registry import ToolName
 from vicrop_engine.errors import ProviderError
 from vicrop_engine.external.manifest import REQUIRED, mend_tool, read_tool
+from vicrop_engine.families.table import FAMILIES, family_type
 from vicrop_engine.model.opening import open_model
 from vicrop_engine.model.probe import prove
 from vicrop_engine.runtime.machine import abilities
 from vicrop_engine.runtime.nvidia import find_driver
 from vicrop_engine.runtime.onnx_runtime import available_providers, package_version
 from vicrop_engine.runtime.proofs import proven_on
+from vicrop_engine.vicrop.localizers.methods import METHODS
 
 PACKAGES = (
     *("numpy", "pillow", "tokenizers", "onnxruntime", "onnxruntime-gpu", "torch", "transformers"),
@@ -47,6 +49,21 @@ def machine_info() -> dict[str, Any]:
         "cache": str(models.cache_directory() or "none: set VICROP_HOME"),
         "tools": {tool.name: _path(models.find_tool(tool.name)) for tool in models.TOOLS},
         "models": {model.name: _path(models.find_engine(model.name)) for model in models.MODELS},
+        "families": families(),
+    }
+
+
+def families() -> dict[str, dict[str, Any]]:
+    """The model families there are, and what each supports."""
+    return {
+        name: {
+            "methods": [
+                method for method in METHODS if method != "pure-grad" or family.takes_pixel_gradients
+            ],
+            "high_res": True,
+            "targets": list(family.targets),
+        }
+        for name, family in FAMILIES.items()
     }
 
 
@@ -64,9 +81,23 @@ def engine_info(directory: Path, *, verify: bool) -> dict[str, Any]:
     document["bytes"] = sum(entry.size for entry in manifest.files.values())
     document["verified"] = verify
     document["proven_on"] = proven_on(directory, manifest)
+    document["layers"] = {"default": list(manifest.crop.layers), "source": manifest.crop.source}
+    document |= supported(manifest)
     memory = ask_memory(manifest)
     document["memory"] = {**asdict(memory), "peak": memory.peak}
     return document
+
+
+def supported(manifest: Manifest) -> dict[str, Any]:
+    """What this engine can be asked for: methods, whether high-res, and targets its family is built for."""
+    family = family_type(manifest)
+    pixels = family.takes_pixel_gradients and manifest.has_pixel_gradients
+    lacks = {"grad-att": not manifest.has_gradient, "pure-grad": not pixels}
+    return {
+        "methods": [method for method in METHODS if not lacks.get(method, False)],
+        "high_res": True,
+        "targets": list(family.targets),
+    }
 
 
 def prove_again(directory: Path, manifest: Manifest) -> None:
@@ -101,8 +132,13 @@ def machine_facts(document: dict[str, Any]) -> dict[str, str]:
         **{f"runs {name}": _yes_or_no(ability) for name, ability in document["runs"].items()},
         **_device_facts(document["nvidia"]),
         "cache": document["cache"],
+        **{f"family {name}": _family_facts(facts) for name, facts in document["families"].items()},
         **built,
     }
+
+
+def _family_facts(facts: dict[str, Any]) -> str:
+    return f"{', '.join(facts['methods'])}; for {', '.join(facts['targets'])}"
 
 
 def engine_facts(document: dict[str, Any]) -> dict[str, str]:
@@ -111,14 +147,15 @@ def engine_facts(document: dict[str, Any]) -> dict[str, str]:
     source = f"{model['source']} at {model['revision']}" if model["revision"] else model["source"]
     return {
         "engine": document["directory"],
-        "model": f"{model['name']} ({model['family']}) from {source}",
+        "model": f"{model['name']} ({document['family']['name']}) from {source}",
         "precision": f"{document['precision']} for {document['target']}, {document['bytes'] / 1e6:.1f} MB",
         "vision": f"{vision['image_size']} px, {vision['rows']} x {vision['cols']} patches, "
         f"{vision['image_tokens']} image tokens",
         "decoder": f"{decoder['num_layers']} layers ({decoder['num_lower_layers']} in the lower graph), "
         f"{decoder['num_heads']} heads, {decoder['num_kv_heads']} KV heads, hidden {decoder['hidden_size']}, "
         f"context {decoder['context_length']}",
-        "heatmap": f"layers {', '.join(map(str, document['crop']['layers']))}, "
+        "heatmap": f"layers {', '.join(map(str, document['layers']['default']))} "
+        f"({document['layers']['source']}), "
         f"smallest window {document['crop']['window']} px",
         "memory": "about {peak:.2f} GB at most while asking: weights {weights:.2f}, keys and values "
         "{kv_buffers:.2f}, of a tile {tile:.2f}, working {working:.2f}; of other pictures at most "

@@ -22,6 +22,15 @@ CropTokensOption = Annotated[
     ),
 ]
 
+PictureTilesOption = Annotated[
+    str | None,
+    typer.Option(metavar="all|one", help="Of models that cut a picture to tiles: all of them, or just one."),
+]
+
+CropTilesOption = Annotated[
+    str | None, typer.Option(metavar="one|all", help="The same of the crop; one where it is not given.")
+]
+
 NoProbeOption = Annotated[
     bool,
     typer.Option(

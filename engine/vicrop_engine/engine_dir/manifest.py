@@ -54,6 +54,8 @@ PREFILL, WIDE = ".prefill", ".wide"
 CPU, CUDA = "cpu", "cuda"  # targets
 TENSORRT = "tensorrt"  # the target whose graphs are of standard operators only
 
+SIGNS = 3  # tokens beside those of one of several inputs: where it begins, which one it is, the line's end
+
 _REBUILD = "rebuild it with 'vicrop-engine build --force'"
 
 
@@ -102,6 +104,12 @@ class Manifest:
     plans: Plans | None = None
     twins: dict[str, int] | None = None
     probe: Probed | None = None
+
+    @property
+    def picture_tokens(self) -> int:
+        """Tokens that a picture takes in a prompt at most, signs between its inputs' tokens counted in."""
+        inputs = self.family.most_inputs
+        return self.vision.image_tokens if inputs == 1 else inputs * (self.vision.image_tokens + SIGNS)
 
     @property
     def has_gradient(self) -> bool:

@@ -42,7 +42,7 @@ class AskMemory:
 
 def ask_memory(manifest: Manifest) -> AskMemory:
     """The memory of a rel-att ask with a question of usual length."""
-    tokens = 2 * manifest.vision.image_tokens + ROOM
+    tokens = manifest.picture_tokens + manifest.vision.image_tokens + ROOM
     weights = sum(entry.size for name, entry in manifest.files.items() if name != EMBEDDINGS)
     working = _working_bytes(manifest, tokens)
     weights = int(PACKED * weights) + sum((manifest.twins or {}).values())
@@ -60,7 +60,8 @@ def requests_that_fit(manifest: Manifest, total: int | None = None) -> int:
     """
     if total is None:
         total = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    tokens = 5 * manifest.vision.image_tokens + 3 * ROOM  # a prefix with its crop, and both answers' own rows
+    picture, crop = manifest.picture_tokens, manifest.vision.image_tokens
+    tokens = 2 * picture + 3 * crop + 3 * ROOM  # a prefix with its crop, and both answers' own rows
     one = kv_bytes(manifest.decoder, tokens, _width(manifest))
     return max(1, (total // 2 - ask_memory(manifest).weights) // one)
 
@@ -72,7 +73,8 @@ def kv_bytes(decoder: DecoderGeometry, num_tokens: int, width: int = FLOAT) -> i
 
 def default_cache_bytes(manifest: Manifest) -> int:
     """Room for one picture at least, and a gigabyte if that is more."""
-    one = kv_bytes(manifest.decoder, 2 * manifest.vision.image_tokens + 2 * ROOM, _width(manifest))
+    tokens = manifest.picture_tokens + manifest.vision.image_tokens + 2 * ROOM
+    one = kv_bytes(manifest.decoder, tokens, _width(manifest))
     return max(LEAST_CACHE, -(-one * SMALL_SHARE // (SMALL_SHARE - 2)))
 
 
@@ -87,7 +89,7 @@ def _working_bytes(manifest: Manifest, tokens: int) -> int:
     120 times as wide as the hidden size: an MLP's three products with tokens of two bytes, and as much again
     as the allocator keeps in pieces (measured with int8 at the size of LLaVA-1.5-7B: 114).
     """
-    decoder, new = manifest.decoder, manifest.vision.image_tokens + ROOM
+    decoder, new = manifest.decoder, manifest.picture_tokens + ROOM
     scores = decoder.num_heads * new * tokens
     states = 120 * decoder.hidden_size * new
     return FLOAT * (2 * scores + states)

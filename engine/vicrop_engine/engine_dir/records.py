@@ -23,17 +23,22 @@ class ModelSource:
 
 @dataclass(frozen=True)
 class FamilyRecord:
-    """The model family of an engine and its own settings, which that family reads strictly."""
+    """The model family of an engine and its own settings, which that family reads strictly.
+
+    `most_inputs` is how many inputs of the vision tower a picture is at most.
+    """
 
     name: str
     settings: dict[str, int]
+    most_inputs: int = 1
 
 
 @dataclass(frozen=True)
 class VisionGeometry:
     """One input of the vision tower: side in pixels, patch grid, tokens handed to the decoder.
 
-    `rows` and `cols` are those of the cells that tokens stand for, each of `patch_size` pixels; `patch_offset` is the index of the first patch among an image's tokens: 1 when the class token is kept,
+    `rows` and `cols` are those of the cells that tokens stand for, each of `patch_size` pixels.
+    `patch_offset` is the index of the first patch among an input's tokens: 1 when the class token is kept,
     else 0.
     """
 

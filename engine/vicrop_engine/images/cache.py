@@ -14,10 +14,10 @@ from pathlib import Path
 import numpy as np
 
 from vicrop_engine.images.picture import ImageInput, Picture, open_picture, picture_size, read_picture
-from vicrop_engine.images.preprocessing import ModelInput
+from vicrop_engine.images.seen import Seen
 from vicrop_engine.images.single_flight import SingleFlight, Wait, wait_for
 
-Prepare = Callable[[Picture], ModelInput]
+Prepare = Callable[[Picture], Seen]
 NAME = "the picture"
 
 
@@ -39,7 +39,7 @@ class OpenedPicture:
     """A decoded picture, and the same as the vision tower takes it."""
 
     picture: Picture
-    seen: ModelInput
+    seen: Seen
 
     @property
     def nbytes(self) -> int:

@@ -76,9 +76,9 @@ def published_tiles(size: Size, most: int = MAX_TILES) -> TilePlan:
     return TilePlan(size, rows, cols, tuple(boxes), published=True)
 
 
-def worth_tiles(size: Size) -> bool:
-    """The rule of "auto": the longer side is over AUTO_SIDE, and MAX_TILES are enough."""
-    return max(size) > AUTO_SIDE and _number(size) <= MAX_TILES
+def worth_tiles(size: Size, side: int = AUTO_SIDE) -> bool:
+    """The rule of "auto": the longer side is over `side`, and MAX_TILES are enough."""
+    return max(size) > side and _number(size) <= MAX_TILES
 
 
 def over_its_mean(heatmap: Heatmap) -> Heatmap:

@@ -19,10 +19,10 @@ class VisionTower(Protocol):
     """Pixels to image embeds, remembered by the pixels."""
 
     def embed(self, pixels: Floats) -> States:
-        """Image embeds [image_tokens, hidden] of pixels [1, 3, height, width]. Raises RunError."""
+        """Image embeds [tokens, hidden] of pixels [inputs, 3, height, width]. Raises RunError."""
 
     def embed_all(self, pictures: Sequence[Floats]) -> Sequence[States]:
-        """The same for several pictures; those that are new go through the graph in one run."""
+        """The same for several pictures; those that are new go through the graph together."""
 
     def forget(self) -> None:
         """Let go of all embeds."""

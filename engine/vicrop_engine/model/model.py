@@ -14,6 +14,7 @@ from vicrop_engine.counters import Tally
 from vicrop_engine.engine_dir.manifest import Manifest
 from vicrop_engine.engine_dir.records import Preprocessing
 from vicrop_engine.external.toolbox import Toolbox
+from vicrop_engine.families.interfaces import Family
 from vicrop_engine.images.cache import PictureCache
 from vicrop_engine.images.preprocessing import pixel_digest
 from vicrop_engine.model.gradients import PixelGradients
@@ -33,6 +34,7 @@ class Model:
     manifest: Manifest
     provider: str
     preprocessing: Preprocessing
+    family: Family
     prompts: PromptBuilder
     vision: VisionTower
     decoder: Decoder

@@ -24,7 +24,9 @@ from vicrop_engine.engine_dir.parsing import parse
 from vicrop_engine.engine_dir.records import Preprocessing
 from vicrop_engine.errors import EngineDamagedError, SettingError
 from vicrop_engine.external.toolbox import Toolbox
+from vicrop_engine.families.table import family_of
 from vicrop_engine.images.cache import PictureCache
+from vicrop_engine.images.seen import Way
 from vicrop_engine.model.decoder import HostDecoder
 from vicrop_engine.model.decoder_on_device import DeviceDecoder
 from vicrop_engine.model.gradients import PixelGradients
@@ -92,13 +94,17 @@ def open_model(
     tally = Tally()
     opened = _parts_on_device if manifest.target == CUDA else _parts_on_host
     parts = opened(directory, manifest, tally, settings)
-    tokens, image_tokens = manifest.tokens, manifest.vision.image_tokens
+    preprocessing = _preprocessing(directory)
+    family = family_of(manifest, preprocessing)
+    prompts = PromptBuilder(directory / TOKENIZER, manifest.prompts, manifest.tokens)
+    prompts.check_templates(family.layouts(Way())[0])
     return Model(
         digest=digest,
         manifest=manifest,
         provider=parts.provider,
-        preprocessing=_preprocessing(directory),
-        prompts=PromptBuilder(directory / TOKENIZER, manifest.prompts, tokens, image_tokens),
+        preprocessing=preprocessing,
+        family=family,
+        prompts=prompts,
         vision=parts.vision,
         decoder=parts.decoder,
         gradients=parts.gradients,

@@ -1,6 +1,6 @@
 """From a question to token ids and back: templates, the image prefix, and which questions are refused.
 
-Knows the tokenizer and the templates; nothing of graphs or caches.
+Knows the tokenizer, the templates and how pictures are laid out; nothing of graphs or caches.
 """
 
 from __future__ import annotations
@@ -9,10 +9,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 from tokenizers import Tokenizer
 
+from vicrop_engine.arrays import Ints
 from vicrop_engine.engine_dir.records import Prompts, SpecialTokens
 from vicrop_engine.errors import EngineDamagedError, QuestionError
+from vicrop_engine.images.seen import Layout
 
 Ids = tuple[int, ...]
 
@@ -31,34 +34,40 @@ class Prompt:
 class PromptBuilder:
     """Fills the templates in and turns text to ids as the checkpoint's own tokenizer does."""
 
-    def __init__(self, tokenizer: Path, prompts: Prompts, tokens: SpecialTokens, image_tokens: int) -> None:
+    def __init__(self, tokenizer: Path, prompts: Prompts, tokens: SpecialTokens) -> None:
         self._tokenizer = Tokenizer.from_file(str(tokenizer))
         self._tokenizer.no_truncation()
         self._tokenizer.no_padding()
         self._prompts = prompts
         self._tokens = tokens
-        self._image_tokens = image_tokens
         added = self._tokenizer.get_added_tokens_decoder().values()
-        special = {token.content for token in added if token.special}
-        self._forbidden = sorted(special | {prompts.image_placeholder})
-        if self.one_image("x").prefix != self.two_images("x").prefix:
+        signs = {token.content for token in added if token.special or token.content.strip()}
+        self._forbidden = sorted(signs | {prompts.image_placeholder})
+
+    def check_templates(self, layout: Layout) -> None:
+        """Raises EngineDamagedError unless prompts on one picture and on two begin alike."""
+        if self.one_image("x", layout).prefix != self.two_images("x", layout, layout).prefix:
             raise EngineDamagedError("the prompt templates do not begin alike; rebuild the engine")
 
     def decoded(self, on_text: Callable[[str], None]) -> Callable[[Ids], None]:
         """What hears ids and tells their text."""
         return lambda ids: on_text(self.decode(ids))
 
-    def one_image(self, question: str) -> Prompt:
+    def one_image(self, question: str, picture: Layout) -> Prompt:
         """The prompt on the picture alone."""
-        return self._prompt(self._prompts.question, question)
+        return self._prompt(self._prompts.question, question, (picture,))
 
-    def two_images(self, question: str) -> Prompt:
+    def two_images(self, question: str, picture: Layout, crop: Layout) -> Prompt:
         """The prompt on picture and crop; it has the prefix of `one_image`."""
-        return self._prompt(self._prompts.two_image_question, question)
+        return self._prompt(self._prompts.two_image_question, question, (picture, crop))
 
-    def general(self) -> Prompt:
+    def general(self, picture: Layout) -> Prompt:
         """The general prompt, in the template of a question."""
-        return self.one_image(self._prompts.general_question)
+        return self.one_image(self._prompts.general_question, picture)
+
+    def places(self, prefix: Ids) -> Ints:
+        """Where the picture's tokens are in a prompt's prefix, in their own order."""
+        return np.flatnonzero(np.asarray(prefix) == self._tokens.image)
 
     def check(self, question: str, what: str = "question") -> None:
         """Raises QuestionError when the text is empty or would put a special token into the prompt."""
@@ -83,21 +92,29 @@ class PromptBuilder:
         """The text of generated ids, special tokens left out, stripped."""
         return str(self._tokenizer.decode(list(ids), skip_special_tokens=True)).strip()
 
-    def _prompt(self, template: str, question: str) -> Prompt:
-        ids = self._tokenizer.encode(template.replace("{question}", question)).ids
-        if self._tokens.image not in ids:
+    def _prompt(self, template: str, question: str, pictures: Sequence[Layout]) -> Prompt:
+        """The prefix ends with the first picture, its closing sign included."""
+        before, *between = template.split(self._prompts.image_placeholder)
+        if len(between) != len(pictures):
             raise EngineDamagedError("the prompt template holds no image token; rebuild the engine")
-        first = ids.index(self._tokens.image)
-        return Prompt(self._expanded(ids[: first + 1]), self._expanded(ids[first + 1 :]))
-
-    def _expanded(self, ids: Sequence[int]) -> Ids:
-        image = self._tokens.image
-        return tuple(copy for id in ids for copy in [id] * (self._image_tokens if id == image else 1))
+        texts = [picture.text for picture in pictures]
+        parts = [before, *(part for pair in zip(texts, between, strict=True) for part in pair)]
+        ids = self._tokenizer.encode("".join(parts).replace("{question}", question)).ids
+        runs = iter([run for picture in pictures for run in picture.runs])
+        if ids.count(self._tokens.image) != sum(len(picture.runs) for picture in pictures):
+            raise EngineDamagedError("the prompt template holds no image token; rebuild the engine")
+        expanded: list[int] = []
+        cut, left = 0, len(pictures[0].runs)
+        for id in ids:
+            expanded += [id] * (next(runs) if id == self._tokens.image else 1)
+            if id == self._tokens.image and (left := left - 1) == 0:
+                cut = len(expanded) + pictures[0].closing
+        return Prompt(tuple(expanded[:cut]), tuple(expanded[cut:]))
 
 
 @dataclass(frozen=True)
 class AskPrompts:
-    """The prompts of one ask: on the picture, to look with (None: the same), general, on picture and crop.
+    """The prompts of one ask on the picture: the question, to look with (None: the same), general.
 
     `text` is what to look with as the user wrote it.
     """
@@ -105,7 +122,6 @@ class AskPrompts:
     question: Prompt
     localize: Prompt | None
     general: Prompt
-    two_images: Prompt
     text: str = ""
 
     @property

@@ -1,8 +1,12 @@
-"""The vision tower: pixels to image embeds, remembered by the pixels."""
+"""The vision tower: pixels to image embeds, remembered by the pixels.
+
+A picture is one input of the tower or several, whose embeds then follow each other.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 
 import numpy as np
 
@@ -16,6 +20,7 @@ from vicrop_engine.runtime.device_graph import DeviceGraphs
 from vicrop_engine.runtime.interfaces import OpenGraph
 
 VISION = GRAPHS[0]
+MOST_INPUTS = 4  # in one run, where a picture is several; more gain nothing on a processor and take memory
 
 
 class HostVisionTower:
@@ -34,19 +39,17 @@ class HostVisionTower:
         return HostVisionTower(self._graph, 0, tally, one=self._one)
 
     def embed(self, pixels: Floats) -> Floats:
-        """Image embeds [image_tokens, hidden] of pixels [1, 3, height, width]."""
+        """Image embeds [tokens, hidden] of pixels [inputs, 3, height, width]."""
         return self.embed_all([pixels])[0]
 
     def embed_all(self, pictures: Sequence[Floats]) -> list[Floats]:
-        """The same for several pictures; those not in the cache go through the graph in one run."""
+        """The same for several pictures; those not in the cache go through the graph together."""
         keys = [pixel_digest(pixels) for pixels in pictures]
         known = {key: embeds for key in keys if (embeds := self.cache.get(key)) is not None}
         new = {key: pixels for key, pixels in zip(keys, pictures, strict=True) if key not in known}
         self._tally.add(vision_images=len(new), vision_hits=len(keys) - len(new))
         if new:
-            passes = [[pixels] for pixels in new.values()] if self._one else [list(new.values())]
-            made = [embeds for pixels in passes for embeds in self._run(np.concatenate(pixels))]
-            known.update(zip(new, made, strict=True))
+            known.update(zip(new, self.run(list(new.values())), strict=True))
         for key in new:
             self.cache.put(key, known[key])
         return [known[key] for key in keys]
@@ -60,15 +63,32 @@ class HostVisionTower:
         self.cache.check_integrity()
 
     def run(self, pictures: Sequence[Floats]) -> list[Floats]:
-        """Embeds of several pictures in one run, kept nowhere."""
-        return self._run(np.concatenate(list(pictures)))
+        """Each picture's embeds, kept nowhere; in memory of its own so that one is let go without others."""
+        made = [embeds for inputs in inputs_of_runs(pictures, one=self._one) for embeds in self._run(inputs)]
+        places = np.cumsum([0, *map(len, pictures)]).tolist()
+        return [joined_inputs(made[start:stop]) for start, stop in pairwise(places)]
 
-    def _run(self, pixels: Floats) -> list[Floats]:
-        """Each picture's embeds, in memory of its own so that one is let go without the others."""
+    def _run(self, pixels: Floats) -> Floats:
+        """Embeds [inputs, tokens, hidden] of one run."""
         self._tally.add(vision_passes=1)
         with self._tally.running(VISION, images=len(pixels)):
             embeds: Floats = self._graph.run({"pixel_values": pixels})["image_embeds"].numpy()
-        return [embeds[0]] if len(embeds) == 1 else [one.copy() for one in embeds]
+        return embeds
+
+
+def inputs_of_runs(pictures: Sequence[Floats], *, one: bool = False) -> list[Floats]:
+    """The inputs of all pictures in order, as they go through the tower: together, or `one` at a time.
+
+    Where a picture is several, MOST_INPUTS at a time.
+    """
+    inputs = np.concatenate(list(pictures))
+    most = 1 if one else len(inputs) if len(inputs) == len(pictures) else MOST_INPUTS
+    return [inputs[start : start + most] for start in range(0, len(inputs), most)]
+
+
+def joined_inputs(embeds: Sequence[Floats]) -> Floats:
+    """One picture's embeds [tokens, hidden], a copy, of those of its inputs."""
+    return embeds[0].copy() if len(embeds) == 1 else np.concatenate(list(embeds))
 
 
 class DeviceVisionTower:
@@ -80,7 +100,7 @@ class DeviceVisionTower:
         self.cache: ByteCache[DeviceTensor] = ByteCache(cache_bytes)
 
     def embed(self, pixels: Floats) -> DeviceTensor:
-        """Image embeds [1, image_tokens, hidden] of pixels [1, 3, height, width]."""
+        """Image embeds [1, tokens, hidden] of pixels [inputs, 3, height, width]."""
         return self.embed_all([pixels])[0]
 
     def embed_all(self, pictures: Sequence[Floats]) -> list[DeviceTensor]:
@@ -90,7 +110,7 @@ class DeviceVisionTower:
         new = {key: pixels for key, pixels in zip(keys, pictures, strict=True) if key not in known}
         self._tally.add(vision_images=len(new), vision_hits=len(keys) - len(new))
         if new:
-            known.update(zip(new, self._run(np.concatenate(list(new.values()))), strict=True))
+            known.update(zip(new, self._run(list(new.values())), strict=True))
         for key in new:
             self.cache.put(key, known[key])
         return [known[key] for key in keys]
@@ -103,13 +123,15 @@ class DeviceVisionTower:
         """Raises AssertionError when the cache does not hold what it says it holds."""
         self.cache.check_integrity()
 
-    def _run(self, pixels: Floats) -> list[DeviceTensor]:
+    def _run(self, pictures: Sequence[Floats]) -> list[DeviceTensor]:
         """Each picture's embeds, in memory of its own so that one is let go without the others."""
         self._tally.add(vision_passes=1)
-        embeds = self._graph.run({"pixel_values": pixels.astype(self._graph.states)})["image_embeds"]
+        pixels = np.concatenate(list(pictures)).astype(self._graph.states)
+        embeds = self._graph.run({"pixel_values": pixels})["image_embeds"]
         if len(pixels) == 1:
             return [embeds]
-        places = np.arange(embeds.num_rows).reshape(len(pixels), -1)
+        each = embeds.num_rows // len(pixels)
+        places = np.split(np.arange(embeds.num_rows), each * np.cumsum([*map(len, pictures)])[:-1])
         return [
             self._rows.run({"first": embeds, "second": embeds, "index": place})["picked"] for place in places
         ]

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from vicrop_engine.arrays import Ints
 from vicrop_engine.counters import Tally
 from vicrop_kernels.arguments import Arguments
 from vicrop_kernels.dlpack_operator import DeviceRow, locate
@@ -102,9 +103,9 @@ class AttentionRow:
     tensor: DeviceTensor
     layer: int
     row: int
-    columns: slice = field(default_factory=lambda: slice(None))
+    columns: slice | Ints = field(default_factory=lambda: slice(None))
 
-    def __getitem__(self, place: tuple[slice, slice]) -> AttentionRow:
+    def __getitem__(self, place: tuple[slice, slice | Ints]) -> AttentionRow:
         """The same with some of its keys: all heads, then the keys."""
         return replace(self, columns=place[1])
 
@@ -122,5 +123,7 @@ class AttentionRow:
 
     @property
     def on_device(self) -> DeviceRow:
-        """As the heatmap operator takes it, by DLPack."""
+        """As the heatmap operator takes it, by DLPack. Raises ValueError unless its keys are a stretch."""
+        if not isinstance(self.columns, slice):
+            raise ValueError("the operator takes keys that follow each other; copy the row to the host")
         return DeviceRow(self.tensor.value._ortvalue, self.layer, self.row, self.columns)

@@ -34,8 +34,9 @@ class BatchedExecutor:
         self._worker_slots = WorkerSlots(settings.workers)
         self._vision = VisionBatch(of_kind(HostVisionTower, model.vision), settings.vision_batch)
         model.pictures.widen(settings.picture_bytes)
-        decoder, vision = model.manifest.decoder, model.manifest.vision
-        capacity = min(roomy(2 * vision.image_tokens + 4 * ROOM), decoder.context_length)
+        manifest = model.manifest
+        tokens = manifest.picture_tokens + manifest.vision.image_tokens + 4 * ROOM
+        capacity = min(roomy(tokens), manifest.decoder.context_length)
         self._batch = DecodeBatch(self._decoder, self._worker_slots, settings.answers, capacity, model.tally)
 
     @property

@@ -44,6 +44,7 @@ def request_model(
         manifest=model.manifest,
         provider=model.provider,
         preprocessing=model.preprocessing,
+        family=model.family,
         prompts=model.prompts,
         vision=vision,
         decoder=decoder,

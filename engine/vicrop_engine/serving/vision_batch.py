@@ -29,7 +29,7 @@ class VisionBatch:
         self._waiting: OrderedDict[bytes, Floats] = OrderedDict()
 
     def embed_all(self, pictures: Sequence[Floats], worker: WorkerSlot, tally: Tally) -> list[Floats]:
-        """Image embeds [image_tokens, hidden] of each of these pixels [1, 3, height, width].
+        """Image embeds [tokens, hidden] of each of these pixels [inputs, 3, height, width].
 
         Raises RunError, and what the worker slot's check raises.
         """
@@ -92,7 +92,7 @@ class RequestVision:
     tally: Tally
 
     def embed(self, pixels: Floats) -> Floats:
-        """Image embeds [image_tokens, hidden] of pixels [1, 3, height, width]."""
+        """Image embeds [tokens, hidden] of pixels [inputs, 3, height, width]."""
         return self.embed_all([pixels])[0]
 
     def forget(self) -> None:

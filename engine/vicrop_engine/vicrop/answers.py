@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 from vicrop_engine.images.geometry import Box
-from vicrop_engine.images.picture import Picture
-from vicrop_engine.images.preprocessing import ModelInput, preprocess
 from vicrop_engine.model.greedy import Generation, OnTokens
-from vicrop_engine.model.model import Model
 from vicrop_engine.model.states import States, on_host
 from vicrop_engine.model.token_pruning import most_distinct
 from vicrop_engine.vicrop.request import Request
@@ -38,31 +35,26 @@ def decode_with(
     )
     embeds = encode_crop(state, request, box)
     with state.model.alone_on(state.prefix):
-        answers.begin_final(state.prompts.two_images.suffix, [embeds])
+        answers.begin_final(state.with_crop.suffix, [embeds])
     state.watch.enter("decode")
     return answers.finish()
 
 
 def encode_crop(state: RequestState, request: Request, box: Box) -> States:
-    """Image embeds of the crop that its prompt has room for; what comes next is its prefill."""
+    """Image embeds of the crop, and its prompt in the state; what comes next is its prefill."""
     state.watch.enter("crop_vision")
-    crop = model_input(state.model, state.picture.crop(box), request)
+    crop = state.model.family.see(state.picture.crop(box).image, request.crop_way)
     embeds = state.model.vision.embed(crop.pixels)
     state.watch.enter("crop_prefill")
-    state.prompt_tokens += len(state.prompts.two_images)
-    manifest = state.model.manifest
-    number = state.prompts.two_images.suffix.count(manifest.tokens.image)
-    return embeds if number >= manifest.vision.image_tokens else most_distinct(on_host(embeds), number)
-
-
-def model_input(model: Model, picture: Picture, request: Request) -> ModelInput:
-    """The picture as the vision tower takes it."""
-    return preprocess(picture.image, model.preprocessing, "processor" if request.compat else None)
+    state.crop_prompt = request.crop_prompt(state.model, state.seen.layout, crop.layout)
+    state.prompt_tokens += len(state.with_crop)
+    number = state.with_crop.suffix.count(state.model.manifest.tokens.image)
+    return embeds if number >= crop.layout.tokens else most_distinct(on_host(embeds), number)
 
 
 def _final_alone(state: RequestState, request: Request, box: Box) -> Generation:
     embeds, decoder = encode_crop(state, request, box), state.model.decoder
     with state.model.alone_on(state.prefix):
-        output = decoder.prefill(state.prefix, [state.prompts.two_images.suffix], [embeds])
+        output = decoder.prefill(state.prefix, [state.with_crop.suffix], [embeds])
     state.watch.enter("decode")
     return decoder.decode(output, request.max_new_tokens)

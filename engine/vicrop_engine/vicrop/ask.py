@@ -10,15 +10,14 @@ from collections.abc import Iterator
 
 from vicrop_engine.counters import Counters
 from vicrop_engine.images.cache import OpenedPicture, Source
-from vicrop_engine.images.geometry import placed_grid, whole_grid
 from vicrop_engine.images.picture import Picture
-from vicrop_engine.images.preprocessing import ModelInput
+from vicrop_engine.images.seen import Seen
 from vicrop_engine.images.single_flight import Wait, wait_for
 from vicrop_engine.model.greedy import Generation, OnTokens
 from vicrop_engine.model.model import Model
 from vicrop_engine.timing import Stopwatch
 from vicrop_engine.vicrop.answer import Answer, EngineInfo, TokenCounts
-from vicrop_engine.vicrop.answers import decode, decode_with, model_input
+from vicrop_engine.vicrop.answers import decode, decode_with
 from vicrop_engine.vicrop.prefill import prefill
 from vicrop_engine.vicrop.request import Request
 from vicrop_engine.vicrop.request_state import PassTargets, RequestState
@@ -61,11 +60,11 @@ def opened_picture(
         request.check_picture(picture.size)
         request.tiles(picture.size)
 
-    def prepare(picture: Picture) -> ModelInput:
+    def prepare(picture: Picture) -> Seen:
         check(picture)
-        return model_input(model, picture, request)
+        return model.family.see(picture.image, request.picture_way)
 
-    opened = model.pictures.open(source, prepare, request.compat, wait)
+    opened = model.pictures.open(source, prepare, request.picture_way, wait)
     check(opened.picture)
     return opened
 
@@ -74,19 +73,16 @@ def opened_picture(
 def encode(model: Model, request: Request, opened: OpenedPicture, watch: Stopwatch) -> Iterator[RequestState]:
     """The state of this ask, its picture through the vision tower or from the caches.
 
-    Its prefix is kept for the next ask, whatever becomes of this one.
+    Its prefix is kept for the next ask, whatever becomes of this one. Raises QuestionError and SettingError
+    where the prompts on a picture of this layout do not fit the context.
     """
-    vision, picture, seen = model.manifest.vision, opened.picture, opened.seen
-    grid = (
-        whole_grid(vision.rows, vision.cols, picture.size)
-        if request.compat
-        else placed_grid(vision.rows, vision.cols, vision.patch_size, seen.placement, picture.size)
-    )
+    picture, seen = opened.picture, opened.seen
+    prompts, capacity = request.prompted(model, seen.layout)
     tiles, targets = request.tiles(picture.size), _targets(model, request, picture)
-    key, prefix = model.prefix(seen.pixels, request.prompts.question.prefix, request.capacity, watch)
+    key, prefix = model.prefix(seen.pixels, prompts.question.prefix, capacity, watch)
     with model.locked(prefix):
         try:
-            yield RequestState(model, picture, grid, request.prompts, prefix, watch, targets, seen, tiles)
+            yield RequestState(model, picture, prompts, prefix, watch, targets, seen, tiles)
         finally:
             model.keep(key, prefix)
 
@@ -139,5 +135,5 @@ def _token_counts(
     state: RequestState, decoded: int, before: Counters, after: Counters, *, crops: bool
 ) -> TokenCounts:
     run = after.lower_tokens - before.lower_tokens - (after.decode_steps - before.decode_steps)
-    crop = len(state.prompts.two_images.suffix) if crops else 0
+    crop = len(state.with_crop.suffix) if crops else 0
     return TokenCounts(prefill=run, reused=state.prompt_tokens - run, decoded=decoded, crop=crop)

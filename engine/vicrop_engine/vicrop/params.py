@@ -17,7 +17,7 @@ T = TypeVar("T")
 COMPAT = "mllms-know"
 CALIBRATED = "rel-att"  # the method that `calibrate` measures when none is named
 HIGH_RES = ("auto", "on", "off")
-ALL = "all"
+ALL, ONE = TILES = ("all", "one")
 ALWAYS, AUTO, NEVER = WHEN = ("always", "auto", "never")
 
 
@@ -34,6 +34,8 @@ class AskParams:
     `when` "auto" makes the crop only where the first answer is unsure enough for it (measured by
     `vicrop-engine calibrate`), "never" is method "none". Of the crop's image tokens only `crop_tokens` are
     read, those that differ most. `compat` "mllms-know" takes the published code's own geometry.
+    Of families that cut a picture to tiles, `picture_tiles` and `crop_tiles` "all" take as many as their
+    processor does and "one" a single one: None is "all" for the picture and "one" for the crop.
 
     Raises SettingError, UnknownMethodError and BoxError for what cannot be.
     """
@@ -48,6 +50,8 @@ class AskParams:
     localize: str | None = None
     when: str = ALWAYS
     crop_tokens: str | int = ALL
+    picture_tiles: str | None = None
+    crop_tiles: str | None = None
 
     def __post_init__(self) -> None:
         for name in ("max_new_tokens", "layers", "crop_tokens"):  # whole numbers of NumPy are whole
@@ -87,6 +91,8 @@ class AskKeywords(TypedDict, total=False):
     localize: str | None
     when: str
     crop_tokens: str | int
+    picture_tiles: str | None
+    crop_tiles: str | None
 
 
 def plain_int(value: T) -> T | int:
@@ -107,6 +113,10 @@ def _check_choices(params: AskParams) -> None:
         )
     if params.when not in WHEN:
         raise SettingError(one_of("when", str(params.when), WHEN))
+    for name in ("picture_tiles", "crop_tiles"):
+        got = getattr(params, name)
+        if got is not None and got not in TILES:
+            raise SettingError(one_of(name, str(got), TILES))
     if params.compat not in (None, COMPAT):
         raise SettingError(f"unknown compat {params.compat!r}; known: {COMPAT}")
 

@@ -7,7 +7,9 @@ from dataclasses import dataclass
 
 from vicrop_engine.engine_dir.layer_choice import parse_layers
 from vicrop_engine.errors import BoxError, QuestionError, SettingError
+from vicrop_engine.families.table import family_type
 from vicrop_engine.images.geometry import Box
+from vicrop_engine.images.seen import Layout, Way
 from vicrop_engine.images.tiling import TilePlan, plan_tiles, published_tiles, worth_tiles
 from vicrop_engine.model.kv_cache import roomy
 from vicrop_engine.model.model import Model
@@ -17,7 +19,7 @@ from vicrop_engine.vicrop.localizers.given_box import GivenBox
 from vicrop_engine.vicrop.localizers.heatmap_search import HeatmapLocalizer
 from vicrop_engine.vicrop.localizers.localizer import ChecksEngine, Localizer
 from vicrop_engine.vicrop.localizers.methods import NONE, Looking, localizer_for
-from vicrop_engine.vicrop.params import ALL, AUTO, CALIBRATED, NEVER, AskParams
+from vicrop_engine.vicrop.params import ALL, AUTO, CALIBRATED, NEVER, ONE, AskParams
 
 LEAST_ANSWER = 20  # tokens that an answer is usually given: where as many fit, the question is no trouble
 
@@ -26,18 +28,25 @@ LEAST_ANSWER = 20  # tokens that an answer is usually given: where as many fit, 
 class Request:
     """What an ask will do. Without a localizer there is no crop and the first answer is the final one.
 
-    `capacity` is how many tokens its KV buffers have to hold. With a `threshold` the crop is made only where
-    it is worth as much; `method` is the localizer's name.
+    Prompts and the room they take are known once the picture's layout is, see `prompted`. `picture_way` and
+    `crop_way` are how the family is to see the two; `auto_side` is the longer side above which high-res
+    "auto" takes tiles. With a `threshold` the crop is made only where it is worth as much; `method` is the
+    localizer's name, `side_by_side` whether both answers lie in one prefix's buffers.
     """
 
-    prompts: AskPrompts
+    question: str
+    localize: str | None
     localizer: Localizer | None
     first_answer: bool
     compat: bool
     box: Box | None
-    capacity: int
     high_res: str
     max_new_tokens: int
+    crop_tokens: str | int
+    picture_way: Way
+    crop_way: Way
+    auto_side: int
+    side_by_side: bool
     method: str = NONE
     threshold: float | None = None
 
@@ -68,9 +77,48 @@ class Request:
         """
         if self.high_res == "off" or not isinstance(self.localizer, HeatmapLocalizer):
             return None
-        if self.high_res == "auto" and (self.compat or not worth_tiles(size)):
+        if self.high_res == "auto" and (self.compat or not worth_tiles(size, self.auto_side)):
             return None
         return published_tiles(size) if self.compat else plan_tiles(size)
+
+    def prompted(self, model: Model, picture: Layout) -> tuple[AskPrompts, int]:
+        """The prompts on a picture of this layout, and how many tokens the KV buffers have to hold.
+
+        Raises QuestionError and SettingError where they do not fit the model's context.
+        """
+        prompts, (least, most) = self._prompts(model, picture), model.family.layouts(self.crop_way)
+        smallest, largest = (self.crop_prompt(model, picture, crop) for crop in (least, most))
+        crops = self.localizer is not None
+        together = [prompts.looked_with, prompts.general, smallest] if crops else []
+        _check_context([prompts.question, *together], self.max_new_tokens, model)
+        return prompts, self._rows(prompts, largest)
+
+    def crop_prompt(self, model: Model, picture: Layout, crop: Layout) -> Prompt:
+        """The prompt on picture and crop, the crop with as many tokens as wanted."""
+        prompt = model.prompts.two_images(self.question, picture, crop)
+        if self.crop_tokens == ALL or int(self.crop_tokens) >= crop.tokens:
+            return prompt
+        suffix = with_fewer(prompt.suffix, model.manifest.tokens.image, int(self.crop_tokens))
+        return Prompt(prompt.prefix, suffix)
+
+    def _prompts(self, model: Model, picture: Layout) -> AskPrompts:
+        builder, looked_with = model.prompts, self.localize
+        return AskPrompts(
+            builder.one_image(self.question, picture),
+            None if looked_with is None else builder.one_image(looked_with, picture),
+            builder.general(picture),
+            self.question if looked_with is None else looked_with,
+        )
+
+    def _rows(self, prompts: AskPrompts, with_crop: Prompt) -> int:
+        """Those for the prompts that share a pass, and for the answers, which may lie side by side."""
+        crops = self.localizer is not None
+        answers = len(prompts.question) + self.max_new_tokens
+        if crops and self.side_by_side:
+            answers += len(with_crop.suffix) + self.max_new_tokens
+        elif crops:
+            answers = max(answers, len(with_crop) + self.max_new_tokens)
+        return roomy(max(prompts.shared_tokens(looks=crops), answers))
 
 
 def plan_request(
@@ -87,37 +135,64 @@ def plan_request(
         what = "a box" if params.box is not None else f"method {params.method!r}"
         what = "when 'never'" if params.when == NEVER else what
         raise SettingError(f"got high_res 'on' and {what}, which makes no heatmap; leave one of them out")
-    prompts, crops = _prompts(model, question, params), localizer is not None
-    looked_with = [prompts.looked_with, prompts.general, prompts.two_images] if crops else []
-    context = model.manifest.decoder.context_length
-    _check_context([prompts.question, *looked_with], params.max_new_tokens, context)
+    picture_way, crop_way = _ways(model, params)
+    _check_texts(model, question, params, crop_way)
+    crops = localizer is not None
     method = params.method if crops and isinstance(params.method, str) else NONE
-    return Request(
-        prompts=prompts,
+    request = Request(
+        question=question,
+        localize=params.localize,
         localizer=localizer,
         first_answer=params.first_answer or not crops,
         compat=params.compat is not None,
         box=params.window,
-        capacity=_capacity(prompts, params.max_new_tokens, crops=crops, side_by_side=side_by_side),
         high_res=params.high_res,
         max_new_tokens=params.max_new_tokens,
+        crop_tokens=params.crop_tokens,
+        picture_way=picture_way,
+        crop_way=crop_way,
+        auto_side=model.family.auto_side,
+        side_by_side=side_by_side,
         method=method,
         threshold=_threshold(model, method) if params.when == AUTO and crops else None,
     )
+    request.prompted(model, model.family.layouts(picture_way)[0])  # refuses what no picture would make fit
+    return request
 
 
-def _prompts(model: Model, question: str, params: AskParams) -> AskPrompts:
-    """All prompts of an ask. Raises QuestionError for a question that cannot be asked, and SettingError."""
+def _ways(model: Model, params: AskParams) -> tuple[Way, Way]:
+    """How picture and crop are to be seen. Raises SettingError where a family has no choice."""
+    several = family_type(model.manifest).in_several_inputs
+    for name, got in (("picture_tiles", params.picture_tiles), ("crop_tiles", params.crop_tiles)):
+        if got is not None and not several:
+            raise SettingError(
+                f"got {name} {got!r}, and {model.manifest.model.name} sees every picture as one; leave it out"
+            )
+    published = params.compat is not None
+    return (
+        Way(published, one=several and params.picture_tiles == ONE),
+        Way(published, one=several and params.crop_tiles != ALL),
+    )
+
+
+def _check_texts(model: Model, question: str, params: AskParams, crop_way: Way) -> None:
+    """Raises QuestionError for a question that cannot be asked, and SettingError for crop tokens."""
     model.prompts.check(question)
     if params.localize is not None:
         model.prompts.check(params.localize, "localize question")
-    return AskPrompts(
-        model.prompts.one_image(question),
-        None if params.localize is None else model.prompts.one_image(params.localize),
-        model.prompts.general(),
-        _with_crop(model, question, params.crop_tokens),
-        question if params.localize is None else params.localize,
-    )
+    _, crop = model.family.layouts(crop_way)
+    if params.crop_tokens == ALL or int(params.crop_tokens) >= crop.tokens:
+        return
+    if model.manifest.target != "cpu":
+        raise SettingError(
+            f"got crop_tokens {params.crop_tokens}, which engines for {model.manifest.target} do not have "
+            "yet; take 'all'"
+        )
+    if len(crop.runs) > 1:
+        raise SettingError(
+            f"got crop_tokens {params.crop_tokens} and crop_tiles 'all'; fewer tokens are those of a crop "
+            "in one tile: leave one of them out"
+        )
 
 
 def _localizer(model: Model, params: AskParams) -> Localizer | None:
@@ -136,18 +211,6 @@ def _localizer(model: Model, params: AskParams) -> Localizer | None:
     return localizer
 
 
-def _with_crop(model: Model, question: str, crop_tokens: str | int) -> Prompt:
-    """The prompt on picture and crop, the crop with so many tokens. Raises SettingError."""
-    prompt, manifest = model.prompts.two_images(question), model.manifest
-    if crop_tokens == ALL or int(crop_tokens) >= manifest.vision.image_tokens:
-        return prompt
-    if manifest.target != "cpu":
-        raise SettingError(
-            f"got crop_tokens {crop_tokens}, which engines for {manifest.target} do not have yet; take 'all'"
-        )
-    return Prompt(prompt.prefix, with_fewer(prompt.suffix, manifest.tokens.image, int(crop_tokens)))
-
-
 def _threshold(model: Model, method: str) -> float:
     """What a crop has to be worth with this method. Raises SettingError when that was never measured."""
     known = {each.method: each.threshold for each in model.manifest.calibrations}
@@ -160,7 +223,8 @@ def _threshold(model: Model, method: str) -> float:
     return known[method]
 
 
-def _check_context(prompts: Sequence[Prompt], max_new_tokens: int, context: int) -> None:
+def _check_context(prompts: Sequence[Prompt], max_new_tokens: int, model: Model) -> None:
+    context = model.manifest.decoder.context_length
     longest = max(len(prompt) for prompt in prompts)
     fits = context - longest
     if max_new_tokens <= fits:
@@ -174,13 +238,3 @@ def _check_context(prompts: Sequence[Prompt], max_new_tokens: int, context: int)
         f"the question makes a prompt of {longest} tokens, which with {max_new_tokens} for the answer is "
         f"more than the model's context of {context}; ask a shorter one"
     )
-
-
-def _capacity(prompts: AskPrompts, max_new_tokens: int, *, crops: bool, side_by_side: bool) -> int:
-    """Rows for the prompts that share a pass, and for the answers, which may lie side by side."""
-    answers = len(prompts.question) + max_new_tokens
-    if crops and side_by_side:
-        answers += len(prompts.two_images.suffix) + max_new_tokens
-    elif crops:
-        answers = max(answers, len(prompts.two_images) + max_new_tokens)
-    return roomy(max(prompts.shared_tokens(looks=crops), answers))

@@ -10,10 +10,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from vicrop_engine.arrays import Floats
+from vicrop_engine.arrays import Floats, Ints
 from vicrop_engine.images.geometry import Grid
 from vicrop_engine.images.picture import Picture
-from vicrop_engine.images.preprocessing import ModelInput
+from vicrop_engine.images.seen import Seen
 from vicrop_engine.images.tiling import TilePlan
 from vicrop_engine.model.interfaces import Prefilled
 from vicrop_engine.model.model import Model
@@ -62,20 +62,33 @@ class RequestState:
     """The state of one ask, or of one tile of it.
 
     With `tiles` of more than one the picture is to be looked at in these. `prompt_tokens` counts the tokens
-    of all prompts used so far, reused or not. `prefilled` is what the pass left, None where there was none.
+    of all prompts used so far, reused or not. `prefilled` is what the pass left, None where there was none;
+    `crop_prompt` is there once the crop is.
     """
 
     model: Model
     picture: Picture
-    grid: Grid
     prompts: AskPrompts
     prefix: Prefix
     watch: Stopwatch
     targets: PassTargets
-    seen: ModelInput
+    seen: Seen
     tiles: TilePlan | None = None
     prompt_tokens: int = 0
     prefilled: PrefilledPrompts | None = None
+    crop_prompt: Prompt | None = None
+
+    @property
+    def grid(self) -> Grid:
+        """How the cells that tokens stand for lie on the picture."""
+        return self.seen.layout.grid
+
+    @property
+    def with_crop(self) -> Prompt:
+        """The prompt on picture and crop. Raises ValueError before there is a crop."""
+        if self.crop_prompt is None:
+            raise ValueError("no crop was made of this picture; encode one first")
+        return self.crop_prompt
 
     @property
     def text(self) -> str:
@@ -139,13 +152,14 @@ class RequestState:
         return self.prefilled
 
     def patches(self, row: AttentionRows) -> AttentionRows:
-        """Attention to the patches [heads, patches], of that to all keys [heads, total]."""
-        patches: AttentionRows = row[:, self.patch_columns]
+        """Attention to the cells [heads, cells] row by row, of that to all keys [heads, total]."""
+        columns = self.patch_columns
+        patches: AttentionRows = row[:, columns]
         return patches
 
     @property
-    def patch_columns(self) -> slice:
-        """Where the patches are among the keys."""
-        vision = self.model.manifest.vision
-        start = self.prompts.question.prefix.index(self.model.manifest.tokens.image) + vision.patch_offset
-        return slice(start, start + vision.rows * vision.cols)
+    def patch_columns(self) -> slice | Ints:
+        """Where the cells' tokens are among the keys: a stretch of them where they follow each other."""
+        columns = self.model.prompts.places(self.prompts.question.prefix)[self.seen.layout.cells]
+        start, stop = int(columns[0]), int(columns[-1]) + 1
+        return slice(start, stop) if np.array_equal(columns, np.arange(start, stop)) else columns

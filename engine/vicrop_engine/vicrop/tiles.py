@@ -7,14 +7,13 @@ that the memory taken does not grow with their number. Knows nothing of what is 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import replace
 
-from vicrop_engine.images.geometry import Grid, placed_grid, whole_grid
 from vicrop_engine.images.picture import Picture
-from vicrop_engine.images.preprocessing import ModelInput, fills_input, preprocess, preprocess_on_patches
+from vicrop_engine.images.seen import Seen
 from vicrop_engine.images.tiling import TilePlan
 from vicrop_engine.model.kv_cache import roomy
 from vicrop_engine.model.model import Model
+from vicrop_engine.model.prompts import AskPrompts
 from vicrop_engine.vicrop.prefill import prefill
 from vicrop_engine.vicrop.request_state import PassTargets, RequestState
 
@@ -29,19 +28,18 @@ def tile_states(state: RequestState, plan: TilePlan, targets: PassTargets) -> It
     them beside the picture's, else none is: they depend on the tile alone.
     """
     model, watch = state.model, state.watch
-    prompts = replace(state.prompts, question=state.prompts.looked_with, localize=None)
-    ids, capacity = prompts.question.prefix, roomy(prompts.shared_tokens(looks=True))
-    if not targets.reads:
-        ids, capacity = (), 0
     for start in range(0, len(plan.boxes), VISION_BATCH):
         watch.enter("preprocess")
         pictures = [state.picture.crop(box) for box in plan.boxes[start : start + VISION_BATCH]]
         inputs = [prepare_tile(model, picture, plan) for picture in pictures]
         pixels = [seen.pixels for seen in inputs]
+        prompts = _prompts_on(state, inputs[0])
+        ids, capacity = prompts.question.prefix, roomy(prompts.shared_tokens(looks=True))
+        if not targets.reads:
+            ids, capacity = (), 0
         prefixes = model.prefixes_of(pixels, ids, capacity, watch)
         for picture, seen, (key, prefix) in zip(pictures, inputs, prefixes, strict=True):
-            grid = tile_grid(model, picture, seen, plan)
-            tile = RequestState(model, picture, grid, prompts, prefix, watch, targets, seen)
+            tile = RequestState(model, picture, prompts, prefix, watch, targets, seen)
             try:
                 with model.locked(prefix):
                     prefill(tile)
@@ -53,20 +51,13 @@ def tile_states(state: RequestState, plan: TilePlan, targets: PassTargets) -> It
                     model.keep(key, prefix)
 
 
-def prepare_tile(model: Model, tile: Picture, plan: TilePlan) -> ModelInput:
-    """The tile as the tower takes it: on whole patches in its own shape, or as the published code does."""
+def prepare_tile(model: Model, tile: Picture, plan: TilePlan) -> Seen:
+    """The tile as the tower takes it."""
     model.boundary()
-    settings, vision = model.preprocessing, model.manifest.vision
-    if plan.published:
-        return preprocess(tile.image, settings, "processor")
-    whole = vision.rows, vision.cols
-    cells = whole if fills_input(settings) else plan.cells(*whole)
-    return preprocess_on_patches(tile.image, settings, cells, vision.patch_size)
+    return model.family.see_tile(tile.image, plan)
 
 
-def tile_grid(model: Model, tile: Picture, seen: ModelInput, plan: TilePlan) -> Grid:
-    """The patch grid on the tile; the cells that touch it fill it exactly."""
-    vision = model.manifest.vision
-    if plan.published:
-        return whole_grid(vision.rows, vision.cols, tile.size)
-    return placed_grid(vision.rows, vision.cols, vision.patch_size, seen.placement, tile.size)
+def _prompts_on(state: RequestState, tile: Seen) -> AskPrompts:
+    """The prompts on a tile, all of which have one layout: to look with, and the general one."""
+    builder, text = state.model.prompts, state.prompts.text
+    return AskPrompts(builder.one_image(text, tile.layout), None, builder.general(tile.layout), text)

@@ -31,6 +31,8 @@ OF_ASK: dict[str, tuple[type, ...]] = {
     "localize": (str,),
     "box": (list,),
     "crop_tokens": (int, str),
+    "picture_tiles": (str,),
+    "crop_tiles": (str,),
     "compat": (str,),
 }
 OF_ANSWER = ("return_heatmap", "stream_first_answer")

@@ -23,24 +23,24 @@ def search_on_device(localizer: HeatmapLocalizer, state: RequestState, device: D
     plan = state.tiles
     asked: Rows = []
     usual: Rows = []
+    kept = state.grid
     if plan is None or len(plan.boxes) == 1:
-        grid, tiles = state.grid, Tiles()
+        grid, tiles = kept, Tiles()
         _add_rows(state, asked, usual)
     else:
-        kept = state.grid
         for tile in tile_states(state, plan, localizer.targets_of_tile):
             kept = tile.grid
             _add_rows(tile, asked, usual)
         tiles = Tiles(plan.rows, plan.cols, _cells(kept), localizer.evens_tiles and not plan.published)
         grid = _grid_of_tiles(plan, kept, state.picture.size)
     state.watch.enter("heatmap")
-    vision, crop = state.model.manifest.vision, state.model.manifest.crop
+    crop, cells = state.model.manifest.crop, kept
     heatmaps, boxes = device.locate(
         asked,
         usual,
         Arguments(
-            vision.rows,
-            vision.cols,
+            cells.rows,
+            cells.cols,
             (picture_grid(grid, state.picture.size),),
             crop.window,
             crop.ratios,

@@ -11,6 +11,7 @@ import numpy.typing as npt
 from vicrop_engine.arrays import Heatmap
 from vicrop_engine.engine_dir.manifest import Manifest
 from vicrop_engine.errors import SettingError
+from vicrop_engine.families.table import family_type
 from vicrop_engine.images.high_pass import MEDIAN, Mask, picture_detail, seen_detail
 from vicrop_engine.vicrop.crop import fits_window
 from vicrop_engine.vicrop.localizers.heatmap_search import search_heatmap
@@ -48,6 +49,11 @@ class PureGradient:
     def check(self, manifest: Manifest) -> None:
         """Raises SettingError when the engine has no gradients at the pixels."""
         check_target(self.method, manifest)
+        if not family_type(manifest).takes_pixel_gradients:
+            raise SettingError(
+                f"method 'pure-grad' is for LLaVA-1.5's architecture, whose pixels gradients were worked out "
+                f"for, and {manifest.model.name} is {manifest.family.name}; take rel-att or grad-att"
+            )
         if not manifest.has_pixel_gradients:
             raise SettingError(
                 "method 'pure-grad' needs the graph pure_grad.onnx and this engine was built without it; "

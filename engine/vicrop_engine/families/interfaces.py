@@ -1,0 +1,43 @@
+"""What a model family tells the engine. One folder for each; `table` is the only place with their names."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from PIL import Image
+
+from vicrop_engine.engine_dir.manifest import Manifest
+from vicrop_engine.engine_dir.records import Preprocessing
+from vicrop_engine.images.seen import Layout, Seen, Way
+from vicrop_engine.images.tiling import TilePlan
+
+
+class Family(Protocol):
+    """One engine's family: from pictures to inputs of the vision tower and to tokens of prompts."""
+
+    @property
+    def auto_side(self) -> int:
+        """Pixels of a picture's longer side above which high-res "auto" looks at it in tiles."""
+
+    def see(self, image: Image.Image, way: Way) -> Seen:
+        """An RGB picture as the vision tower takes it. Raises ImageError where it cannot be."""
+
+    def see_tile(self, tile: Image.Image, plan: TilePlan) -> Seen:
+        """One of the plan's tiles of a picture, to be looked at like a picture of its own."""
+
+    def layouts(self, way: Way) -> tuple[Layout, Layout]:
+        """The layouts with the fewest and with the most tokens that a picture seen so can have."""
+
+
+class FamilyType(Protocol):
+    """A row of the table: what is known of a family without an engine of it."""
+
+    in_several_inputs: bool
+    """Whether a picture may be several inputs of the vision tower."""
+    takes_pixel_gradients: bool
+    """Whether there is a graph that goes back to its pixels, for pure-grad."""
+    targets: tuple[str, ...]
+    """What its engines are built for."""
+
+    def __call__(self, manifest: Manifest, preprocessing: Preprocessing) -> Family:
+        """The family of this engine. Raises ConfigError for settings it does not know."""
