@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -23,6 +24,8 @@ from vicrop_engine.engine_dir.records import (
     SpecialTokens,
     VisionGeometry,
 )
+from vicrop_engine.images.geometry import whole_grid
+from vicrop_engine.images.seen import Layout
 from vicrop_engine.runtime.interfaces import Tensor
 
 PREPROCESSING = Preprocessing(
@@ -35,6 +38,14 @@ PROMPTS = Prompts(
     general_question="Write a general description of the image.",
     image_placeholder="<image>",
 )
+
+
+def layout(tokens: int, placeholder: str = "<image>") -> Layout:
+    """A picture's tokens in one run, square cells row by row."""
+    side = math.isqrt(tokens)
+    return Layout(placeholder, (tokens,), whole_grid(side, side, (side, side)), tuple(range(side * side)))
+
+
 MANIFEST = Manifest(
     schema=SCHEMA_VERSION,
     model=ModelSource("sample", "checkpoint", None),

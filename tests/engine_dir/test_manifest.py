@@ -163,7 +163,7 @@ def test_a_manifest_that_is_no_object(engine: Path, text: str) -> None:
 def test_other_schemas(engine: Path) -> None:
     edit(engine, lambda document: document.update(schema=SCHEMA_VERSION + 1, surprise=1))
     with pytest.raises(
-        EngineDirectoryError, match=r"schema is 3 and this version reads 2; update vicrop-engine"
+        EngineDirectoryError, match=r"schema is 4 and this version reads 3; update vicrop-engine"
     ):
         read_manifest(engine)
     edit(engine, lambda document: document.update(schema="old"))

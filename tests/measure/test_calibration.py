@@ -16,6 +16,7 @@ from vicrop_engine.engine_dir.manifest import add_calibration, read_manifest
 from vicrop_engine.engine_dir.records import Calibration, CurvePoint
 from vicrop_engine.engine_dir.verify import checked_manifest
 from vicrop_engine.errors import ExamplesError
+from vicrop_engine.images.seen import Way
 from vicrop_engine.measure.calibration import (
     MOST_POINTS,
     Trial,
@@ -86,7 +87,9 @@ def test_costs_are_those_of_the_counters(engine_directory: Path, picture: Image.
     plain, always = (cost(counts[at], counts[at + 1], engine.manifest) for at in range(2))
     assert trial.aside + trial.crop == pytest.approx(always - plain, abs=1)
     layers = engine.manifest.decoder.num_layers
-    general = len(engine._model.prompts.general().suffix) * engine.manifest.decoder.num_lower_layers
+    model = engine._model
+    general = len(model.prompts.general(model.family.layouts(Way())[0]).suffix)
+    general *= engine.manifest.decoder.num_lower_layers
     assert trial.aside == (general if method == "rel-att" else 3 * layers)
     assert trial.crop > vision_cost(engine.manifest) > 0
 

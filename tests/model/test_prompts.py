@@ -8,12 +8,13 @@ import pytest
 from transformers import AutoTokenizer
 
 from tests.checkpoints import small_tokenizer, write_tokenizer
-from tests.samples import PROMPTS
+from tests.samples import PROMPTS, layout
 from vicrop_engine.engine_dir.records import SpecialTokens
 from vicrop_engine.errors import EngineDamagedError, QuestionError
 from vicrop_engine.model.prompts import PromptBuilder
 
 IMAGE_TOKENS = 144
+LAYOUT = layout(IMAGE_TOKENS)
 QUESTIONS = [
     "What is written on the red sign?",
     " two  blanks and a tab\t",
@@ -40,15 +41,15 @@ def builder(directory: Path) -> PromptBuilder:
 def make_builder(directory: Path, two_images: str = PROMPTS.two_image_question) -> PromptBuilder:
     image = small_tokenizer().token_to_id("<image>")
     prompts = type(PROMPTS)(PROMPTS.question, two_images, PROMPTS.general_question, "<image>")
-    return PromptBuilder(directory / "tokenizer.json", prompts, SpecialTokens(1, (2,), image), IMAGE_TOKENS)
+    return PromptBuilder(directory / "tokenizer.json", prompts, SpecialTokens(1, (2,), image))
 
 
 @pytest.mark.parametrize("question", QUESTIONS)
 def test_ids_are_those_of_transformers(directory: Path, builder: PromptBuilder, question: str) -> None:
     tokenizer = AutoTokenizer.from_pretrained(directory)
     for prompt, template in (
-        (builder.one_image(question), PROMPTS.question),
-        (builder.two_images(question), PROMPTS.two_image_question),
+        (builder.one_image(question, LAYOUT), PROMPTS.question),
+        (builder.two_images(question, LAYOUT, LAYOUT), PROMPTS.two_image_question),
     ):
         text = template.replace("{question}", question).replace("<image>", "<image>" * IMAGE_TOKENS)
         assert list(prompt.prefix + prompt.suffix) == tokenizer(text)["input_ids"]
@@ -58,14 +59,14 @@ def test_ids_are_those_of_transformers(directory: Path, builder: PromptBuilder, 
 @pytest.mark.parametrize("question", QUESTIONS)
 def test_both_prompts_share_prefix_and_end(builder: PromptBuilder, question: str) -> None:
     builder.check(question)
-    one, two = builder.one_image(question), builder.two_images(question)
+    one, two = builder.one_image(question, LAYOUT), builder.two_images(question, LAYOUT, LAYOUT)
     assert one.prefix == two.prefix
     assert len(one.prefix) == 1 + IMAGE_TOKENS
     assert two.suffix == one.prefix[1:] + one.suffix
 
 
 def test_the_general_prompt_is_a_question_like_any_other(builder: PromptBuilder) -> None:
-    assert builder.general() == builder.one_image("Write a general description of the image.")
+    assert builder.general(LAYOUT) == builder.one_image("Write a general description of the image.", LAYOUT)
 
 
 @pytest.mark.parametrize("question", ["", " ", "\n\t "])
@@ -100,6 +101,6 @@ def test_decoding_drops_special_tokens_and_blanks(builder: PromptBuilder) -> Non
 
 def test_templates_that_do_not_begin_alike_are_refused(directory: Path) -> None:
     with pytest.raises(EngineDamagedError, match="do not begin alike"):
-        make_builder(directory, "two: " + PROMPTS.two_image_question)
+        make_builder(directory, "two: " + PROMPTS.two_image_question).check_templates(LAYOUT)
     with pytest.raises(EngineDamagedError, match="no image token"):
-        make_builder(directory, "{question}")
+        make_builder(directory, "{question}").check_templates(LAYOUT)

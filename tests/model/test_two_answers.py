@@ -119,7 +119,8 @@ class Reader:
 
     def locate(self, state: RequestState) -> Localization:
         model = state.model
-        suffix = model.prompts.one_image("Where is the longest word of all that are written here?").suffix
+        text = "Where is the longest word of all that are written here?"
+        suffix = model.prompts.one_image(text, state.seen.layout).suffix
         model.decoder.prefill(state.prefix, [suffix])
         return Localization(self.name, (10, 10, 300, 300))
 

@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from tests.samples import layout
 from vicrop_engine import Answer, ViCropEngine
 from vicrop_engine.counters import Counters
 from vicrop_engine.model.prompts import PromptBuilder
@@ -21,6 +22,7 @@ from vicrop_engine.model.prompts import PromptBuilder
 QUESTION = "What is written on the red sign?"
 OTHER = "How many people are there in the picture?"
 PREFIX = 1 + 16 * 16
+LAYOUT = layout(16 * 16)
 FEW = {"max_new_tokens": 4}
 
 
@@ -28,7 +30,7 @@ FEW = {"max_new_tokens": 4}
 def prompts(engine_directory: Path) -> PromptBuilder:
     manifest = ViCropEngine.load(engine_directory).manifest
     tokenizer = engine_directory / "tokenizer.json"
-    return PromptBuilder(tokenizer, manifest.prompts, manifest.tokens, manifest.vision.image_tokens)
+    return PromptBuilder(tokenizer, manifest.prompts, manifest.tokens)
 
 
 def spent(engine: ViCropEngine, ask: Callable[[], Answer]) -> tuple[Answer, Counters]:
@@ -53,7 +55,7 @@ def same(one: Answer, other: Answer, rounding: float = 0.0) -> bool:
 def test_nothing_is_computed_twice(
     engine: ViCropEngine, picture: Image.Image, prompts: PromptBuilder
 ) -> None:
-    question, general = len(prompts.one_image(QUESTION).suffix), len(prompts.general().suffix)
+    question, general = len(prompts.one_image(QUESTION, LAYOUT).suffix), len(prompts.general(LAYOUT).suffix)
     answer, cost = spent(engine, lambda: engine.ask(picture, QUESTION, **FEW))
     assert (cost.vision_images, cost.vision_hits) == (2, 0)
     assert (cost.prefix_prefills, cost.prefix_hits) == (1, 0)
@@ -75,7 +77,7 @@ def test_a_second_question_reruns_neither_vision_nor_prefix(
     assert (cost.prefix_prefills, cost.prefix_hits) == (0, 1)
     assert (cost.general_prefills, cost.general_hits) == (0, 1)
     assert cost.vision_images == 1, "the new crop alone"
-    question = len(prompts.one_image(OTHER).suffix)
+    question = len(prompts.one_image(OTHER, LAYOUT).suffix)
     assert answer.tokens.prefill == question + (PREFIX - 1 + question)
     assert cost.lower_tokens == cost.upper_tokens == answer.tokens.prefill + cost.decode_steps
 
@@ -127,7 +129,7 @@ def test_without_the_first_answer(engine: ViCropEngine, picture: Image.Image, pr
     answer, cost = spent(engine, lambda: engine.ask(picture, QUESTION, first_answer=False, **FEW))
     assert (answer.answer_without_crop, answer.first_token_ids) == (None, ())
     assert (answer.token_ids, answer.crop_box) == (wanted.token_ids, wanted.crop_box)
-    question = len(prompts.one_image(QUESTION).suffix)
+    question = len(prompts.one_image(QUESTION, LAYOUT).suffix)
     assert cost.lower_tokens - cost.upper_tokens == question, "looking stops at the heatmap layer"
 
 

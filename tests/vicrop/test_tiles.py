@@ -13,6 +13,7 @@ from PIL import Image
 
 from vicrop_engine import Answer, ViCropEngine
 from vicrop_engine.counters import Counters
+from vicrop_engine.images.seen import Way
 from vicrop_engine.model.greedy import AnswerTokens
 from vicrop_engine.vicrop.localizers.relative_attention import RelativeAttention
 from vicrop_engine.vicrop.request_state import PassTargets, RequestState
@@ -40,8 +41,8 @@ def spent(engine: ViCropEngine, ask: Callable[[], Answer]) -> tuple[Answer, Coun
 
 
 def suffixes(engine: ViCropEngine, *questions: str) -> list[int]:
-    prompts = engine._model.prompts
-    return [len(prompts.one_image(question).suffix) for question in questions]
+    prompts, (layout, _) = engine._model.prompts, engine._model.family.layouts(Way())
+    return [len(prompts.one_image(question, layout).suffix) for question in questions]
 
 
 def test_tiles_stop_at_the_heatmap_layer_after_one_run_of_the_tower(engine: ViCropEngine) -> None:
@@ -180,7 +181,7 @@ def test_a_localizer_of_pixels_alone_runs_no_graph_on_tiles(
     def brightness(_: object, state: RequestState) -> Any:
         counted.append(len(state.prefix.general))
         state.prefix.general[0] = np.zeros(3, np.float32)
-        assert state.prompts.question == engine._model.prompts.one_image(OTHER)
+        assert state.prompts.question == engine._model.prompts.one_image(OTHER, state.seen.layout)
         return state.seen.pixels.mean(axis=(0, 1)).reshape(16, 14, 16, 14).mean(axis=(1, 3))
 
     monkeypatch.setattr(RelativeAttention, "targets_of_tile", PassTargets(answer=False, layers=()))

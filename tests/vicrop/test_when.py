@@ -16,6 +16,7 @@ from vicrop_engine.counters import Counters
 from vicrop_engine.engine_dir.manifest import add_calibration
 from vicrop_engine.engine_dir.records import Calibration
 from vicrop_engine.errors import SettingError
+from vicrop_engine.images.seen import Way
 from vicrop_engine.vicrop.localizers.given_box import GivenBox
 
 QUESTION = "What is written on the red sign?"
@@ -56,7 +57,8 @@ def test_a_sure_answer_runs_no_crop(
 ) -> None:
     plain, least = spent(calibrated(1.5, method), image=picture, method="none")
     answer, cost = spent(calibrated(1.5, method), image=picture, method=method, when="auto")
-    general = len(calibrated(1.5, method)._model.prompts.general().suffix) if method == "rel-att" else 0
+    model = calibrated(1.5, method)._model
+    general = len(model.prompts.general(model.family.layouts(Way())[0]).suffix) if method == "rel-att" else 0
     assert cost.vision_images == cost.vision_passes == 1
     assert cost.lower_passes == least.lower_passes
     assert cost.lower_tokens == least.lower_tokens + general
