@@ -1,0 +1,1 @@
+"""The model families: pixels, prompts and geometry against transformers."""
