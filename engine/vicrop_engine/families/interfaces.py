@@ -36,6 +36,8 @@ class FamilyType(Protocol):
     """Whether a picture may be several inputs of the vision tower."""
     takes_pixel_gradients: bool
     """Whether there is a graph that goes back to its pixels, for pure-grad."""
+    is_published: bool
+    """Whether the published code answers with it, whose geometry `compat` reproduces."""
     targets: tuple[str, ...]
     """What its engines are built for."""
 

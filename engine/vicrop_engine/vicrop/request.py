@@ -162,12 +162,15 @@ def plan_request(
 
 def _ways(model: Model, params: AskParams) -> tuple[Way, Way]:
     """How picture and crop are to be seen. Raises SettingError where a family has no choice."""
-    several = family_type(model.manifest).in_several_inputs
-    for name, got in (("picture_tiles", params.picture_tiles), ("crop_tiles", params.crop_tiles)):
+    family = family_type(model.manifest)
+    several, name = family.in_several_inputs, model.manifest.model.name
+    if params.compat is not None and not family.is_published:
+        raise SettingError(
+            f"got compat {params.compat!r}, and the published code has nothing for {name}; leave it out"
+        )
+    for setting, got in (("picture_tiles", params.picture_tiles), ("crop_tiles", params.crop_tiles)):
         if got is not None and not several:
-            raise SettingError(
-                f"got {name} {got!r}, and {model.manifest.model.name} sees every picture as one; leave it out"
-            )
+            raise SettingError(f"got {setting} {got!r}, and {name} sees every picture as one; leave it out")
     published = params.compat is not None
     return (
         Way(published, one=several and params.picture_tiles == ONE),

@@ -27,6 +27,7 @@ class Llava:
     """Every picture is one input, and so takes the same number of tokens."""
 
     in_several_inputs: ClassVar[bool] = False
+    is_published: ClassVar[bool] = True
     targets: ClassVar[tuple[str, ...]] = (CPU, CUDA, TENSORRT)
     takes_pixel_gradients: ClassVar[bool] = True
 

@@ -37,6 +37,7 @@ class SmolVLM:
     """Tiles of one side, row by row; a cell of the picture is a cell of its tile."""
 
     in_several_inputs: ClassVar[bool] = True
+    is_published: ClassVar[bool] = False
     targets: ClassVar[tuple[str, ...]] = (CPU, CUDA, TENSORRT)
     takes_pixel_gradients: ClassVar[bool] = False
 

@@ -51,8 +51,8 @@ class PureGradient:
         check_target(self.method, manifest)
         if not family_type(manifest).takes_pixel_gradients:
             raise SettingError(
-                f"method 'pure-grad' is for LLaVA-1.5's architecture, whose pixels gradients were worked out "
-                f"for, and {manifest.model.name} is {manifest.family.name}; take rel-att or grad-att"
+                f"method 'pure-grad' goes back to the pixels, which family {manifest.family.name!r} has no "
+                "graph for; take rel-att or grad-att"
             )
         if not manifest.has_pixel_gradients:
             raise SettingError(
