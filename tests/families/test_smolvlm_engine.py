@@ -1,0 +1,122 @@
+"""An engine of SmolVLM's family does what every engine does, or refuses it with a sentence."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from tests.engines import SMOLVLMS, Built, built_smolvlm
+from vicrop_engine import ViCropEngine
+from vicrop_engine.counters import Counters
+from vicrop_engine.errors import QuestionError, SettingError
+from vicrop_engine.images.seen import Way
+from vicrop_engine.serving.scheduler import Scheduler
+from vicrop_engine.vicrop.answer import Answer
+from vicrop_engine.vicrop.params import AskParams
+
+QUESTION, OTHER = "What is written on the red sign?", "How many people are there in the picture?"
+FEW: dict[str, Any] = {"max_new_tokens": 4}
+
+
+@pytest.fixture(scope="module")
+def made() -> Built:
+    return built_smolvlm(next(iter(SMOLVLMS.values())))
+
+
+@pytest.fixture
+def engine(made: Built) -> ViCropEngine:
+    return ViCropEngine.load(made.engine, threads=1)
+
+
+@pytest.fixture
+def image() -> Image.Image:
+    random = np.random.default_rng(4)
+    return Image.fromarray(random.integers(0, 256, (110, 150, 3), dtype=np.uint8)).resize((640, 470))
+
+
+def spent(engine: ViCropEngine, ask: Callable[[], Answer]) -> tuple[Answer, Counters]:
+    """The answer, and what it added to the counters."""
+    before = dataclasses.asdict(engine.counters)
+    answer = ask()
+    after = dataclasses.asdict(engine.counters)
+    engine.check_integrity()
+    return answer, Counters(**{name: after[name] - before[name] for name in after})
+
+
+def test_nothing_is_computed_twice(engine: ViCropEngine, image: Image.Image) -> None:
+    answer, cost = spent(engine, lambda: engine.ask(image, QUESTION, **FEW))
+    assert (cost.vision_images, cost.vision_hits) == (2, 0), "the picture's tiles and the crop"
+    assert (cost.prefix_prefills, cost.general_prefills) == (1, 1)
+    state = engine.model.family.see(image, Way())
+    builder = engine.model.prompts
+    question, general = builder.one_image(QUESTION, state.layout), builder.general(state.layout)
+    prompts = len(question) + answer.tokens.crop
+    assert cost.upper_tokens - cost.decode_steps == prompts
+    assert cost.lower_tokens - cost.decode_steps == prompts + len(general.suffix), (
+        "the general prompt's row is read in the lower layers"
+    )
+    again, cost = spent(engine, lambda: engine.ask(image, OTHER, **FEW))
+    assert (cost.vision_images, cost.prefix_prefills, cost.prefix_hits) == (1, 0, 1), "the new crop alone"
+    assert (cost.general_prefills, cost.general_hits) == (0, 1)
+    other = builder.one_image(OTHER, state.layout)
+    assert cost.lower_tokens - cost.decode_steps == len(other.suffix) + again.tokens.crop
+
+
+def test_a_batch_and_the_scheduler_give_what_ask_gives(made: Built, image: Image.Image) -> None:
+    items = [(image, QUESTION), (image.crop((0, 0, 300, 400)), OTHER), (image, OTHER)]
+    one_by_one = ViCropEngine.load(made.engine, threads=1)
+    wanted = [one_by_one.ask(*item, **FEW) for item in items]
+    got = ViCropEngine.load(made.engine, threads=1).ask_batch(items, **FEW)
+    served = Scheduler(ViCropEngine.load(made.engine, threads=1))
+    try:
+        handles = [served.submit(*item, AskParams(**FEW)) for item in items]
+        answers = [handle.future.result(60) for handle in handles]
+    finally:
+        served.close()
+    for right, batched, answer in zip(wanted, got, answers, strict=True):
+        for each in (batched, answer):
+            assert isinstance(each, Answer)
+            assert (each.token_ids, each.first_token_ids) == (right.token_ids, right.first_token_ids)
+            assert each.crop_box == right.crop_box
+
+
+@pytest.mark.parametrize("method", ["rel-att", "grad-att"])
+def test_high_res_looks_at_tiles_of_its_own(engine: ViCropEngine, method: str) -> None:
+    random = np.random.default_rng(2)
+    large = Image.fromarray(random.integers(0, 256, (120, 160, 3), dtype=np.uint8)).resize((1500, 1100))
+    answer = engine.ask(large, QUESTION, method=method, high_res="on", **FEW)
+    assert len(answer.tiles) == 4
+    vision = engine.manifest.vision
+    assert answer.heatmap is not None
+    assert answer.heatmap.shape == (2 * vision.rows, 2 * vision.cols)
+    assert engine.ask(large, QUESTION, method=method, **FEW).high_res, "more than twice what it sees"
+
+
+def test_what_it_does_not_have_is_refused(engine: ViCropEngine, image: Image.Image) -> None:
+    with pytest.raises(SettingError, match="'pure-grad' goes back to the pixels"):
+        engine.ask(image, QUESTION, method="pure-grad")
+    with pytest.raises(SettingError, match="the published code has nothing for"):
+        engine.ask(image, QUESTION, compat="mllms-know")
+    with pytest.raises(SettingError, match="crop_tokens 3 and crop_tiles 'all'"):
+        engine.ask(image, QUESTION, crop_tokens=3, crop_tiles="all")
+    with pytest.raises(QuestionError, match="<row_1_col_1>"):
+        engine.ask(image, "what is in <row_1_col_1>?")
+
+
+def test_fewer_tokens_of_the_crop(engine: ViCropEngine, image: Image.Image) -> None:
+    whole, fewer = (engine.ask(image, QUESTION, crop_tokens=tokens, **FEW) for tokens in ("all", 5))
+    cells = engine.manifest.vision.image_tokens
+    assert whole.tokens.crop - fewer.tokens.crop == cells - 5
+
+
+def test_the_manifest_says_which_family_it_is(made: Built) -> None:
+    document = json.loads(Path(made.engine, "manifest.json").read_text(encoding="utf-8"))
+    assert document["family"]["name"] == "smolvlm"
+    assert document["crop"]["source"] == "scaled, not measured"
