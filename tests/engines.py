@@ -11,6 +11,7 @@ from functools import cache
 from pathlib import Path
 
 from tests.checkpoints import CheckpointSpec, write_checkpoint
+from tests.smolvlm_checkpoints import SmolVLMSpec, write_smolvlm
 from vicrop_engine.engine_dir.manifest import Manifest
 from vicrop_export.build import build_engine
 
@@ -20,6 +21,15 @@ ONE_KV_HEAD_336 = CheckpointSpec(seed=13, image_size=336, feature_layer=-2, head
 MULTI_HEAD_336 = CheckpointSpec(
     seed=15, image_size=336, layers=2, vision_layers=2, feature_layer=(-2, -1), biases=True
 )
+SMOLVLMS = {
+    "grouped heads": SmolVLMSpec(seed=1),
+    "tied, sharded, six layers": SmolVLMSpec(
+        seed=2, tie_word_embeddings=True, shards=3, layers=6, heads=6, kv_heads=6, hidden=96
+    ),
+    "idefics3, bare names, one KV head": SmolVLMSpec(
+        seed=3, kind="idefics3", bare_names=True, kv_heads=1, side=63, patch=7, shuffle=3, edge=189
+    ),
+}
 WITH_PURE_GRAD = {GROUPED_224, ONE_KV_HEAD_336, MULTI_HEAD_336}
 
 
@@ -42,6 +52,15 @@ def built(spec: CheckpointSpec, precision: str = "fp32") -> Built:
     manifest = build_engine(
         checkpoint, directory / "engine", name="llava-signs", precision=precision, pure_grad=pure_grad
     )
+    return Built(checkpoint, directory / "engine", manifest)
+
+
+@cache
+def built_smolvlm(spec: SmolVLMSpec, precision: str = "fp32") -> Built:
+    """The engine of a SmolVLM checkpoint, gone when the test run ends."""
+    directory = Path(_folder().name) / f"smolvlm-{built_smolvlm.cache_info().misses}"
+    checkpoint = write_smolvlm(directory / "checkpoint", spec)
+    manifest = build_engine(checkpoint, directory / "engine", name="llava-1.5", precision=precision)
     return Built(checkpoint, directory / "engine", manifest)
 
 
