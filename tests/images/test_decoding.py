@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import io
+import struct
 import subprocess
 import sys
+import zlib
 from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageFile, WebPImagePlugin
 
 from vicrop_engine.images.decoding import decoding_bytes, held_bytes
-from vicrop_engine.images.picture import picture_header
+from vicrop_engine.images.picture import open_picture, picture_header
 
 SIZE = (3000, 2000)
 DECODES = """
@@ -75,6 +77,28 @@ def test_decoding_stays_within_what_the_header_tells(kind: str, tmp_path: Path) 
 
 
 MARGIN = 4 << 20  # bytes of Python itself
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_no_pixel_is_decoded_to_tell(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    data = encoded(kind, (64, 64))
+
+    def decoding(*_: object) -> None:
+        raise AssertionError("it was decoded")
+
+    monkeypatch.setattr(ImageFile.ImageFile, "load", decoding)
+    monkeypatch.setattr(WebPImagePlugin.WebPImageFile, "load", decoding)
+    assert picture_header(data).decoding_bytes >= held_bytes((64, 64))
+
+
+def test_a_png_with_exif_behind_its_pixels_counts_as_turned() -> None:
+    plain = encoded("PNG", (64, 64))
+    end = plain.index(b"IEND") - 4
+    body = b"eXIf" + TURNED.tobytes().removeprefix(b"Exif\0\0")
+    chunk = struct.pack(">I", len(body) - 4) + body + struct.pack(">I", zlib.crc32(body))
+    turned = plain[:end] + chunk + plain[end:]
+    assert picture_header(turned).decoding_bytes == 2 * picture_header(plain).decoding_bytes
+    assert open_picture(turned).size == (64, 64)
 
 
 def test_a_jpeg_of_separate_scans_is_told_from_its_parts() -> None:

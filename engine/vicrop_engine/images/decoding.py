@@ -38,7 +38,7 @@ def decoding_bytes(image: Image.Image, data: bytes) -> int:
     width, height = image.size
     stored = STORED.get(image.mode, 4)
     converting = _converting(image, stored)
-    turning = 2 * stored if _is_turned(image) else 0
+    turning = 2 * stored if _is_turned(image, data) else 0
     decoding = stored + _coefficients(image, data)
     own = DECODERS.get(image.format or "", OTHER_DECODER)
     strip = STRIP * width if converting > UPRIGHT_RGB else 0
@@ -53,10 +53,15 @@ def _converting(image: Image.Image, stored: int) -> int:
     return DEEP.get(image.mode, stored if is_ready else stored + UPRIGHT_RGB)
 
 
-def _is_turned(image: Image.Image) -> bool:
-    """Whether its EXIF data say that it lies another way; true where they cannot be read."""
+def _is_turned(image: Image.Image, data: bytes) -> bool:
+    """Whether its EXIF data say that it lies another way; true where they cannot be read.
+
+    A PNG may have them behind its pixels, all of which Pillow's own reader for PNG would decode to look.
+    """
+    if image.format == "PNG" and "exif" not in image.info:
+        return b"eXIf" in data
     try:
-        return bool(image.getexif().get(_ORIENTATION, 1) != 1)
+        return bool(Image.Image.getexif(image).get(_ORIENTATION, 1) != 1)
     except Exception:  # as Pillow's readers of damaged EXIF data raise many kinds
         return True
 
