@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import gc
 import io
 import threading
+import weakref
 
 import pytest
 from PIL import Image
 
 from tests.serving.conftest import Start, eventually
 from vicrop_engine import ViCropEngine
-from vicrop_engine.errors import PictureTooLargeError
+from vicrop_engine.errors import NotEnoughMemoryError, PictureTooLargeError
 from vicrop_engine.examples import signs
 from vicrop_engine.images.cache import source_of
 from vicrop_engine.serving.settings import ALONE, SchedulerSettings
@@ -69,6 +71,32 @@ def test_a_picture_that_never_fits_is_refused_and_one_alone_has_more_room(start:
         PictureTooLargeError, match=r"MB to decode and there is room for \d+ MB; give a smaller one"
     ):
         start(under_way_bytes=taken // 2).submit(large, EXAMPLE.question).future.result(timeout=20)
+
+
+@pytest.mark.parametrize("room", [1, 1 << 30], ids=["refused", "failed"])
+def test_a_request_that_ended_badly_holds_no_picture(
+    start: Start, monkeypatch: pytest.MonkeyPatch, room: int
+) -> None:
+    """Not even until Python looks for circles: the next request wants its memory now."""
+    held: list[weakref.ref[object]] = []
+
+    def failing(image: Image.Image, *_: object) -> None:
+        held.append(weakref.ref(image))
+        raise MemoryError
+
+    monkeypatch.setattr("vicrop_engine.vicrop.answers.preprocess", failing)
+    scheduler = start(under_way_bytes=room)
+    gc.disable()
+    try:
+        handle = scheduler.submit(picture(0), EXAMPLE.question)
+        assert isinstance(handle.future.exception(timeout=20), PictureTooLargeError | NotEnoughMemoryError)
+        assert eventually(lambda: scheduler.running == 0)
+        if room == 1:
+            held.append(weakref.ref(handle))
+            del handle
+        assert eventually(lambda: [ref() for ref in held] == [None])
+    finally:
+        gc.enable()
 
 
 def test_bounds_left_open_fit_the_memory(engine: ViCropEngine, monkeypatch: pytest.MonkeyPatch) -> None:

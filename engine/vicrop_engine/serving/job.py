@@ -6,7 +6,7 @@ import contextlib
 import threading
 from collections.abc import Callable, Hashable
 from concurrent.futures import InvalidStateError
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from vicrop_engine.errors import RequestError
 from vicrop_engine.images.cache import Source
@@ -93,6 +93,10 @@ class Job:
             self.picture_bytes = num_bytes
             if self.on_room is not None:
                 self.on_room()
+
+    def let_go(self) -> None:
+        """Of the picture: the work is over, and whoever has its error may have the job with it."""
+        self.source = replace(self.source, content=b"")
 
     def join(self, subscriber: Subscriber) -> bool:
         """Let one more ask the same; False when it is too late for that."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 import itertools
 import math
 import threading
+import traceback
 from collections.abc import Hashable
 from typing import Unpack
 
@@ -103,7 +104,7 @@ class Scheduler:
         try:
             job = self._plan(subscriber, image, question, params or AskParams.of(settings))
         except ViCropError as error:
-            handle.future.set_exception(error)
+            handle.future.set_exception(error.with_traceback(None))  # its frames hold the handle and picture
             return handle
         with self._changed:
             if self._closed:
@@ -200,8 +201,10 @@ class Scheduler:
             job.check()
             answer = self._work.answer(job)
         except ViCropError as error:
+            traceback.clear_frames(error.__traceback__)  # which hold the pixels as long as the error lives
             job.finish(None, error)
         except Exception as error:  # a fault of ours ends this request alone
+            traceback.clear_frames(error.__traceback__)
             wrapped = _wrapped(error)
             wrapped.__cause__ = error
             job.finish(None, wrapped)
@@ -209,6 +212,7 @@ class Scheduler:
             seconds = (job.first.clock() - began) / job.tiles
             self._usual += SMOOTH * (seconds - self._usual) if self._usual else seconds
             job.finish(answer)
+        job.let_go()
 
 
 def _place(job: Job) -> tuple[float, int]:
