@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 import urllib.request
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -31,13 +32,21 @@ class Taken:
 
 
 class ServerProcess:
-    """`vicrop-engine serve llava-signs`; use it in a `with`. Its log goes to `log`."""
+    """`vicrop-engine serve llava-signs`; use it in a `with`. Its log goes to `log`.
 
-    def __init__(self, log: Path) -> None:
+    `under` gives the command to run instead, which ends as the server itself.
+    """
+
+    def __init__(
+        self,
+        log: Path,
+        options: Sequence[str] = OPTIONS,
+        under: Callable[[Sequence[str]], Sequence[str]] = list,
+    ) -> None:
         self._log = log
-        command = [sys.executable, "-m", "vicrop_engine.cli", "serve", MODEL, "--port", "0", *OPTIONS]
+        command = [sys.executable, "-m", "vicrop_engine.cli", "serve", MODEL, "--port", "0", *options]
         with log.open("wb") as errors:
-            self._process = subprocess.Popen(command, stderr=errors, stdout=subprocess.DEVNULL)
+            self._process = subprocess.Popen(under(command), stderr=errors, stdout=subprocess.DEVNULL)
         self.port = 0
 
     def __enter__(self) -> ServerProcess:

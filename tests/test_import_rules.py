@@ -56,7 +56,10 @@ ONLY_UNDER = dict.fromkeys(
 # A room imports only from rows below its own; rooms of one row do not know each other.
 ROWS = {
     "vicrop_engine": (
-        {"errors", "arrays", "counters", "timing", "byte_cache", "user_text", "drawing"},
+        {
+            *("errors", "arrays", "counters", "timing", "byte_cache", "user_text", "drawing"),
+            "process_limits",
+        },
         {"engine_dir"},
         {"images", "runtime"},
         {"external", "examples", "families"},

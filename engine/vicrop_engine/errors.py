@@ -7,9 +7,17 @@ is shown.
 from __future__ import annotations
 
 import difflib
+import errno
+import re
 from collections.abc import Iterable, Sequence
 
 LONGEST_SHOWN = 80  # characters
+_OUT_OF_MEMORY = re.compile(
+    r"bad[_ ]alloc|failed to allocate|cannot allocate memory|out of memory|failed to map segment"
+    r"|can't start new thread",
+    re.IGNORECASE,
+)
+"""What ONNX Runtime, CUDA, the C library and Python's threads say when memory ran out."""
 
 
 class ViCropError(Exception):
@@ -54,6 +62,10 @@ class SettingError(BadInputError):
 
 class ImageError(BadInputError):
     """A picture that is missing, unreadable, damaged, too small or too large."""
+
+
+class PictureTooLargeError(ImageError):
+    """A picture whose pixels take more memory than this process has for pictures."""
 
 
 class QuestionError(BadInputError):
@@ -114,6 +126,10 @@ class RunError(WorkFailedError):
     """A graph that failed while it ran."""
 
 
+class NotEnoughMemoryError(RunError):
+    """Work that takes more memory than there is."""
+
+
 class ProbeError(WorkFailedError):
     """An engine whose graphs give other numbers on this processor than where it was built."""
 
@@ -165,6 +181,22 @@ class ReplicaLostError(RequestError):
 
 class ClosedError(RequestError):
     """A scheduler that takes no more requests."""
+
+
+def not_enough_memory(what: str) -> NotEnoughMemoryError:
+    """The error that says so; `what` is as in "to open the picture"."""
+    return NotEnoughMemoryError(
+        f"not enough memory {what}; give a smaller picture, ask under less load, or allow more memory"
+    )
+
+
+def ran_out_of_memory(error: BaseException) -> bool:
+    """Whether an error of any library means that memory ran out."""
+    if isinstance(error, ViCropError):
+        return isinstance(error, NotEnoughMemoryError)  # others may quote what a user wrote
+    if isinstance(error, OSError) and error.errno is not None:
+        return error.errno == errno.ENOMEM
+    return isinstance(error, MemoryError) or _OUT_OF_MEMORY.search(str(error)) is not None
 
 
 def nearest(name: str, known: Iterable[str]) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -67,6 +68,11 @@ def test_info_on_an_engine_is_its_manifest(run: Run, engine_directory: Path) -> 
 def test_info_on_the_machine_names_providers_and_models(run: Run, own_cache: Path) -> None:
     document = json.loads(run("info", "--json").out)
     assert "CPUExecutionProvider" in document["providers"]
+    limits = document["limits"]
+    assert 1 <= limits["cores"] <= (os.cpu_count() or 1)
+    assert limits["memory"] > 1 << 20
+    assert limits["cores_set_by"]
+    assert limits["memory_set_by"]
     assert document["cache"] == str(own_cache)
     assert set(document["models"]) == {"llava-signs", "llava-1.5", "llava-1.5-13b"}
     assert document["models"]["llava-1.5"] is None

@@ -94,7 +94,10 @@ def test_an_unexpected_error_is_a_sentence_with_status_1(run: Run, monkeypatch: 
         (OSError(28, "No space left on device", "overlay.png"), "no space left"),
         (PermissionError(13, "Permission denied", "cache"), "cache: Permission denied"),
         (KeyboardInterrupt(), "stopped"),
-        (MemoryError(), "not enough memory"),
+        (MemoryError(), "not enough memory for this; give a smaller picture"),
+        (OSError(12, "Cannot allocate memory"), "not enough memory"),
+        (RuntimeError("can't start new thread"), "not enough memory"),
+        (Exception("[ONNXRuntimeError] : 6 : RUNTIME_EXCEPTION : Failed to allocate memory"), "not enough"),
     ],
 )
 def test_failures_of_the_machine_have_status_1(

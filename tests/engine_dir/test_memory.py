@@ -14,7 +14,14 @@ from tests.samples import MANIFEST
 from vicrop_engine import ViCropEngine
 from vicrop_engine.cli.facts import engine_facts, engine_info
 from vicrop_engine.engine_dir.manifest import read_manifest
-from vicrop_engine.engine_dir.memory import LEAST_CACHE, ask_memory, default_cache_bytes, kv_bytes
+from vicrop_engine.engine_dir.memory import (
+    LEAST_CACHE,
+    RUNTIME,
+    ask_memory,
+    default_cache_bytes,
+    kv_bytes,
+    spare_bytes,
+)
 from vicrop_engine.engine_dir.records import DecoderGeometry, VisionGeometry
 from vicrop_engine.errors import SettingError
 
@@ -55,6 +62,16 @@ def test_an_ask_stays_below_what_info_states(
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     stated = ask_memory(read_manifest(engine_directory)).peak
     assert 0.4 * stated < int(done.stdout) <= stated
+
+
+def test_the_default_cache_is_smaller_where_memory_is_little() -> None:
+    assert default_cache_bytes(MANIFEST, 64 << 30) == LEAST_CACHE
+    little, less = (default_cache_bytes(MANIFEST, mib << 20) for mib in (512, 256))
+    assert 0 < less < little < 128 << 20
+    assert default_cache_bytes(MANIFEST, 64 << 20) == 0
+    assert spare_bytes(MANIFEST, 512 << 20) - spare_bytes(MANIFEST, 256 << 20) == 256 << 20
+    on_device = replace(MANIFEST, target="cuda")
+    assert spare_bytes(on_device, 512 << 20) == (512 << 20) - RUNTIME
 
 
 def test_info_states_it(engine_directory: Path) -> None:

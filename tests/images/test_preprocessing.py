@@ -13,7 +13,12 @@ from transformers import CLIPImageProcessorPil, LlavaImageProcessorPil
 from vicrop_engine.engine_dir.records import Preprocessing
 from vicrop_engine.errors import ImageError
 from vicrop_engine.images.geometry import Placement
-from vicrop_engine.images.preprocessing import fills_input, preprocess, preprocess_on_patches
+from vicrop_engine.images.preprocessing import (
+    fills_input,
+    preprocess,
+    preprocess_on_patches,
+    processor_bytes,
+)
 
 MEAN = (0.48145466, 0.4578275, 0.40821073)
 STD = (0.26862954, 0.26130258, 0.27577711)
@@ -151,6 +156,13 @@ def test_what_fills_the_input(settings: Preprocessing, fills: bool) -> None:
     assert fills_input(settings) is fills
     whole = Placement(0, 0, 168, 168)
     assert (preprocess(noise((400, 100)), settings).placement == whole) is fills
+
+
+def test_what_the_processor_takes_besides_is_told_from_the_size() -> None:
+    """The longer side grows with the shorter one, and a square has room for the longer."""
+    assert processor_bytes((4000, 40), CENTRE) == 4 * 168 * 16_800
+    square = replace(CENTRE, pad_to_square=True)
+    assert processor_bytes((4000, 40), square) == 4 * (4000**2 + 168**2)
 
 
 def test_the_settings_own_fit_is_the_default() -> None:

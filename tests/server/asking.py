@@ -70,6 +70,7 @@ async def ask_soon(
     async def receive() -> Message:
         if not waiting and stalls:
             await asyncio.sleep(60)
+        await asyncio.sleep(0)  # as others' parts come in between
         return waiting.pop(0) if waiting else {"type": "http.disconnect"}
 
     async def send(message: Message) -> None:

@@ -14,10 +14,12 @@ from vicrop_engine.errors import (
     ClosedError,
     DeadlineError,
     EngineDamagedError,
+    PictureTooLargeError,
     QueueFullError,
     RequestCancelledError,
     RunError,
     ViCropError,
+    not_enough_memory,
 )
 from vicrop_engine.server.settings import ServerSettings
 
@@ -121,12 +123,21 @@ def test_a_closing_scheduler_is_unavailable() -> None:
     assert refused(ClosedError("closing"), 503).json()["error"]["type"] == "server_error"
 
 
+def test_too_little_memory_says_when_to_come_back() -> None:
+    response = refused(not_enough_memory("for this request"), 503)
+    assert response.headers["Retry-After"] == "2"
+    assert response.json()["error"]["code"] == "not_enough_memory"
+
+
 ENDS = [
     (DeadlineError("no answer within 2 seconds"), 504, "no answer within 2 seconds"),
     (RequestCancelledError("cancelled"), 503, "stopping"),
     (RunError("/secret/engine failed"), 500, "whose log says more"),
     (EngineDamagedError("/secret/engine is damaged"), 500, "whose log says more"),
     (ValueError("/secret/engine"), 500, "whose log says more"),
+    (not_enough_memory("to open /secret/engine"), 503, "too little memory for this request now"),
+    (MemoryError("/secret"), 503, "too little memory for this request now"),
+    (PictureTooLargeError("the picture takes 400 MB; give a smaller one"), 413, "give a smaller one"),
 ]
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+import time
 from collections.abc import Callable, Iterator
 from functools import cache
 from typing import Any
@@ -10,6 +12,7 @@ import pytest
 
 from tests.engines import GROUPED_224, built
 from vicrop_engine import ViCropEngine
+from vicrop_engine.serving.decode_batch import DecodeBatch, DecodingSequence, _has_ended
 from vicrop_engine.serving.scheduler import Scheduler
 from vicrop_engine.serving.settings import SchedulerSettings
 from vicrop_export.build import build_engine
@@ -50,3 +53,27 @@ def start(engine: ViCropEngine) -> Iterator[Start]:
     yield start
     for scheduler in started:
         scheduler.close(drain=False)
+
+
+def eventually(holds: Callable[[], bool]) -> bool:
+    """Whether it comes to hold within some seconds."""
+    end = time.monotonic() + 20
+    while not holds() and time.monotonic() < end:
+        time.sleep(0.01)
+    return holds()
+
+
+@pytest.fixture
+def held(monkeypatch: pytest.MonkeyPatch) -> threading.Event:
+    """Decoding stands still until this is set, so that requests stay under way."""
+    goes_on, step = threading.Event(), DecodeBatch._step
+
+    def stepping(batch: DecodeBatch) -> list[DecodingSequence]:
+        if goes_on.wait(0.01):
+            return step(batch)
+        with batch._changed:
+            batch._leave(_has_ended)
+        return []
+
+    monkeypatch.setattr(DecodeBatch, "_step", stepping)
+    return goes_on

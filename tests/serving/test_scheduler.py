@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import threading
-import time
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from tests.serving.conftest import Start
+from tests.serving.conftest import Start, eventually
 from tests.serving.mixed import large_picture, numbers
 from vicrop_engine import ViCropEngine
 from vicrop_engine.engine_dir.files import FileEntry
@@ -20,6 +18,7 @@ from vicrop_engine.errors import (
     ClosedError,
     DeadlineError,
     ImageError,
+    NotEnoughMemoryError,
     QuestionError,
     QueueFullError,
     RequestCancelledError,
@@ -27,36 +26,12 @@ from vicrop_engine.errors import (
     SettingError,
 )
 from vicrop_engine.examples import signs
-from vicrop_engine.serving.decode_batch import DecodeBatch, DecodingSequence, _has_ended
+from vicrop_engine.serving.decode_batch import DecodeBatch
 from vicrop_engine.serving.scheduler import Scheduler
 from vicrop_engine.serving.settings import SchedulerSettings
 
 PATH, EXAMPLE = signs()[0]
 LONG = {"max_new_tokens": 200}
-
-
-def eventually(holds: Callable[[], bool]) -> bool:
-    """Whether it comes to hold within some seconds."""
-    end = time.monotonic() + 20
-    while not holds() and time.monotonic() < end:
-        time.sleep(0.01)
-    return holds()
-
-
-@pytest.fixture
-def held(monkeypatch: pytest.MonkeyPatch) -> threading.Event:
-    """Decoding stands still until this is set, so that requests stay under way."""
-    goes_on, step = threading.Event(), DecodeBatch._step
-
-    def stepping(batch: DecodeBatch) -> list[DecodingSequence]:
-        if goes_on.wait(0.01):
-            return step(batch)
-        with batch._changed:
-            batch._leave(_has_ended)
-        return []
-
-    monkeypatch.setattr(DecodeBatch, "_step", stepping)
-    return goes_on
 
 
 def test_the_same_question_at_the_same_time_is_answered_once(start: Start, held: threading.Event) -> None:
@@ -238,7 +213,7 @@ def test_too_little_memory_is_said_and_ends_one_request(
 
     with monkeypatch.context() as patch:
         patch.setattr("vicrop_engine.vicrop.ask.model_input", without_memory)
-        with pytest.raises(RunError, match="not enough memory"):
+        with pytest.raises(NotEnoughMemoryError, match="not enough memory for this request; give"):
             scheduler.submit(PATH, EXAMPLE.question).future.result(timeout=20)
     assert scheduler.submit(PATH, EXAMPLE.question).future.result(timeout=20).answer
 

@@ -122,7 +122,7 @@ def _engine(name: str, threads: int | None, trial: Trial, facts: dict[str, Any])
     from vicrop_engine.engine_dir.manifest import read_manifest
     from vicrop_engine.measure.bench.report import Report
     from vicrop_engine.measure.bench.session import bench_engine
-    from vicrop_engine.runtime.graphs import usable_cores
+    from vicrop_engine.process_limits import usable_cores
     from vicrop_engine.runtime.processor import processor_name
 
     with output.progress_bar(name) as progress:

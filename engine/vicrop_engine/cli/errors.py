@@ -9,7 +9,7 @@ import traceback
 import typer
 
 from vicrop_engine.cli import output
-from vicrop_engine.errors import ViCropError
+from vicrop_engine.errors import ViCropError, not_enough_memory, ran_out_of_memory
 
 
 def explain(error: BaseException, *, debug: bool = False) -> int:
@@ -26,10 +26,10 @@ def explain(error: BaseException, *, debug: bool = False) -> int:
         return 1
     elif isinstance(error, (KeyboardInterrupt, typer.Abort)):
         message = "stopped before it was done; nothing was kept"
+    elif ran_out_of_memory(error):
+        message = str(not_enough_memory("for this"))
     elif isinstance(error, OSError):
         message = output.describe_os_error(error)
-    elif isinstance(error, MemoryError):
-        message = "not enough memory for this; close something or give a smaller picture"
     else:
         message = f"unexpected {type(error).__name__} ({error}); run it again with --debug and report it"
     output.notice(f"error: {' '.join(message.split())}")

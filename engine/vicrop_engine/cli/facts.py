@@ -21,6 +21,7 @@ from vicrop_engine.external.manifest import REQUIRED, mend_tool, read_tool
 from vicrop_engine.families.table import FAMILIES, family_type
 from vicrop_engine.model.opening import open_model
 from vicrop_engine.model.probe import prove
+from vicrop_engine.process_limits import process_limits
 from vicrop_engine.runtime.machine import abilities
 from vicrop_engine.runtime.nvidia import find_driver
 from vicrop_engine.runtime.onnx_runtime import available_providers, package_version
@@ -36,13 +37,20 @@ PACKAGES = (
 def machine_info() -> dict[str, Any]:
     """Versions, what this machine can run and what not and why, the cache and the known models.
 
-    `providers` are those that ONNX Runtime was built with here; `runs` says which of them work.
+    `providers` are those that ONNX Runtime was built with here; `runs` says which of them work. `limits` are
+    the cores and the bytes of memory that this process may use, and what sets each.
     """
-    driver = find_driver()
+    driver, limits = find_driver(), process_limits()
     return {
         "vicrop_engine": package_version("vicrop-engine"),
         "python": platform.python_version(),
         "packages": {name: found for name in PACKAGES if (found := package_version(name)) is not None},
+        "limits": {
+            "cores": limits.cores.amount,
+            "cores_set_by": limits.cores.source,
+            "memory": limits.memory.amount,
+            "memory_set_by": limits.memory.source,
+        },
         "providers": providers(),
         "nvidia": asdict(driver),
         "runs": {name: asdict(ability) for name, ability in abilities(driver).items()},
@@ -128,6 +136,9 @@ def machine_facts(document: dict[str, Any]) -> dict[str, str]:
     return {
         "vicrop-engine": f"{document['vicrop_engine']} on Python {document['python']}",
         "packages": packages,
+        "may use": "{cores} cores ({cores_set_by}), {gib:.2f} GiB of memory ({memory_set_by})".format(
+            gib=document["limits"]["memory"] / 2**30, **document["limits"]
+        ),
         "providers": ", ".join(document["providers"]) or "none, see 'runs cpu'",
         **{f"runs {name}": _yes_or_no(ability) for name, ability in document["runs"].items()},
         **_device_facts(document["nvidia"]),

@@ -154,7 +154,7 @@ def _facts(
     engine: ViCropEngine, case: Case, size: tuple[int, int], runs: int, threads: int | None, processor: bool
 ) -> dict[str, Any]:
     """What was measured, where and how."""
-    from vicrop_engine.runtime.graphs import usable_cores
+    from vicrop_engine.process_limits import usable_cores
     from vicrop_engine.runtime.onnx_runtime import package_version
     from vicrop_engine.runtime.processor import processor_name
 

@@ -7,17 +7,18 @@ or not.
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass, replace
 
 from vicrop_engine.engine_dir.manifest import EMBEDDINGS, Manifest
 from vicrop_engine.engine_dir.records import DecoderGeometry
+from vicrop_engine.process_limits import usable_bytes
 
 FLOAT, HALF = 4, 2
 ROOM = 128  # tokens of a question and an answer beside two pictures
 PACKED = 1.1  # of a file's size (measured with int4 at the size of LLaVA-1.5-7B: 1.08)
 RUNTIME = 150 << 20  # Python, NumPy and ONNX Runtime before any engine
 LEAST_CACHE = 1 << 30
+CACHE_SHARE = 4  # caches get one part in so many of what the weights and an ask leave, where that is less
 SMALL_SHARE = 8  # image embeds and decoded pictures get one part each in so many, prefixes the rest
 
 
@@ -42,6 +43,10 @@ class AskMemory:
 
 def ask_memory(manifest: Manifest) -> AskMemory:
     """The memory of a rel-att ask with a question of usual length."""
+    return replace(_without_cache(manifest), cache=default_cache_bytes(manifest))
+
+
+def _without_cache(manifest: Manifest) -> AskMemory:
     tokens = manifest.picture_tokens + manifest.vision.image_tokens + ROOM
     weights = sum(entry.size for name, entry in manifest.files.items() if name != EMBEDDINGS)
     working = _working_bytes(manifest, tokens)
@@ -50,20 +55,19 @@ def ask_memory(manifest: Manifest) -> AskMemory:
     buffers = kv_bytes(manifest.decoder, tokens, width)
     lower = replace(manifest.decoder, num_layers=manifest.decoder.num_lower_layers)
     tile = kv_bytes(lower, manifest.vision.image_tokens + ROOM, width)
-    return AskMemory(weights, buffers, tile, working, default_cache_bytes(manifest))
+    return AskMemory(weights, buffers, tile, working, cache=0)
 
 
 def requests_that_fit(manifest: Manifest, total: int | None = None) -> int:
     """How many requests' prefixes and answers fit half of `total` bytes beside the weights, one at least.
 
-    None are the machine's bytes.
+    None are the bytes this process may use.
     """
-    if total is None:
-        total = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    total = usable_bytes() if total is None else total
     picture, crop = manifest.picture_tokens, manifest.vision.image_tokens
     tokens = 2 * picture + 3 * crop + 3 * ROOM  # a prefix with its crop, and both answers' own rows
     one = kv_bytes(manifest.decoder, tokens, _width(manifest))
-    return max(1, (total // 2 - ask_memory(manifest).weights) // one)
+    return max(1, (total // 2 - _without_cache(manifest).weights) // one)
 
 
 def kv_bytes(decoder: DecoderGeometry, num_tokens: int, width: int = FLOAT) -> int:
@@ -71,11 +75,24 @@ def kv_bytes(decoder: DecoderGeometry, num_tokens: int, width: int = FLOAT) -> i
     return 2 * decoder.num_layers * decoder.num_kv_heads * decoder.head_dim * width * num_tokens
 
 
-def default_cache_bytes(manifest: Manifest) -> int:
-    """Room for one picture at least, and a gigabyte if that is more."""
+def default_cache_bytes(manifest: Manifest, total: int | None = None) -> int:
+    """Room for one picture at least, and a gigabyte if that is more; less where `total` bytes hold no more.
+
+    None are the bytes this process may use.
+    """
     tokens = manifest.picture_tokens + manifest.vision.image_tokens + 2 * ROOM
     one = kv_bytes(manifest.decoder, tokens, _width(manifest))
-    return max(LEAST_CACHE, -(-one * SMALL_SHARE // (SMALL_SHARE - 2)))
+    wanted = max(LEAST_CACHE, -(-one * SMALL_SHARE // (SMALL_SHARE - 2)))
+    return min(wanted, spare_bytes(manifest, total) // CACHE_SHARE)
+
+
+def spare_bytes(manifest: Manifest, total: int | None = None) -> int:
+    """What is left of `total` bytes beside the weights and one ask, 0 at least.
+
+    None are the bytes this process may use. Weights on a device are not this process's.
+    """
+    total = usable_bytes() if total is None else total
+    return max(0, total - (_without_cache(manifest).peak if manifest.target == "cpu" else RUNTIME))
 
 
 def _width(manifest: Manifest) -> int:

@@ -13,7 +13,8 @@ from pathlib import Path
 
 import numpy as np
 
-from vicrop_engine.images.picture import ImageInput, Picture, open_picture, picture_size, read_picture
+from vicrop_engine.images.decoding import held_bytes
+from vicrop_engine.images.picture import ImageInput, Picture, open_picture, picture_header, read_picture
 from vicrop_engine.images.seen import Seen
 from vicrop_engine.images.single_flight import SingleFlight, Wait, wait_for
 
@@ -26,12 +27,14 @@ class Source:
     """A picture as it was given: encoded bytes with its files read, or pixels that have been opened.
 
     `digest` is of its content, `size` its width and height as it lies there, and `name` what errors call it.
+    `decoding_bytes` is what decoding it takes, 0 for pixels.
     """
 
     content: bytes | Picture
     digest: bytes
     size: tuple[int, int]
     name: str = NAME
+    decoding_bytes: int = 0
 
 
 @dataclass(frozen=True)
@@ -44,8 +47,7 @@ class OpenedPicture:
     @property
     def nbytes(self) -> int:
         """Bytes of both."""
-        width, height = self.picture.size
-        return 4 * width * height + self.seen.pixels.nbytes  # Pillow gives RGB four bytes a pixel
+        return held_bytes(self.picture.size) + self.seen.pixels.nbytes
 
 
 class PictureCache:
@@ -85,8 +87,8 @@ def source_of(image: ImageInput | Source) -> Source:
         image, name = read_picture(Path(image)), str(image)
     if isinstance(image, bytes | bytearray | memoryview):
         content = bytes(image)
-        size = picture_size(content, name=name)
-        return Source(content, _digest("encoded", content), size, name)
+        header = picture_header(content, name=name)
+        return Source(content, _digest("encoded", content), header.size, name, header.decoding_bytes)
     picture = open_picture(image)
     pixels = np.ascontiguousarray(np.asarray(picture.image))
     return Source(picture, _digest(f"pixels {pixels.shape}", pixels.data), picture.size, name)

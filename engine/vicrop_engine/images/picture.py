@@ -18,7 +18,8 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from vicrop_engine.errors import ImageError
+from vicrop_engine.errors import ImageError, NotEnoughMemoryError, not_enough_memory, ran_out_of_memory
+from vicrop_engine.images.decoding import decoding_bytes
 from vicrop_engine.images.geometry import Box
 from vicrop_engine.images.structure import MEDIA_TYPES, read_structure
 
@@ -32,7 +33,7 @@ COMMON_FORMATS = ("JPEG", "PNG", "GIF", "BMP", "PPM")  # those Pillow knows with
 
 RARE_FORMATS = ("WEBP", "TIFF", "AVIF", "JPEG2000", "ICO")
 
-_ROWS = 256  # of a large picture converted at a time
+_ROWS = 64  # of a large picture converted at a time
 
 _DAMAGED = (OSError, SyntaxError, ValueError, EOFError, struct.error, zlib.error, IndexError)
 
@@ -52,6 +53,14 @@ class Picture:
     def crop(self, box: Box) -> Picture:
         """The part inside `box` (x0, y0, x1, y1, half open)."""
         return Picture(self.image.crop(box))
+
+
+@dataclass(frozen=True)
+class Header:
+    """What is known before a pixel is decoded: size as it lies there, bytes that decoding takes."""
+
+    size: tuple[int, int]
+    decoding_bytes: int
 
 
 @dataclass(frozen=True)
@@ -109,6 +118,15 @@ def picture_size(
     return open_picture(source, limits).size
 
 
+def picture_header(data: bytes, limits: ImageLimits = OWN_FILES, *, name: str = "the picture") -> Header:
+    """Size and memory of encoded bytes, which are checked in every way that needs no pixel.
+
+    Raises ImageError as `picture_size`.
+    """
+    image = _opened(data, name, limits)
+    return Header(image.size, decoding_bytes(image, data))
+
+
 def read_picture(path: Path) -> bytes:
     """The bytes of a file. Raises ImageError when there is none, or it cannot be read."""
     try:
@@ -144,7 +162,7 @@ def _opened(data: bytes, name: str, limits: ImageLimits) -> Image.Image:
         known = ", ".join(limits.formats)
         raise ImageError(f"{name} is not a picture in a known format ({known})") from error
     except _DAMAGED as error:
-        raise ImageError(f"{name} is damaged ({_reason(error)}); give a whole picture") from error
+        raise _failure(error, name) from error
     _check_size(image.size, name, limits)
     return image
 
@@ -179,9 +197,9 @@ def _converted(image: Image.Image, name: str, limits: ImageLimits, *, own: bool 
             warnings.simplefilter("ignore")
             image = _first_frame(image)
             image.load()
-            image = _to_rgb(_upright(image, own=own))
+            image = _to_rgb(_upright(image, own=own), own=own)
     except _DAMAGED as error:
-        raise ImageError(f"{name} is damaged ({_reason(error)}); give a whole picture") from error
+        raise _failure(error, name) from error
     image.info.clear()  # texts and profiles, which may be larger than the pixels
     return _checked(image, name, limits, notices)
 
@@ -203,11 +221,15 @@ def _upright(image: Image.Image, *, own: bool) -> Image.Image:
             ImageOps.exif_transpose(image, in_place=True)
             return image
         return ImageOps.exif_transpose(image)
-    except _DAMAGED:
+    except _DAMAGED as error:
+        if ran_out_of_memory(error):
+            raise
         return image
 
 
-def _to_rgb(image: Image.Image) -> Image.Image:
+def _to_rgb(image: Image.Image, *, own: bool) -> Image.Image:
+    if own and image.mode == "RGB" and "transparency" not in image.info:
+        return image._new(image.im)  # the pixels alone: a copy has as much again
     if image.mode.startswith("I;16") or image.mode in ("I", "F"):
         return _deep_grey(image)
     if image.mode != "LAB" and ({"A", "a"} & set(image.getbands()) or "transparency" in image.info):
@@ -262,6 +284,12 @@ def _check_size(size: tuple[int, int], name: str, limits: ImageLimits) -> None:
 def _too_large(name: str, got: str, limits: ImageLimits) -> str:
     limit = f"{limits.max_pixels / 1_000_000:g} million"
     return f"{name} has {got} pixels and the limit is {limit}; give a smaller one"
+
+
+def _failure(error: Exception, name: str) -> ImageError | NotEnoughMemoryError:
+    if ran_out_of_memory(error):
+        return not_enough_memory(f"to decode {name}")
+    return ImageError(f"{name} is damaged ({_reason(error)}); give a whole picture")
 
 
 def _reason(error: BaseException) -> str:

@@ -63,6 +63,14 @@ def preprocess_on_patches(
     return ModelInput(_normalised(canvas, settings), placement)
 
 
+def processor_bytes(size: tuple[int, int], settings: Preprocessing) -> int:
+    """Bytes that the processor's steps take beside a picture of this width and height, before they crop."""
+    grown = (max(size), max(size)) if settings.pad_to_square else size
+    target = size if settings.resize == "none" else _target_size(grown, settings)
+    square = grown[0] * grown[1] if settings.pad_to_square else 0
+    return 4 * (min(square, MAX_PIXELS) + min(target[0] * target[1], MAX_PIXELS))
+
+
 def fills_input(settings: Preprocessing) -> bool:
     """Whether a picture of any shape is stretched over the whole input by default, with nothing around it."""
     exact = settings.resize == "exact" and not settings.pad_to_square

@@ -32,11 +32,15 @@ _JPEG_SCAN, _JPEG_END = 0xDA, 0xD9
 
 @dataclass(frozen=True)
 class Structure:
-    """What the data declares: kind by Pillow's name, width and height in pixels, several frames or not."""
+    """What the data declares: kind by Pillow's name, width and height in pixels, several frames or not.
+
+    `scans` are those of a JPEG.
+    """
 
     kind: str
     size: tuple[int, int]
     animated: bool = False
+    scans: int = 1
 
 
 def kind_of(data: bytes) -> str | None:
@@ -101,7 +105,7 @@ def _jpeg(data: bytes, name: str) -> Structure:
         scans += marker == _JPEG_SCAN
         _at_most(scans, _scans_of(size), "scans", name)
         position += struct.unpack_from(">H", data, position)[0]
-    return Structure("JPEG", size)
+    return Structure("JPEG", size, scans=scans)
 
 
 def _scans_of(size: tuple[int, int]) -> int:

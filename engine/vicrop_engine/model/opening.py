@@ -22,7 +22,7 @@ from vicrop_engine.engine_dir.manifest import (
 from vicrop_engine.engine_dir.memory import SMALL_SHARE, default_cache_bytes
 from vicrop_engine.engine_dir.parsing import parse
 from vicrop_engine.engine_dir.records import Preprocessing
-from vicrop_engine.errors import EngineDamagedError, SettingError
+from vicrop_engine.errors import EngineDamagedError, SettingError, not_enough_memory, ran_out_of_memory
 from vicrop_engine.external.toolbox import Toolbox
 from vicrop_engine.families.table import family_of
 from vicrop_engine.images.cache import PictureCache
@@ -179,6 +179,8 @@ def _embeddings(directory: Path, manifest: Manifest) -> Floating:
     try:
         table = np.load(path, mmap_mode="r", allow_pickle=False)
     except (OSError, ValueError) as error:
+        if ran_out_of_memory(error):
+            raise not_enough_memory(f"to open {path}") from error
         raise EngineDamagedError(f"{path} cannot be read ({error}); {remedy_command(manifest)}") from error
     if table.shape != wanted or table.dtype not in (np.float32, np.float16):
         raise EngineDamagedError(

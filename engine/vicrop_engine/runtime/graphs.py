@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -20,7 +19,15 @@ from vicrop_engine.engine_dir.manifest import (
     Manifest,
     remedy_command,
 )
-from vicrop_engine.errors import EngineDamagedError, EngineDirectoryError, ProviderError, RunError
+from vicrop_engine.errors import (
+    EngineDamagedError,
+    EngineDirectoryError,
+    ProviderError,
+    RunError,
+    not_enough_memory,
+    ran_out_of_memory,
+)
+from vicrop_engine.process_limits import usable_cores
 from vicrop_engine.runtime.host_graph import Graph
 from vicrop_engine.runtime.interfaces import OpenGraph
 from vicrop_engine.runtime.onnx_runtime import installed_runtime, load_cuda_libraries
@@ -184,16 +191,9 @@ def open_graph(
     """Open one graph that stands alone, on `threads` cores (all this process may use when None).
 
     `settings` are the provider's own. Raises ProviderError without ONNX Runtime or that provider,
-    EngineDamagedError, ending in `remedy`, when it cannot be opened.
+    NotEnoughMemoryError, and EngineDamagedError, ending in `remedy`, when it cannot be opened.
     """
     return _open(path, PROVIDERS[provider], _options(threads or usable_cores()), remedy, settings)
-
-
-def usable_cores() -> int:
-    """How many processor cores this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def _options(threads: int) -> Any:
@@ -218,6 +218,8 @@ def _packed(files: _Files, shared: Path) -> Path:
                     options.add_session_config_entry(f"session.{key}", value.format(name=name))
                 open_session(files.path(name), options, fits_16_bits=True)
     except Exception as error:
+        if ran_out_of_memory(error):
+            raise not_enough_memory(f"to pack the weights into {shared}") from error
         raise RunError(
             f"the shared copy of the weights cannot be written to {shared} ({error}); free some disk space "
             "or open the engine without sharing"
@@ -242,6 +244,8 @@ def _open(
     except ProviderError:
         raise
     except Exception as error:
+        if ran_out_of_memory(error):
+            raise not_enough_memory(f"to open {path}") from error
         raise EngineDamagedError(f"{path} cannot be opened ({error}); {remedy}") from error
     chosen = session.get_providers()
     if not chosen or chosen[0] != provider:

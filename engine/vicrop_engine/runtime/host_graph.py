@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from vicrop_engine.arrays import Floats
-from vicrop_engine.errors import RunError
+from vicrop_engine.errors import RunError, not_enough_memory, ran_out_of_memory
 from vicrop_engine.runtime.appending_graph import AppendingGraph
 from vicrop_engine.runtime.interfaces import PAST, PRESENT, Feed, Tensor
 from vicrop_engine.runtime.interfaces import BoundGraph as Bound
@@ -82,7 +82,9 @@ class Graph:
         return BoundGraph(self, tensors, self.session.io_binding())
 
     def failure(self, error: Exception) -> RunError:
-        """The runtime's error in one sentence."""
+        """The runtime's error in one sentence, memory that ran out as what it is."""
+        if ran_out_of_memory(error):
+            return not_enough_memory(f"to run {self.name}")
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         return RunError(f"{self.name} failed while running ({reason}); check memory and the engine")
 

@@ -19,19 +19,28 @@ MAX_DIGITS = 30
 _HALF_PAIR = re.compile("[\ud800-\udfff]")
 
 
-def parse_json(body: bytes) -> object:
-    """The document in `body`.
-
-    Raises BodyError for what is not UTF-8 or not JSON (NaN, Infinity and keys given twice included), numbers
-    beyond float64 or MAX_DIGITS, half a surrogate pair, and documents of many parts or deep nesting.
-    """
+def body_text(body: bytes | bytearray) -> str:
+    """The text of a body. Raises BodyError for what is not UTF-8, and documents of many parts."""
     marks = sum(body.count(mark) for mark in (b",", b"[", b"{"))
     if marks > MAX_MARKS:
         raise BodyError(f"the body has {marks} commas and brackets and the limit is {MAX_MARKS}; send less")
     try:
-        text = body.decode("utf-8")
+        return body.decode("utf-8")
     except UnicodeDecodeError as error:
         raise BodyError(f"the body is not UTF-8 (byte {error.start}); send JSON in UTF-8") from error
+
+
+def parse_json(body: bytes) -> object:
+    """The document in a body. Raises BodyError as the two steps do that it is made of."""
+    return parse_text(body_text(body))
+
+
+def parse_text(text: str) -> object:
+    """The document in a body's text.
+
+    Raises BodyError for what is not JSON (NaN, Infinity and keys given twice included), numbers beyond
+    float64 or MAX_DIGITS, half a surrogate pair, and deep nesting.
+    """
     try:
         document: object = json.loads(
             text,

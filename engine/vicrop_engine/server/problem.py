@@ -15,6 +15,8 @@ from starlette.responses import Response
 from vicrop_engine import errors
 from vicrop_engine.server.json_documents import encode
 
+NO_MEMORY = "not_enough_memory"
+RETRY_SECONDS = 2  # after which there may be memory again
 LONGEST = 600  # characters of a sentence that may quote what the client sent
 
 PARAMS: dict[type[errors.ViCropError], str | None] = {
@@ -72,6 +74,11 @@ def problem_of(error: BaseException) -> Problem:
     """What to tell a client whose request ended in `error`."""
     if isinstance(error, Problem):
         return error
+    if isinstance(error, errors.PictureTooLargeError):
+        return Problem(413, str(error), param=PARAMS[errors.ImageError], code="picture_too_large")
+    if errors.ran_out_of_memory(error):
+        message = "the server has too little memory for this request now; ask again a little later"
+        return Problem(503, message, code=NO_MEMORY, headers={"Retry-After": str(RETRY_SECONDS)})
     for kind, param in PARAMS.items():
         if isinstance(error, kind):
             return bad_request(str(error), param)

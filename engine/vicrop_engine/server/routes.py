@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import math
 import time
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -15,7 +17,7 @@ from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 
 from vicrop_engine.server.guard.untrusted_image import load_image
-from vicrop_engine.server.json_documents import Document, encode
+from vicrop_engine.server.json_documents import Document, body_text, encode
 from vicrop_engine.server.openai.chat import ChatRequest, decode, read_chat
 from vicrop_engine.server.openai.events import Event, RequestEvents
 from vicrop_engine.server.openai.responses import Completion, vicrop_field
@@ -32,6 +34,7 @@ from vicrop_engine.vicrop.answer import Answer
 
 TIMEOUT = "X-Request-Timeout"
 JSON = "application/json"
+LARGE = 1 << 20  # bytes of a body
 SCRAPED = "text/plain; version=0.0.4; charset=utf-8"
 
 
@@ -52,6 +55,7 @@ class Routes:
         self._model = settings.model or manifest.model.name
         self._end_signs = manifest.tokens.eos
         self._started = int(time.time())
+        self._reading = asyncio.Lock()
 
     def routes(self) -> list[BaseRoute]:
         """Every address there is."""
@@ -66,8 +70,7 @@ class Routes:
     async def chat(self, request: Request) -> Response:
         """An answer, whole or in chunks."""
         seconds = self._seconds(request)
-        chat = await self._read(request)
-        image = await load_image(chat.image_url, self._settings)
+        chat, image = await self._read(request)
         conversation = RequestEvents(request.receive)
         handle = await conversation.submit(self._scheduler, image, chat, seconds)
         self._metrics.follow(handle)
@@ -112,8 +115,28 @@ class Routes:
     def _model_facts(self) -> Document:
         return {"id": self._model, "object": "model", "created": self._started, "owned_by": "vicrop-engine"}
 
-    async def _read(self, request: Request) -> ChatRequest:
-        """The request, parsed away from the event loop. Raises Problem and ClientGone."""
+    async def _read(self, request: Request) -> tuple[ChatRequest, bytes]:
+        """The request and its encoded picture, read away from the event loop, large ones one by one.
+
+        A body is twice in memory while it is read: as bytes and as text, or as text and as a document. Raises
+        Problem, BodyError, ImageError and ClientGone.
+        """
+        parts = await self._body(request)
+        is_large = sum(map(len, parts)) > LARGE
+        async with self._reading if is_large else contextlib.nullcontext():
+            chat = await asyncio.to_thread(self._chat, parts)
+        is_large = len(chat.image_url) > LARGE
+        async with self._reading if is_large else contextlib.nullcontext():
+            image = await load_image(chat.image_url, self._settings)
+        return replace(chat, image_url=""), image  # which is as long as the picture
+
+    def _chat(self, parts: list[bytes]) -> ChatRequest:
+        text = body_text(parts.pop() if len(parts) == 1 else b"".join(parts))
+        return read_chat(decode(text), self._settings, self._model)
+
+    @staticmethod
+    async def _body(request: Request) -> list[bytes]:
+        """The body's parts, which the request does not keep. Raises Problem and ClientGone."""
         kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
         if kind != JSON:
             raise Problem(415, f"got a body of type {kind[:100]!r}, wanted Content-Type: {JSON}")
@@ -123,10 +146,9 @@ class Routes:
                 415, f"got a body of Content-Encoding {encoding[:40]!r}, wanted it as it is, without one"
             )
         try:
-            body = await request.body()
+            return [part async for part in request.stream() if part]
         except ClientDisconnect:
             raise ClientGone from None
-        return await asyncio.to_thread(lambda: read_chat(decode(body), self._settings, self._model))
 
     def _seconds(self, request: Request) -> float:
         """The time an answer may take: the server's, or less where the client says so. Raises Problem."""

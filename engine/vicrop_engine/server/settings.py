@@ -3,17 +3,24 @@
 from __future__ import annotations
 
 import ipaddress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from vicrop_engine.errors import SettingError, one_of
+from vicrop_engine.process_limits import usable_bytes
 from vicrop_engine.vicrop.params import WHEN
 
 MIB = 1 << 20
+MOST_BUFFERED = 256 * MIB
+BUFFERED_SHARE = 16  # bodies get one part in so many of the memory this process may use, where that is less
 WHOLE = (
     *("max_image_bytes", "max_pixels", "max_body_bytes", "max_tokens", "max_connections"),
     "max_buffered_bytes",
 )
-SECONDS = ("body_seconds", "deadline", "header_seconds", "send_seconds", "remote_seconds")
+SECONDS = ("body_seconds", "deadline", "header_seconds", "send_seconds", "remote_seconds", "room_seconds")
+
+
+def _buffered_bytes() -> int:
+    return min(MOST_BUFFERED, max(1, usable_bytes() // BUFFERED_SHARE))
 
 
 @dataclass(frozen=True)
@@ -27,7 +34,9 @@ class ServerSettings:
 
     A server on loopback answers to loopback's names and `allowed_hosts`; on other addresses to
     `allowed_hosts`, or to every name when there are none. At most `max_connections` are open, and requests
-    under way hold at most `max_buffered_bytes` of bodies together. A connection has `header_seconds` to make
+    under way hold at most `max_buffered_bytes` of bodies together, beside the one that is read first (by
+    default 256 MiB, less where this process may use little memory); further ones wait up to `room_seconds`
+    until they are read. A connection has `header_seconds` to make
     a request and `send_seconds` to go on reading its answer; fetching a remote picture takes at most
     `remote_seconds`. Raises SettingError.
     """
@@ -46,7 +55,8 @@ class ServerSettings:
     model: str | None = None
     allowed_hosts: tuple[str, ...] = ()
     max_connections: int = 512
-    max_buffered_bytes: int = 256 * MIB
+    max_buffered_bytes: int = field(default_factory=_buffered_bytes)
+    room_seconds: float = 60.0
     header_seconds: float = 10.0
     send_seconds: float = 30.0
     remote_seconds: float = 10.0

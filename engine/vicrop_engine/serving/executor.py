@@ -33,7 +33,7 @@ class BatchedExecutor:
         self._decoder = of_kind(HostDecoder, model.decoder)
         self._worker_slots = WorkerSlots(settings.workers)
         self._vision = VisionBatch(of_kind(HostVisionTower, model.vision), settings.vision_batch)
-        model.pictures.widen(settings.picture_bytes)
+        model.pictures.widen(settings.kept_bytes)
         manifest = model.manifest
         tokens = manifest.picture_tokens + manifest.vision.image_tokens + 4 * ROOM
         capacity = min(roomy(tokens), manifest.decoder.context_length)
@@ -52,6 +52,7 @@ class BatchedExecutor:
         worker.is_early = self._settings.vision_batch > 1  # so that pictures come together in line
         with worker:
             opened = opened_picture(self._model, job.request, job.source, watch, worker.result)
+            job.hold(opened.nbytes)
             worker.boundary()
             decoder = self._decoder_of(job, worker)
             try:

@@ -6,7 +6,7 @@ import contextlib
 import threading
 from collections.abc import Callable, Hashable
 from concurrent.futures import InvalidStateError
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from vicrop_engine.errors import RequestError
 from vicrop_engine.images.cache import Source
@@ -42,7 +42,8 @@ class Subscriber:
 class Job:
     """A question about a picture, `tiles` of it to be looked at; `slack` seconds others may go first.
 
-    It goes on while one of its subscribers wants it.
+    `picture_bytes` is what its picture takes at most while it is decoded, and once it is, what it holds:
+    then `on_room` is called. It goes on while one of its subscribers wants it.
     """
 
     source: Source
@@ -53,6 +54,8 @@ class Job:
     tiles: int
     slack: float
     subscribers: list[Subscriber]
+    picture_bytes: int = 0
+    on_room: Callable[[], object] | None = None
     first_text: str = ""
     final_text: str = ""
     alarm: threading.Event = field(default_factory=threading.Event)
@@ -83,6 +86,17 @@ class Job:
     def is_heavy(self) -> bool:
         """Whether its picture is looked at in tiles."""
         return self.tiles > 1
+
+    def hold(self, num_bytes: int) -> None:
+        """From now on its picture takes so many bytes, if that is less than before."""
+        if num_bytes < self.picture_bytes:
+            self.picture_bytes = num_bytes
+            if self.on_room is not None:
+                self.on_room()
+
+    def let_go(self) -> None:
+        """Of the picture: the work is over, and whoever has its error may have the job with it."""
+        self.source = replace(self.source, content=b"")
 
     def join(self, subscriber: Subscriber) -> bool:
         """Let one more ask the same; False when it is too late for that."""

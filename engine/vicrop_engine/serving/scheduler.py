@@ -8,18 +8,28 @@ from __future__ import annotations
 import itertools
 import math
 import threading
+import traceback
 from collections.abc import Hashable
 from typing import Unpack
 
-from vicrop_engine.errors import ClosedError, QueueFullError, RunError, ViCropError
-from vicrop_engine.images.cache import source_of
+from vicrop_engine.errors import (
+    ClosedError,
+    PictureTooLargeError,
+    QueueFullError,
+    RunError,
+    ViCropError,
+    not_enough_memory,
+    ran_out_of_memory,
+)
+from vicrop_engine.images.cache import Source, source_of
 from vicrop_engine.images.picture import ImageInput
+from vicrop_engine.images.preprocessing import processor_bytes
 from vicrop_engine.serving.executor import Engine, executor_for, request_tally
 from vicrop_engine.serving.handle import RequestHandle
 from vicrop_engine.serving.job import Job, OnText, Subscriber
 from vicrop_engine.serving.settings import SchedulerSettings
 from vicrop_engine.vicrop.params import AskKeywords, AskParams
-from vicrop_engine.vicrop.request import plan_request
+from vicrop_engine.vicrop.request import Request, plan_request
 
 SMOOTH = 0.1  # share of the newest request in what is usual
 
@@ -94,7 +104,7 @@ class Scheduler:
         try:
             job = self._plan(subscriber, image, question, params or AskParams.of(settings))
         except ViCropError as error:
-            handle.future.set_exception(error)
+            handle.future.set_exception(error.with_traceback(None))  # its frames hold the handle and picture
             return handle
         with self._changed:
             if self._closed:
@@ -132,7 +142,28 @@ class Scheduler:
         count = 1 if tiles is None else len(tiles.boxes)
         key: Hashable = (source.digest, question, repr(params), id(params.method))
         slack = 2 * (count - 1) * self._usual
-        return Job(source, question, params, request, key, count, slack, [subscriber])
+        taken = self._picture_bytes(source, request)
+        return Job(
+            source, question, params, request, key, count, slack, [subscriber], taken, self._look_again
+        )
+
+    def _picture_bytes(self, source: Source, request: Request) -> int:
+        """What the picture takes at most. Raises PictureTooLargeError where there is never room for it."""
+        taken = source.decoding_bytes
+        if taken and request.compat:
+            taken += processor_bytes(source.size, self.engine.model.preprocessing)
+        if taken > self.settings.room_alone:
+            (width, height), room = source.size, self.settings.room_alone
+            raise PictureTooLargeError(
+                f"{source.name} of {width} x {height} pixels takes about {taken / 1e6:.0f} MB to decode and "
+                f"there is room for {room / 1e6:.0f} MB; give a smaller one, or allow more memory"
+            )
+        return taken
+
+    def _look_again(self) -> None:
+        """There may be room for one more."""
+        with self._changed:
+            self._changed.notify_all()
 
     def _serve(self) -> None:
         while True:
@@ -151,10 +182,17 @@ class Scheduler:
                 self._changed.notify_all()
 
     def _next(self) -> Job | None:
-        """The most urgent job that may begin: no more than half of those running are heavy."""
+        """The most urgent job that may begin: no more than half of those running are heavy.
+
+        None while there is no room for its picture: were others let past it, it might wait for ever.
+        """
         heavy = sum(job.is_heavy for job in self._running)
         room = heavy < max(1, self.settings.num_running // 2)
-        return min((job for job in self._waiting if room or not job.is_heavy), key=_place, default=None)
+        job = min((job for job in self._waiting if room or not job.is_heavy), key=_place, default=None)
+        taken = sum(each.picture_bytes for each in self._running)
+        if job is None or not taken or taken + job.picture_bytes <= self.settings.room:
+            return job
+        return None
 
     def _answer(self, job: Job) -> None:
         job.begin()
@@ -163,22 +201,25 @@ class Scheduler:
             job.check()
             answer = self._work.answer(job)
         except ViCropError as error:
+            traceback.clear_frames(error.__traceback__)  # which hold the pixels as long as the error lives
             job.finish(None, error)
         except Exception as error:  # a fault of ours ends this request alone
-            wrapped = RunError(_why(error))
+            traceback.clear_frames(error.__traceback__)
+            wrapped = _wrapped(error)
             wrapped.__cause__ = error
             job.finish(None, wrapped)
         else:
             seconds = (job.first.clock() - began) / job.tiles
             self._usual += SMOOTH * (seconds - self._usual) if self._usual else seconds
             job.finish(answer)
+        job.let_go()
 
 
 def _place(job: Job) -> tuple[float, int]:
     return job.place
 
 
-def _why(error: Exception) -> str:
-    if isinstance(error, MemoryError):
-        return "there was not enough memory for this request; ask under less load, or with a smaller picture"
-    return f"the request could not be answered ({type(error).__name__}); report this"
+def _wrapped(error: Exception) -> RunError:
+    if ran_out_of_memory(error):
+        return not_enough_memory("for this request")
+    return RunError(f"the request could not be answered ({type(error).__name__}); report this")

@@ -7,7 +7,7 @@ import asyncio
 import pytest
 from starlette.types import Message, Receive, Scope, Send
 
-from tests.server.asking import Echo, ask, ask_soon
+from tests.server.asking import Answered, Echo, ask, ask_soon
 from vicrop_engine.server.guard.body_limits import BodyLimits
 from vicrop_engine.server.settings import ServerSettings
 
@@ -71,23 +71,69 @@ def test_a_client_that_goes_gets_nothing() -> None:
     assert (app.bodies, limits.buffered) == ([], 0)
 
 
-def test_bodies_of_all_requests_are_bounded_together() -> None:
-    """One stalls with 700 bytes of 1000; a second one of 600 has to come back."""
+def test_bodies_beyond_the_room_wait_and_are_then_refused() -> None:
+    """One stalls with 700 bytes of 1000; another one of 600 is read when there is room, or has to go."""
 
-    async def both() -> None:
-        limits = limited(Echo(), max_buffered_bytes=1000, body_seconds=30)
+    async def together(seconds: float) -> tuple[Answered, int]:
+        limits = limited(Echo(), max_buffered_bytes=600, body_seconds=30, room_seconds=seconds)
         first = asyncio.create_task(ask_soon(limits, [b"a" * 700], ends=False, stalls=True))
         await asyncio.sleep(0)
-        assert limits.buffered == 700
-        second = await ask_soon(limits, [b"b" * 600])
-        assert (second.status, second.error["code"]) == (503, "too_many_bytes")
-        assert int(second.headers["retry-after"]) > 0
-        assert (await ask_soon(limits, [b"b" * 300])).status == 200
+        second = asyncio.create_task(ask_soon(limits, [b"b" * 600], content_length="600"))
+        await asyncio.sleep(0)
+        if seconds > 1:
+            assert not second.done()
+            first.cancel()
+        answer, held = await second, limits.buffered
         first.cancel()
         await asyncio.gather(first, return_exceptions=True)
         assert limits.buffered == 0
+        return answer, held
 
-    asyncio.run(both())
+    def run(seconds: float) -> tuple[Answered, int]:
+        return asyncio.run(together(seconds))
+
+    answer, held = run(60.0)
+    assert (answer.status, answer.body, held) == (200, b"b" * 600, 0)
+    answer, held = run(0.01)
+    assert (answer.status, answer.error["code"], held) == (429, "too_many_bytes", 700)
+    assert int(answer.headers["retry-after"]) > 0
+
+
+def test_who_came_first_goes_on_where_all_wait_for_each_other() -> None:
+    """Ten bodies of 900 bytes come in parts of 100, with room for 1000: all are answered, none at once."""
+
+    async def together() -> tuple[list[int], int]:
+        limits, most = limited(Echo(), max_buffered_bytes=1000, room_seconds=30), 0
+
+        async def one() -> int:
+            nonlocal most
+            answer = await ask_soon(limits, slowly(), content_length="900")
+            return answer.status
+
+        def slowly() -> list[bytes]:
+            return [b"a" * 100] * 9
+
+        tasks = [asyncio.create_task(one()) for _ in range(10)]
+        while not all(task.done() for task in tasks):
+            most = max(most, limits.buffered)
+            await asyncio.sleep(0)
+        return [task.result() for task in tasks], most
+
+    statuses, most = asyncio.run(together())
+    assert statuses == [200] * 10
+    assert most <= 1000 + 900 + 10 * 100  # the room, the first one, a part of each
+
+
+def test_what_has_no_body_never_waits_for_room() -> None:
+    async def asked() -> int:
+        limits = limited(Echo(), max_buffered_bytes=1, room_seconds=0.01)
+        first = asyncio.create_task(ask_soon(limits, [b"a" * 700], ends=False, stalls=True))
+        await asyncio.sleep(0)
+        answer = await ask_soon(limits, [], path="/health")
+        first.cancel()
+        return answer.status
+
+    assert asyncio.run(asked()) == 200
 
 
 def test_after_the_body_the_application_hears_the_connection() -> None:

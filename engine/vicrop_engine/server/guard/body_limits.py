@@ -6,10 +6,10 @@ import asyncio
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from vicrop_engine.server.guard.body_room import Body, BodyRoom
 from vicrop_engine.server.problem import Problem, bad_request
 from vicrop_engine.server.settings import ServerSettings
 
-RETRY_SECONDS = 2
 MIB = 1 << 20
 MAX_HEADERS = 100
 MAX_HEADER_BYTES = 16 * 1024
@@ -19,52 +19,63 @@ class BodyLimits:
     """ASGI middleware: hands on requests whose body is there whole, within the settings' limits.
 
     431 for headers beyond what any client sends; 413 for a body of more than `max_body_bytes`, announced or
-    sent; 408 for one that is not there within `body_seconds`; 503 while bodies of `max_buffered_bytes` are
-    under way together. A client that goes before its body is
-    there gets nothing and costs nothing more.
+    sent; 408 for one that takes more than `body_seconds` to read. While bodies of `max_buffered_bytes` are
+    under way together further ones wait to be read, and get 429 after `room_seconds`. A client that goes
+    before its body is there gets nothing and costs nothing more.
     """
 
     def __init__(self, app: ASGIApp, settings: ServerSettings) -> None:
         self.app, self.settings = app, settings
-        self.buffered = 0  # bytes of all bodies of requests under way
+        self._room = BodyRoom(settings.max_buffered_bytes, settings.room_seconds)
+
+    @property
+    def buffered(self) -> int:
+        """Bytes of all bodies of requests under way."""
+        return self._room.taken
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Read the body, answer what is wrong with it, or hand on."""
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
-        reading = _Reading()
         try:
-            self._check_announced(scope)
-            async with asyncio.timeout(self.settings.body_seconds):
-                await self._read(reading, receive)
+            reading = _Reading(self._announced(scope))
         except Problem as problem:
             await problem.response()(scope, receive, send)
-        except TimeoutError:
-            await self._too_slow().response()(scope, receive, send)
-        else:
+            return
+        self._room.enter(reading)
+        try:
+            await self._read(reading, receive)
             if reading.whole:
                 await self.app(scope, reading.replay(receive), send)
+        except _Refused as refused:
+            await refused.problem.response()(scope, receive, send)
         finally:
-            self.buffered -= reading.size
+            self._room.leave(reading)
 
     async def _read(self, reading: _Reading, receive: Receive) -> None:
-        """All of the body, or what there was when the client went. Raises Problem."""
-        while True:
-            message = await receive()
-            if message["type"] != "http.request":
-                return
-            part = message.get("body", b"")
-            reading.add(part)
-            self.buffered += len(part)
-            self._check_size(reading.size)
-            if self.buffered > self.settings.max_buffered_bytes:
-                raise _crowded()
-            if not message.get("more_body", False):
-                reading.whole = True
-                return
+        """All of the body, or what there was when the client went. Raises _Refused."""
+        clock, left = asyncio.get_running_loop().time, self.settings.body_seconds
+        try:
+            while not reading.whole:
+                await self._room.turn(reading)
+                began = clock()
+                async with asyncio.timeout(left):
+                    message = await receive()
+                left -= clock() - began
+                if message["type"] != "http.request":
+                    return
+                self._room.add(reading, reading.add(message.get("body", b"")))
+                self._check_size(reading.size)
+                if not message.get("more_body", False):
+                    self._room.finish(reading)
+        except Problem as problem:
+            raise _Refused(problem) from None
+        except TimeoutError:
+            raise _Refused(self._too_slow()) from None
 
-    def _check_announced(self, scope: Scope) -> None:
+    def _announced(self, scope: Scope) -> int:
+        """The body's length, at most what it may have where it says nothing. Raises Problem."""
         named = [(name.lower(), value) for name, value in scope["headers"]]
         if (
             len(named) > MAX_HEADERS
@@ -79,6 +90,9 @@ class BodyLimits:
             raise bad_request("the body has a length and is chunked; send it in one of the two ways")
         if lengths:
             self._check_size(int(lengths[0][:20]))
+            return int(lengths[0][:20])
+        is_chunked = any(name == b"transfer-encoding" for name, _ in named)
+        return self.settings.max_body_bytes if is_chunked else 0
 
     def _check_size(self, size: int) -> None:
         limit = self.settings.max_body_bytes
@@ -91,18 +105,25 @@ class BodyLimits:
         return Problem(408, message, code="body_too_slow", headers={"Connection": "close"})
 
 
-class _Reading:
-    """A body as far as it has been read."""
+class _Refused(Exception):
+    """A body that is not handed on, and what its client is told."""
 
-    def __init__(self) -> None:
-        self.parts: list[bytes] = []
-        self.size = 0
-        self.whole = False
+    def __init__(self, problem: Problem) -> None:
+        super().__init__(problem.message)
+        self.problem = problem
 
-    def add(self, part: bytes) -> None:
-        if part:
-            self.parts.append(part)
-            self.size += len(part)
+
+class _Reading(Body):
+    """A body as far as it is there, in one piece: joining parts would take as much again."""
+
+    def __init__(self, length: int) -> None:
+        super().__init__(length)
+        self.content = bytearray()
+
+    def add(self, part: bytes) -> int:
+        """One more part; returns its bytes."""
+        self.content += part
+        return len(part)
 
     def replay(self, receive: Receive) -> Receive:
         """A `receive` that gives the body at once, and then what the connection gives."""
@@ -113,17 +134,7 @@ class _Reading:
             if given:
                 return await receive()
             given = True
-            body = b"".join(self.parts)
-            self.parts.clear()
+            body, self.content = self.content, bytearray()
             return {"type": "http.request", "body": body, "more_body": False}
 
         return replayed
-
-
-def _crowded() -> Problem:
-    return Problem(
-        503,
-        "the server holds as many bytes of requests as it may; ask again a little later",
-        code="too_many_bytes",
-        headers={"Retry-After": str(RETRY_SECONDS)},
-    )

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import binascii
+import io
 import re
 
 from vicrop_engine.errors import ImageError
@@ -17,6 +18,7 @@ from vicrop_engine.server.settings import ServerSettings
 
 _HEAD = re.compile(r"data:([A-Za-z0-9.+/-]*)((?:;[A-Za-z0-9.+=_-]+)*),", re.IGNORECASE)
 _LONGEST_HEAD = 200
+PIECE = 1 << 20  # characters of base64 that are decoded at a time
 _REMOTE = re.compile(r"https?:", re.IGNORECASE)
 
 
@@ -49,11 +51,27 @@ def read_data_url(url: str, settings: ServerSettings) -> bytes:
             "give a smaller one"
         )
     try:
-        data = binascii.a2b_base64(b"".join(url[start:].encode("ascii").split()), strict_mode=True)
+        data = _decoded(url, start)
     except ValueError as error:
         raise ImageError("the picture's data: URL is not base64; send A-Z a-z 0-9 + / with its =") from error
     picture_size(data, _limits(settings))
     return data
+
+
+def _decoded(url: str, start: int) -> bytes:
+    """The bytes of the base64 that begins there, piece by piece. Raises ValueError.
+
+    From the first padding on it is one piece, for that ends base64.
+    """
+    decoded, rest = io.BytesIO(), b""
+    for at in range(start, len(url), PIECE):
+        rest += b"".join(url[at : at + PIECE].encode("ascii").split())
+        padding = rest.find(b"=")
+        whole = (len(rest) if padding < 0 else padding) // 4 * 4
+        decoded.write(binascii.a2b_base64(rest[:whole], strict_mode=True))
+        rest = rest[whole:]
+    decoded.write(binascii.a2b_base64(rest, strict_mode=True))
+    return decoded.getvalue()
 
 
 def _start(url: str) -> int:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from vicrop_engine.errors import nearest, shown
-from vicrop_engine.server.json_documents import parse_json
+from vicrop_engine.server.json_documents import parse_text
 from vicrop_engine.server.openai.fields import (
     KNOWN,
     check_keys,
@@ -55,9 +55,9 @@ class ChatRequest:
     stream_first_answer: bool = False
 
 
-def decode(body: bytes) -> dict[str, Any]:
-    """The JSON object in a body. Raises BodyError and Problem."""
-    document = parse_json(body)
+def decode(text: str) -> dict[str, Any]:
+    """The JSON object in a body's text. Raises BodyError and Problem."""
+    document = parse_text(text)
     if not isinstance(document, dict):
         raise bad_request(f"the body is {shown(document)}, wanted one JSON object")
     return document

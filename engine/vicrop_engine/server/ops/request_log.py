@@ -13,7 +13,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from vicrop_engine.server.ops.logs import FACTS
 from vicrop_engine.server.ops.metrics import Metrics
-from vicrop_engine.server.problem import ClientGone, Problem, problem_of
+from vicrop_engine.server.problem import NO_MEMORY, ClientGone, Problem, problem_of
 
 REQUEST_ID = "X-Request-Id"
 SANE = re.compile(r"[A-Za-z0-9._:-]{1,128}")
@@ -35,7 +35,7 @@ def noted_problem(scope: Scope, error: BaseException) -> Problem:
     Of a refusal it has no more than which key was wrong, for the sentence may quote the client.
     """
     problem, facts = problem_of(error), facts_of(scope)
-    if problem.status == 500:
+    if problem.status == 500 or problem.code == NO_MEMORY:
         logger.error("failed", exc_info=error, extra={FACTS: {"request_id": facts.get("request_id")}})
     facts |= {"param": problem.param, "code": problem.code}
     return problem
