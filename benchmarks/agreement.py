@@ -88,7 +88,7 @@ class _Writer:
         self._plan = make_plan(
             locate(model.checkpoint), name=MODEL, layers=model.layers, precision="fp32", target="cpu"
         )
-        self._tensors = DescribedTensors(model.checkpoint)
+        self._tensors = DescribedTensors(model.checkpoint, self._plan.family.canonical_name)
         self._exported = build._export(self._plan, self._tensors, lambda _stage, _share: None)
 
     def engine(self, name: str, rules: Precision) -> ViCropEngine:

@@ -191,7 +191,7 @@ def _write_weights(directory: Path, spec: SmolVLMSpec, state: dict[str, torch.Te
             {name: value.contiguous() for name, value in stored.items()}, directory / "model.safetensors"
         )
         return
-    weight_map = {}
+    weight_map: dict[str, str] = {}
     for number in range(spec.shards):
         file = f"model-{number + 1:05d}-of-{spec.shards:05d}.safetensors"
         part = list(stored)[number :: spec.shards]

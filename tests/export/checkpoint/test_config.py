@@ -12,7 +12,7 @@ from transformers import LlavaConfig
 from tests.checkpoints import CheckpointSpec, write_checkpoint
 from tests.export.conftest import SMALL, edit_json
 from vicrop_engine.errors import CheckpointError
-from vicrop_export.checkpoint.config import LlavaFacts, read_facts
+from vicrop_export.families.llava.facts import LlavaFacts, read_facts
 
 # Where in the document, what is put there, and what the refusal says.
 REFUSED: dict[str, tuple[str | None, dict[str, Any], str]] = {

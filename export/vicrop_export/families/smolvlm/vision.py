@@ -45,7 +45,7 @@ class TileTower(nn.Module):
 def shuffled(hidden: Tensor, grid: int, scale: int) -> Tensor:
     """Blocks of `scale` by `scale` neighbours: [tiles, grid², hidden] to [tiles, cells², scale²·hidden]."""
     cells = grid // scale
-    blocks = hidden.unflatten(1, (cells, scale, cells, scale))
+    blocks = hidden.reshape(-1, cells, scale, cells, scale, hidden.shape[-1])
     return blocks.permute(0, 1, 3, 2, 4, 5).flatten(3).flatten(1, 2)
 
 
