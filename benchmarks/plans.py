@@ -52,9 +52,12 @@ def main() -> None:
 
 def measure(plan: Plan, compiler: Compiler, directory: Path) -> None:
     """Write an engine's graphs, compile them for each architecture, and print a line for each."""
-    tensors, lower = DescribedTensors(plan.checkpoint.directory), plan.decoder.num_lower_layers
+    tensors, lower = (
+        DescribedTensors(plan.checkpoint.directory, plan.family.canonical_name),
+        plan.decoder.num_lower_layers,
+    )
     with quiet():
-        modules = graph_modules(tensors, plan.facts, lower, in_place=False, half=plan.half)
+        modules = graph_modules(tensors, plan.family, lower, in_place=False, half=plan.half)
         write_graphs(directory, plan, [export_described(*one) for one in modules], tensors, lambda *_: None)
     weights = sum((directory / f"{graph}.onnx.data").stat().st_size for graph in GRAPHS)
     lengths = plan_lengths(plan.vision, plan.decoder)

@@ -74,7 +74,7 @@ ROWS = {
         {"precision", "checkpoint"},
         {"onnx_files"},
         {"modules"},
-        {"trt"},
+        {"trt", "families"},
         {"plan"},
         {"targets", "existing", "checks"},
         {"build", "external"},

@@ -52,13 +52,13 @@ def build_model(
     except ModuleNotFoundError as error:
         raise _without(error) from error
     own = model.checkpoint if model.embedded else model.source
-    if layers is None and checkpoint is None:
-        layers = model.layers
+    measured = layers is None and checkpoint is None and model.layers is not None
     return build_engine(
         checkpoint or own,
         output,
         name=model.name,
-        layers=layers,
+        layers=model.layers if measured else layers,
+        layer_source="measured" if measured else "chosen at build",
         precision=precision,
         target=target,
         pure_grad=pure_grad,

@@ -1,1 +1,1 @@
-"""Build time: makes an engine directory from a LLaVA checkpoint. Needs torch; the runtime never does."""
+"""Build time: makes an engine directory from a checkpoint. Needs torch; the runtime never does."""

@@ -34,6 +34,7 @@ from vicrop_engine.engine_dir.manifest import (
     write_manifest,
 )
 from vicrop_engine.engine_dir.parsing import to_json
+from vicrop_engine.engine_dir.records import LayerSource
 from vicrop_export.checkpoint.described import DescribedTensors
 from vicrop_export.checkpoint.generation import warnings_of
 from vicrop_export.checkpoint.locate import fetch_weights, locate, refuse_impossible
@@ -43,7 +44,7 @@ from vicrop_export.checks.probed import with_probe
 from vicrop_export.checks.products import check_products
 from vicrop_export.checks.reference import run_reference
 from vicrop_export.existing import reusable
-from vicrop_export.modules.interfaces import pixel_gradients
+from vicrop_export.modules.interfaces import pixel_interface
 from vicrop_export.onnx_files.device_graphs import write_device_graphs
 from vicrop_export.onnx_files.exported import ExportedGraph, export_described
 from vicrop_export.onnx_files.flops import count_products
@@ -61,6 +62,7 @@ from vicrop_export.targets import (
     LARGEST_COMPARED,
     check_target,
     compiler_for,
+    demand_pixel_gradients,
     fitted_precision,
     float32_twin,
     has_gradients,
@@ -91,14 +93,15 @@ def build_engine(
     architectures: Sequence[str] = (),
     force: bool = False,
     progress: Progress | None = None,
+    layer_source: LayerSource = "chosen at build",
 ) -> Manifest:
     """Build `output` from a checkpoint directory or hub id and return its manifest.
 
-    `layers` are the default heatmap layers: 14, "10-20", "all" or a sequence; None scales the published one
-    to this depth. `pure_grad` adds the graph of that method. `architectures` are what target "tensorrt" is
-    compiled for: sm_86 and the like, or this machine's GPU. `progress` hears what is being done and the
-    share that is behind, 0 to 1. The same engine already there is kept; another one is replaced only with
-    `force`, and only once the new one is whole.
+    `layers` are the default heatmap layers: 14, "10-20", "all" or a sequence; None is the family's own for
+    this depth; `layer_source` says where those given are from. `pure_grad` adds the graph of that method.
+    `architectures` are what target "tensorrt" is compiled for: sm_86 and the like, or this machine's GPU.
+    `progress` hears what is being done and the share that is behind, 0 to 1. The same engine already there is
+    kept; another one is replaced only with `force`, and only once the new one is whole.
     Raises CheckpointError, LayerError, SettingError and EngineDirectoryError before any work, BuildError,
     ParityError and NoSpaceError from it; then nothing is left behind.
     """
@@ -108,8 +111,16 @@ def build_engine(
     refuse_impossible(checkpoint)
     with quiet():
         report("reading the checkpoint", 0.0)
-        plan = make_plan(locate(checkpoint), name=name, layers=layers, precision=precision, target=target)
+        plan = make_plan(
+            locate(checkpoint),
+            name=name,
+            layers=layers,
+            precision=precision,
+            target=target,
+            layer_source=layer_source,
+        )
         plan = replace(plan, pure_grad=pure_grad, compiler=compiler)
+        demand_pixel_gradients(plan)
         if compiler is not None:
             demand_aligned(plan.decoder, 2 if plan.half else 4)
         return _kept_or_built(Path(output), plan, force, report)
@@ -124,7 +135,7 @@ def _kept_or_built(output: Path, plan: Plan, force: bool, report: Progress) -> M
     fetching = FetchProgress(report, FETCHED)
     fetch_weights(plan.checkpoint, fetching)
     rest = fetching.rest()
-    tensors = DescribedTensors(plan.checkpoint.directory)
+    tensors = DescribedTensors(plan.checkpoint.directory, plan.family.canonical_name)
     demand_space(output, num_build_bytes(tensors, plan))
     with staged(output) as partial:
         manifest = _fill(partial, plan, tensors, rest)
@@ -139,6 +150,7 @@ def _fill(directory: Path, plan: Plan, tensors: DescribedTensors, report: Progre
     run = partial(
         run_reference,
         tensors,
+        plan.family,
         first_position=len(probe.prefix),
         gradient_layer=min(plan.layers) if small and has_gradients(plan.target) else None,
     )
@@ -157,9 +169,10 @@ def _fill(directory: Path, plan: Plan, tensors: DescribedTensors, report: Progre
         plan.compiler.compile_all(directory, plan_lengths(plan.vision, plan.decoder), share)
     report("hashing", 0.9)
     files = {path.name: hash_file(path) for path in sorted(directory.iterdir())}
-    for sentence in warnings_of(plan.checkpoint.directory, reference.eos):
+    ends = plan.end_tokens(reference.eos)
+    for sentence in warnings_of(plan.checkpoint.directory, ends):
         logger.warning("%s", sentence)
-    manifest = plan.manifest(parity, reference.eos, files, float32)
+    manifest = plan.manifest(parity, ends, files, float32)
     if plan.target == CPU:  # other targets' graphs have operators whose products are not counted yet
         manifest = _checked_products(directory, plan, manifest, exported, stored, tensors)
         report("running the probe", 0.91)
@@ -214,7 +227,9 @@ def _export(plan: Plan, tensors: DescribedTensors, report: Progress) -> list[Exp
         exported.append(export_described(*graph))
     if plan.pure_grad:
         report(f"exporting {PIXEL_GRADIENTS}", 0.45)
-        exported.append(export_described(*pixel_gradients(tensors, plan.facts)))
+        module = plan.family.pixel_gradients(tensors)
+        interface = pixel_interface(plan.family.text, plan.vision)
+        exported.append(export_described(PIXEL_GRADIENTS, module, interface))
     return exported
 
 

@@ -20,25 +20,23 @@ from vicrop_engine.engine_dir.records import (
     CropSettings,
     DecoderGeometry,
     FamilyRecord,
+    LayerSource,
     ModelSource,
     Parity,
     Preprocessing,
     Prompts,
     SpecialTokens,
     VisionGeometry,
-    default_layer,
 )
-from vicrop_export.checkpoint.config import LlavaFacts, read_facts
+from vicrop_engine.engine_dir.registry import MODELS
 from vicrop_export.checkpoint.locate import Checkpoint
-from vicrop_export.checkpoint.processor import read_preprocessing
-from vicrop_export.checkpoint.tokenizer import begin_token, demand_rows, image_placeholder, load_tokenizer
+from vicrop_export.checkpoint.tokenizer import begin_token, demand_rows, load_tokenizer
+from vicrop_export.families.interfaces import ExportFamily, ImageSettings
+from vicrop_export.families.table import read_family
 from vicrop_export.modules.interfaces import writes_in_place
 from vicrop_export.probe import Probe
 from vicrop_export.trt.compiler import Compiler
 
-FAMILY = "llava-1.5"
-TEMPLATE = "\nUSER: {question} Answer the question using a single word or phrase.\nASSISTANT:"
-GENERAL_QUESTION = "Write a general description of the image."
 PACKAGES = ("vicrop-engine", "torch", "transformers", "onnxscript", "onnx-ir", "onnxruntime", "tokenizers")
 
 
@@ -48,12 +46,13 @@ class Plan:
 
     name: str
     checkpoint: Checkpoint
-    facts: LlavaFacts
+    family: ExportFamily
     tokenizer: Tokenizer
-    preprocessing: Preprocessing
+    images: ImageSettings
     layers: tuple[int, ...]
+    layer_source: LayerSource
     begin: int | None
-    placeholder: str
+    prompts: Prompts
     precision: str
     target: str
     in_place: bool
@@ -68,7 +67,7 @@ class Plan:
     @property
     def decoder(self) -> DecoderGeometry:
         """Sizes of the decoder, cut after the highest heatmap layer."""
-        text = self.facts.text
+        text = self.family.text
         return DecoderGeometry(
             num_layers=text.num_layers,
             num_lower_layers=max(self.layers) + 1,
@@ -82,39 +81,31 @@ class Plan:
 
     @property
     def vision(self) -> VisionGeometry:
-        """The patch grid, and where its first token is."""
-        vision = self.facts.vision
-        return VisionGeometry(
-            image_size=vision.image_size,
-            patch_size=vision.patch_size,
-            rows=vision.grid,
-            cols=vision.grid,
-            image_tokens=vision.image_tokens,
-            patch_offset=int(vision.keeps_class_token),
-        )
+        """One input of the vision tower."""
+        return self.family.geometry
 
     @property
-    def prompts(self) -> Prompts:
-        """LLaVA-1.5's prompts with this checkpoint's image placeholder."""
-        return Prompts(
-            question=self.placeholder + TEMPLATE,
-            two_image_question=2 * self.placeholder + TEMPLATE,
-            general_question=GENERAL_QUESTION,
-            image_placeholder=self.placeholder,
-        )
+    def preprocessing(self) -> Preprocessing:
+        """How one input of the vision tower is made."""
+        return self.images.preprocessing
 
     def probe(self) -> Probe:
-        """A picture of seeded noise with the general prompt, to compare the graphs and transformers on."""
-        side, image_token = self.facts.vision.image_size, self.facts.image_token
-        ids = self.tokenizer.encode(self.prompts.question.format(question=GENERAL_QUESTION)).ids
+        """One input of seeded noise with the general prompt, to compare the graphs and transformers on."""
+        side, image_token, prompts = self.vision.image_size, self.family.image_token, self.prompts
+        template = prompts.question.replace(prompts.image_placeholder, self.family.one_input(prompts))
+        ids = self.tokenizer.encode(template.format(question=prompts.general_question)).ids
         cut = ids.index(image_token)
         return Probe(
             pixel_values=np.random.default_rng(0).standard_normal((1, 3, side, side), np.float32),
             image_token=image_token,
-            prefix=ids[:cut] + [image_token] * self.facts.vision.image_tokens,
+            prefix=ids[:cut] + [image_token] * self.vision.image_tokens,
             suffix=ids[cut + 1 :],
             decoded=ids[-1],
         )
+
+    def end_tokens(self, generation: tuple[int, ...]) -> tuple[int, ...]:
+        """What ends an answer: the ids of the generation settings, then the family's own, once each."""
+        return tuple(dict.fromkeys((*generation, *self.family.end_tokens(self.tokenizer))))
 
     def manifest(
         self,
@@ -128,14 +119,14 @@ class Plan:
         return Manifest(
             schema=SCHEMA_VERSION,
             model=ModelSource(self.name, self.checkpoint.source, self.checkpoint.revision),
-            family=FamilyRecord(FAMILY, {}),
+            family=FamilyRecord(self.family.name, self.images.settings),
             precision=self.precision,
             target=self.target,
             vision=self.vision,
             decoder=self.decoder,
-            tokens=SpecialTokens(bos=self.begin, eos=eos, image=self.facts.image_token),
+            tokens=SpecialTokens(bos=self.begin, eos=eos, image=self.family.image_token),
             prompts=self.prompts,
-            crop=CropSettings(window=self.facts.vision.image_size, layers=self.layers),
+            crop=CropSettings(window=self.vision.image_size, layers=self.layers, source=self.layer_source),
             parity=parity,
             files=files,
             versions=versions(),
@@ -146,31 +137,43 @@ class Plan:
 
 
 def make_plan(
-    checkpoint: Checkpoint, *, name: str, layers: LayerChoice | None, precision: str, target: str
+    checkpoint: Checkpoint,
+    *,
+    name: str,
+    layers: LayerChoice | None,
+    precision: str,
+    target: str,
+    layer_source: LayerSource = "chosen at build",
 ) -> Plan:
-    """Read and check everything but the weights. Raises CheckpointError or LayerError."""
-    facts = read_facts(checkpoint.directory)
-    in_place = writes_in_place(target, facts.text)
+    """Read and check everything but the weights; `layer_source` says where `layers` are from, if given.
+
+    Raises CheckpointError or LayerError.
+    """
+    family = read_family(checkpoint.directory)
+    in_place = writes_in_place(target, family.text)
     tokenizer = load_tokenizer(checkpoint.directory)
-    demand_rows(tokenizer, facts.text.vocab_size)
+    demand_rows(tokenizer, family.text.vocab_size)
+    own, own_source = family.default_layer
     return Plan(
-        name=name,
+        name=engine_name(name, family),
         checkpoint=checkpoint,
-        facts=facts,
+        family=family,
         tokenizer=tokenizer,
-        preprocessing=read_preprocessing(checkpoint.directory, facts.vision.image_size),
-        layers=heatmap_layers(layers, facts.text.num_layers),
+        images=family.image_settings(checkpoint.directory),
+        layers=parse_layers(own if layers is None else layers, family.text.num_layers),
+        layer_source=own_source if layers is None else layer_source,
         begin=begin_token(tokenizer),
-        placeholder=image_placeholder(tokenizer, facts.image_token),
+        prompts=family.prompts(tokenizer),
         precision=precision,
         target=target,
         in_place=in_place,
     )
 
 
-def heatmap_layers(layers: LayerChoice | None, num_layers: int) -> tuple[int, ...]:
-    """The default heatmap layers, in order and once each. Raises LayerError."""
-    return parse_layers(default_layer(num_layers) if layers is None else layers, num_layers)
+def engine_name(name: str, family: ExportFamily) -> str:
+    """The model in the manifest: `name`, or the family's where a known model of that name has another."""
+    known = next((model for model in MODELS if model.name == name), None)
+    return name if known is None or known.family == family.name else family.name
 
 
 def versions() -> dict[str, str]:

@@ -44,6 +44,15 @@ def check_target(target: str, precision: str, *, pure_grad: bool) -> None:
         )
 
 
+def demand_pixel_gradients(plan: Plan) -> None:
+    """Raises SettingError where pure-grad is asked for of a family that has no graph for it."""
+    if plan.pure_grad and not plan.family.has_pixel_gradients:
+        raise SettingError(
+            f"pure-grad cannot be built for models of the family {plan.family.name!r}; build without "
+            "--pure-grad and ask with rel-att or grad-att"
+        )
+
+
 def compiler_for(target: str, precision: str, architectures: Sequence[str]) -> Compiler | None:
     """What compiles the target's graphs, if anything does. Raises SettingError and BuildError."""
     if target != TENSORRT:
@@ -81,9 +90,9 @@ def modules_of(plan: Plan, tensors: CheckpointTensors) -> Iterator[tuple[str, nn
     """Name, module and interface of each graph, in the order they are written, each made when wanted."""
     lower, first = plan.decoder.num_lower_layers, min(plan.layers)
     if plan.target == CUDA:
-        return cuda_modules(tensors, plan.facts, lower, first)
+        return cuda_modules(tensors, plan.family, lower, first)
     return graph_modules(
-        tensors, plan.facts, lower, in_place=plan.in_place, half=plan.half, first_heatmap_layer=first
+        tensors, plan.family, lower, in_place=plan.in_place, half=plan.half, first_heatmap_layer=first
     )
 
 

@@ -26,11 +26,12 @@ from vicrop_export import build
 from vicrop_export.build import build_engine
 from vicrop_export.checkpoint.described import DescribedTensors
 from vicrop_export.checkpoint.locate import locate
-from vicrop_export.checkpoint.processor import read_preprocessing
 from vicrop_export.checkpoint.tensors import CheckpointTensors
 from vicrop_export.checks import agreement, parity
 from vicrop_export.checks.parity import check_parity, relative_l2
 from vicrop_export.checks.reference import Reference, run_reference
+from vicrop_export.families.llava.names import canonical_name
+from vicrop_export.families.llava.processor import read_preprocessing
 from vicrop_export.onnx_files.exported import ExportedGraph
 from vicrop_export.onnx_files.writer import write_graph
 from vicrop_export.plan import Plan, make_plan
@@ -59,7 +60,11 @@ def plan(made: Built) -> Plan:
 def reference(plan: Plan) -> Reference:
     """What transformers makes of the probe."""
     with quiet():
-        return run_reference(CheckpointTensors(plan.checkpoint.directory), plan.probe())
+        return run_reference(
+            CheckpointTensors(plan.checkpoint.directory, plan.family.canonical_name),
+            plan.family,
+            plan.probe(),
+        )
 
 
 def test_the_figures_are_of_float32_and_not_of_a_thing_with_itself(made: Built) -> None:
@@ -85,7 +90,7 @@ def test_the_manifest_is_the_plan_and_the_files(made: Built, plan: Plan) -> None
 
 def test_tables_and_settings_are_the_checkpoint_s(made: Built) -> None:
     table = np.load(made.engine / "token_embeddings.npy")
-    stored = CheckpointTensors(made.checkpoint).get("language_model.embed_tokens.weight")
+    stored = CheckpointTensors(made.checkpoint, canonical_name).get("language_model.embed_tokens.weight")
     np.testing.assert_array_equal(table, stored.numpy())
     settings = json.loads((made.engine / "preprocessor.json").read_text())
     side = made.manifest.vision.image_size

@@ -17,13 +17,14 @@ import torch
 from tests.engines import STRETCH_168, built
 from tests.export.conftest import exported
 from vicrop_engine.engine_dir.manifest import GRAPHS
-from vicrop_export.checkpoint.config import LlavaFacts, read_facts
 from vicrop_export.checkpoint.described import DescribedTensors
 from vicrop_export.checkpoint.tensors import CheckpointTensors
 from vicrop_export.checks.parity import open_whole, relative_l2
+from vicrop_export.families.llava.facts import LlavaFacts, read_facts
+from vicrop_export.families.llava.names import canonical_name
+from vicrop_export.families.llava.vision import VisionTower
 from vicrop_export.modules.decoder import LanguageHead, LowerDecoder, UpperDecoder, causal_bias
 from vicrop_export.modules.interfaces import head_interface
-from vicrop_export.modules.vision import VisionTower
 from vicrop_export.onnx_files.export import OPSET
 from vicrop_export.onnx_files.exported import export_described
 from vicrop_export.onnx_files.writer import write_graph
@@ -54,7 +55,7 @@ PASSES: dict[str, tuple[int, int, list[int]]] = {
 
 @cache
 def tensors() -> CheckpointTensors:
-    return CheckpointTensors(built(STRETCH_168).checkpoint)
+    return CheckpointTensors(built(STRETCH_168).checkpoint, canonical_name)
 
 
 @cache
@@ -257,7 +258,7 @@ def test_the_tower_agrees_with_the_module_for_any_number_of_images(num_images: i
 def test_a_head_without_layers(tmp_path: Path) -> None:
     """What the upper graph is when the highest layer is a heatmap layer."""
     text, path = facts().text, tmp_path / "decoder_upper.onnx"
-    described = LanguageHead(DescribedTensors(built(STRETCH_168).checkpoint), text)
+    described = LanguageHead(DescribedTensors(built(STRETCH_168).checkpoint, canonical_name), text)
     with quiet():
         made = export_described("decoder_upper", described, head_interface(text))
     write_graph(made.model(), made.described, tensors(), whole, path, lambda *_: None)

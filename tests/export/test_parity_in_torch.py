@@ -14,8 +14,10 @@ from vicrop_export.checkpoint.locate import locate
 from vicrop_export.checkpoint.tensors import CheckpointTensors
 from vicrop_export.checks.parity import relative_l2
 from vicrop_export.checks.reference import Reference, run_reference
+from vicrop_export.families.llava.facts import read_facts
+from vicrop_export.families.llava.names import canonical_name
+from vicrop_export.families.llava.vision import VisionTower
 from vicrop_export.modules.decoder import LanguageHead, LowerDecoder, UpperDecoder, causal_bias
-from vicrop_export.modules.vision import VisionTower
 from vicrop_export.plan import Plan, make_plan
 from vicrop_export.quiet import quiet
 
@@ -44,15 +46,19 @@ def plan_of(directory: Path, layers: tuple[int, ...]) -> Plan:
 
 def reference_of(plan: Plan) -> Reference:
     with quiet():
-        return run_reference(CheckpointTensors(plan.checkpoint.directory), plan.probe())
+        return run_reference(
+            CheckpointTensors(plan.checkpoint.directory, plan.family.canonical_name),
+            plan.family,
+            plan.probe(),
+        )
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_modules_agree_with_transformers(kind: str, tmp_path: Path) -> None:
     plan = plan_of(write_checkpoint(tmp_path, KINDS[kind]), layers=(1,))
-    reference, probe, facts = reference_of(plan), plan.probe(), plan.facts.text
-    tensors = CheckpointTensors(tmp_path)
-    embeds = VisionTower(tensors, plan.facts.vision)(torch.from_numpy(probe.pixel_values))[0]
+    reference, probe, facts = reference_of(plan), plan.probe(), plan.family.text
+    tensors = CheckpointTensors(tmp_path, canonical_name)
+    embeds = VisionTower(tensors, read_facts(tmp_path).vision)(torch.from_numpy(probe.pixel_values))[0]
     assert embeds.shape == (plan.vision.image_tokens, facts.hidden_size)
     assert relative_l2(embeds.numpy(), reference.image_embeds) < TOLERANCE
 
@@ -76,7 +82,7 @@ def test_modules_agree_with_transformers(kind: str, tmp_path: Path) -> None:
 def test_lower_layers_alone_hold_all_that_the_head_needs(tmp_path: Path) -> None:
     plan = plan_of(write_checkpoint(tmp_path, SMALL), layers=(2,))
     assert plan.decoder.num_lower_layers == plan.decoder.num_layers
-    tensors, facts = CheckpointTensors(tmp_path), plan.facts.text
+    tensors, facts = CheckpointTensors(tmp_path, canonical_name), plan.family.text
     inputs = torch.randn(1, 5, facts.hidden_size, generator=torch.Generator().manual_seed(0))
     none = [(torch.zeros(1, 0, facts.num_kv_heads, facts.head_dim),) * 2] * facts.num_layers
     positions, last, bias = torch.arange(5)[None], torch.tensor([4]), causal_bias(5, 0)
@@ -91,6 +97,7 @@ def test_lower_layers_alone_hold_all_that_the_head_needs(tmp_path: Path) -> None
 @pytest.mark.parametrize("kind", ["published", "last feature layer", "three feature layers"])
 def test_no_more_vision_layers_than_the_features_need(kind: str, tmp_path: Path) -> None:
     spec = KINDS[kind]
-    plan = plan_of(write_checkpoint(tmp_path, spec), layers=(1,))
+    write_checkpoint(tmp_path, spec)
     wanted = {-2: spec.vision_layers - 1, -1: spec.vision_layers, (-3, -2, 3): 3}[spec.feature_layer]
-    assert len(VisionTower(CheckpointTensors(tmp_path), plan.facts.vision).layers) == wanted
+    tower = VisionTower(CheckpointTensors(tmp_path, canonical_name), read_facts(tmp_path).vision)
+    assert len(tower.layers) == wanted

@@ -15,10 +15,11 @@ from tests.checkpoints import CheckpointSpec, write_checkpoint
 from tests.engines import GROUPED_224, built
 from vicrop_engine.engine_dir.manifest import PIXEL_GRADIENTS
 from vicrop_engine.model.packing import PackedPrompt
-from vicrop_export.checkpoint.config import read_facts
 from vicrop_export.checkpoint.tensors import CheckpointTensors
 from vicrop_export.checks.parity import open_whole, relative_l2
-from vicrop_export.modules.pixel_gradient import PixelGradients
+from vicrop_export.families.llava.facts import read_facts
+from vicrop_export.families.llava.names import canonical_name
+from vicrop_export.families.llava.pixel_gradient import PixelGradients
 from vicrop_export.ops.layers import ACTIVATIONS, DERIVATIVES
 
 SUFFIXES = ([20, 30, 40, 50, 60, 61], [99, 98], [33, 34, 35, 97])
@@ -34,7 +35,7 @@ SPECS = {
 
 def feeds(checkpoint: Path) -> dict[str, torch.Tensor]:
     """A picture of noise and all prompts, which share begin token and picture."""
-    facts, tensors = read_facts(checkpoint), CheckpointTensors(checkpoint)
+    facts, tensors = read_facts(checkpoint), CheckpointTensors(checkpoint, canonical_name)
     side = facts.vision.image_size
     table = tensors.get("language_model.embed_tokens.weight")
     block = PackedPrompt(0, 1 + facts.vision.image_tokens, tuple(map(len, SUFFIXES)))
@@ -67,7 +68,7 @@ def truth(checkpoint: Path) -> npt.NDArray[np.float32]:
 def test_the_module_is_automatic_differentiation(kind: str, tmp_path: Path) -> None:
     checkpoint = write_checkpoint(tmp_path / "checkpoint", SPECS[kind])
     with torch.no_grad():
-        module = PixelGradients(CheckpointTensors(checkpoint), read_facts(checkpoint))
+        module = PixelGradients(CheckpointTensors(checkpoint, canonical_name), read_facts(checkpoint))
         got = module(*feeds(checkpoint).values()).numpy()
     wanted = truth(checkpoint)
     for one, other in zip(got, wanted, strict=True):

@@ -14,6 +14,7 @@ from vicrop_export import build, staging, targets
 from vicrop_export.build import build_engine
 from vicrop_export.checkpoint.described import DescribedTensors
 from vicrop_export.checkpoint.locate import locate
+from vicrop_export.families.llava.names import canonical_name
 from vicrop_export.plan import Plan, make_plan
 from vicrop_export.precision.rules import PRECISIONS
 from vicrop_export.targets import num_build_bytes, num_weight_bytes
@@ -52,7 +53,7 @@ def leave_free(num_bytes: int, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_one_byte_too_few_is_refused_before_any_work(
     precision: str, made: Built, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    needed = num_build_bytes(DescribedTensors(made.checkpoint), plan_of(made, precision))
+    needed = num_build_bytes(DescribedTensors(made.checkpoint, canonical_name), plan_of(made, precision))
     output = tmp_path / "deep" / "engine"
     leave_free(needed - 1, monkeypatch)
     with pytest.raises(NoSpaceError, match=r"the build takes \d+ MB"):
@@ -64,7 +65,7 @@ def test_one_byte_too_few_is_refused_before_any_work(
 
 
 def test_a_float32_engine_takes_four_bytes_a_number(made: Built) -> None:
-    tensors, plan = DescribedTensors(made.checkpoint), plan_of(made, "fp32")
+    tensors, plan = DescribedTensors(made.checkpoint, canonical_name), plan_of(made, "fp32")
     numbers = sum(tensors.get(name).numel() for name in tensors.names())
     assert num_build_bytes(tensors, plan) == num_weight_bytes(tensors, plan) == 4 * numbers
 
@@ -73,7 +74,7 @@ def test_a_float32_engine_takes_four_bytes_a_number(made: Built) -> None:
 def test_the_float32_engine_to_compare_with_counts_where_there_is_one(
     precision: str, made: Built, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    tensors, plan = DescribedTensors(made.checkpoint), plan_of(made, precision)
+    tensors, plan = DescribedTensors(made.checkpoint, canonical_name), plan_of(made, precision)
     engine, twin = (num_weight_bytes(tensors, each) for each in (plan, plan_of(made, "fp32")))
     assert num_build_bytes(tensors, plan) == engine + twin
     monkeypatch.setattr(targets, "LARGEST_COMPARED", twin - 1)
@@ -96,5 +97,5 @@ def test_a_build_has_on_the_disk_what_it_asked_for(
     monkeypatch.setattr(build, "measure_agreement", stop)
     with pytest.raises(StoppedError):
         build_engine(made.checkpoint, tmp_path / "engine", name="x", precision="int8")
-    needed = num_build_bytes(DescribedTensors(made.checkpoint), plan_of(made, "int8"))
+    needed = num_build_bytes(DescribedTensors(made.checkpoint, canonical_name), plan_of(made, "int8"))
     assert abs(taken[0] / needed - 1) < 0.1

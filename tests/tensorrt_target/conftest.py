@@ -15,6 +15,7 @@ from vicrop_export import build
 from vicrop_export.build import write_graphs
 from vicrop_export.checkpoint.described import DescribedTensors
 from vicrop_export.checkpoint.locate import locate
+from vicrop_export.families.llava.names import canonical_name
 from vicrop_export.modules.interfaces import graph_modules
 from vicrop_export.onnx_files.exported import ExportedGraph, export_described
 from vicrop_export.plan import Plan, make_plan
@@ -58,10 +59,10 @@ def plan_of(precision: str) -> Plan:
 @cache
 def exported(*, half: bool) -> list[ExportedGraph]:
     """The embedded model's graphs of standard operators."""
-    plan, tensors = plan_of("fp16" if half else "fp32"), DescribedTensors(MODEL.checkpoint)
+    plan, tensors = plan_of("fp16" if half else "fp32"), DescribedTensors(MODEL.checkpoint, canonical_name)
     lower = plan.decoder.num_lower_layers
     with quiet():
-        modules = graph_modules(tensors, plan.facts, lower, in_place=False, half=half)
+        modules = graph_modules(tensors, plan.family, lower, in_place=False, half=half)
         return [export_described(*graph) for graph in modules]
 
 
@@ -72,6 +73,6 @@ def written(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     for precision in ("fp32", "fp16", "int8", "int4", "fp8"):
         plan, directories[precision] = plan_of(precision), root / precision
         directories[precision].mkdir()
-        tensors = DescribedTensors(MODEL.checkpoint)
+        tensors = DescribedTensors(MODEL.checkpoint, canonical_name)
         write_graphs(directories[precision], plan, exported(half=plan.half), tensors, lambda *_: None)
     return directories

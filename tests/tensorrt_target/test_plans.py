@@ -27,6 +27,7 @@ from vicrop_engine.errors import (
 from vicrop_export.build import build_engine, write_graphs
 from vicrop_export.checkpoint.described import DescribedTensors
 from vicrop_export.checkpoint.locate import locate
+from vicrop_export.families.llava.names import canonical_name
 from vicrop_export.modules.interfaces import graph_modules
 from vicrop_export.onnx_files.exported import export_described
 from vicrop_export.plan import make_plan
@@ -101,9 +102,9 @@ def test_two_layers_of_the_7b_shape_compile_in_half_precision(
     write_settings(checkpoint, config)
     write_weights(checkpoint, config, SHALLOW.shards, seed=0)
     plan = make_plan(locate(checkpoint), name="llava-1.5", layers="0", precision="fp16", target="tensorrt")
-    tensors = DescribedTensors(checkpoint)
+    tensors = DescribedTensors(checkpoint, canonical_name)
     with quiet():
-        modules = graph_modules(tensors, plan.facts, 1, in_place=False, half=True)
+        modules = graph_modules(tensors, plan.family, 1, in_place=False, half=True)
         graphs = [export_described(*graph) for graph in modules if graph[0] != "vision"]
     write_graphs(directory, plan, graphs, tensors, lambda *_: None)
     compiler = choose_compiler([ARCHITECTURE], "fp16")

@@ -30,11 +30,13 @@ EMBEDDED = Path(__file__).parent.parent / "embedded"
 class KnownModel:
     """One row of the table: `source` is a Hub id, or a directory inside the package when `embedded`.
 
-    `layers` are its own checkpoint's default heatmap layers; None scales the published one to the depth.
+    `family` is what a manifest calls its model family. `layers` are its own checkpoint's default heatmap
+    layers; None leaves them to the family.
     """
 
     name: str
     source: str
+    family: str = "llava-1.5"
     layers: tuple[int, ...] | None = None
     embedded: bool = False
 
@@ -97,8 +99,8 @@ def find_model(name: str) -> KnownModel:
 def model_of(checkpoint: str) -> tuple[KnownModel, str | None]:
     """The model a checkpoint is built as, and the checkpoint, None where it is the model's own.
 
-    A known model goes by its name, its Hub id or its shipped directory; anything else is a checkpoint of
-    LLaVA-1.5's architecture.
+    A known model goes by its name, its Hub id or its shipped directory; anything else is built under the name
+    DEFAULT, or under its family's where it is of another.
     """
     directory = Path(checkpoint)
     for model in MODELS:

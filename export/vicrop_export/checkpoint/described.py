@@ -6,7 +6,7 @@ and embeddings of positions are small and stay real.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from itertools import count
 from pathlib import Path
 
@@ -20,8 +20,8 @@ from vicrop_export.ops.layers import Projection
 class DescribedTensors(CheckpointTensors):
     """A checkpoint whose projections are described and whose other tensors are read."""
 
-    def __init__(self, directory: Path) -> None:
-        super().__init__(directory)
+    def __init__(self, directory: Path, canonical_name: Callable[[str], str]) -> None:
+        super().__init__(directory, canonical_name)
         self._numbers: Iterator[int] = count(1)
 
     def projection(self, prefix: str, *, bias: bool) -> Projection:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from vicrop_engine.engine_dir.files import hash_file
+from vicrop_engine.engine_dir.registry import DEFAULT, find_model
 from vicrop_engine.errors import CheckpointError
 from vicrop_export.checkpoint.formats import configuration, refuse_adapters, refuse_formats
 from vicrop_export.checkpoint.hub import fetch, list_files
@@ -60,10 +61,10 @@ class CheckpointKind:
     tokenizer: bool = True
 
 
-LLAVA = CheckpointKind("LLaVA", "llava-hf/llava-1.5-7b-hf")
+MODEL = CheckpointKind("model", find_model(DEFAULT).source)
 
 
-def refuse_impossible(checkpoint: Path | str, wanted: CheckpointKind = LLAVA) -> None:
+def refuse_impossible(checkpoint: Path | str, wanted: CheckpointKind = MODEL) -> None:
     """Raise CheckpointError for what is no checkpoint directory and cannot be a hub id; reads no weights."""
     directory = Path(checkpoint)
     if directory.is_dir():
@@ -82,7 +83,7 @@ def refuse_impossible(checkpoint: Path | str, wanted: CheckpointKind = LLAVA) ->
         )
 
 
-def locate(checkpoint: Path | str, wanted: CheckpointKind = LLAVA) -> Checkpoint:
+def locate(checkpoint: Path | str, wanted: CheckpointKind = MODEL) -> Checkpoint:
     """Find a local directory, or a hub repository, of which everything but the weights is fetched.
 
     Raises CheckpointError and BuildError.

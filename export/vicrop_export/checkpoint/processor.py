@@ -6,7 +6,7 @@ Refuses processors that do more than resize, crop, rescale and normalise. Touche
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from vicrop_engine.engine_dir.records import Fit, Preprocessing, Resize
 from vicrop_engine.errors import CheckpointError
@@ -15,10 +15,48 @@ from vicrop_export.quiet import reason
 Triple = tuple[float, float, float]
 
 
+PLAIN = "CLIPImageProcessor"
+
+
 def read_preprocessing(directory: Path, image_size: int) -> Preprocessing:
-    """Settings that make pictures of `image_size` a side. Raises CheckpointError."""
-    processor = _load(directory)
-    pad_to_square = _pads_to_square(processor)
+    """Settings of a plain processor that make pictures of `image_size` a side. Raises CheckpointError."""
+    processor = load_processor(directory, PLAIN)
+    demand_plain(processor, PLAIN)
+    return preprocessing_of(processor, image_size)
+
+
+def load_processor(directory: Path, wanted: str) -> Any:
+    """transformers' image processor on Pillow; an error says which is `wanted`. Raises CheckpointError."""
+    from transformers import AutoImageProcessor
+
+    loader: Any = AutoImageProcessor
+    try:
+        return loader.from_pretrained(directory, backend="pil", local_files_only=True)
+    except Exception as error:  # transformers raises many types for a damaged or unknown processor
+        raise CheckpointError(
+            f"{directory}: transformers cannot load the image processor ({reason(error)}); wanted {wanted}"
+        ) from error
+
+
+def demand_plain(processor: Any, wanted: str) -> None:
+    """Raise CheckpointError for a processor that has steps of its own, or pads."""
+    from transformers.image_processing_backends import PilBackend
+
+    if type(processor)._preprocess is not PilBackend._preprocess or processor.do_pad:
+        refuse_processor(processor, wanted)
+
+
+def refuse_processor(processor: Any, wanted: str) -> NoReturn:
+    """Raise CheckpointError for this kind of processor."""
+    name = type(processor).__name__.removesuffix("Pil")
+    raise CheckpointError(f"image processor {name} is not supported; wanted {wanted}")
+
+
+def preprocessing_of(processor: Any, image_size: int, *, pad_to_square: bool = False) -> Preprocessing:
+    """A processor's settings, those of one that makes pictures of `image_size` a side.
+
+    Raises CheckpointError.
+    """
     resize, height, width = _resize(processor, image_size)
     crop = processor.crop_size if processor.do_center_crop else None
     crop_height, crop_width = (crop.height, crop.width) if crop else (height, width)
@@ -34,38 +72,11 @@ def read_preprocessing(directory: Path, image_size: int) -> Preprocessing:
         crop_height=crop_height,
         crop_width=crop_width,
         rescale_factor=float(processor.rescale_factor) if processor.do_rescale else 1.0,
-        mean=_triple(processor.image_mean) if processor.do_normalize else (0.0, 0.0, 0.0),
-        std=_triple(processor.image_std) if processor.do_normalize else (1.0, 1.0, 1.0),
+        mean=triple(processor.image_mean) if processor.do_normalize else (0.0, 0.0, 0.0),
+        std=triple(processor.image_std) if processor.do_normalize else (1.0, 1.0, 1.0),
         fit=_fit(resize, loses_content),
         pad_to_square=pad_to_square,
     )
-
-
-def _load(directory: Path) -> Any:
-    from transformers import AutoImageProcessor
-
-    loader: Any = AutoImageProcessor
-    try:
-        return loader.from_pretrained(directory, backend="pil", local_files_only=True)
-    except Exception as error:  # transformers raises many types for a damaged or unknown processor
-        raise CheckpointError(
-            f"{directory}: transformers cannot load the image processor ({reason(error)}); wanted CLIP's or "
-            "LLaVA's"
-        ) from error
-
-
-def _pads_to_square(processor: Any) -> bool:
-    from transformers.image_processing_backends import PilBackend
-    from transformers.models.llava.image_processing_pil_llava import LlavaImageProcessorPil
-
-    if isinstance(processor, LlavaImageProcessorPil):
-        return bool(processor.do_pad)
-    if type(processor)._preprocess is not PilBackend._preprocess or processor.do_pad:
-        name = type(processor).__name__.removesuffix("Pil")
-        raise CheckpointError(
-            f"image processor {name} is not supported; wanted CLIPImageProcessor or LlavaImageProcessor"
-        )
-    return False
 
 
 def _resize(processor: Any, image_size: int) -> tuple[Resize, int, int]:
@@ -97,7 +108,8 @@ def _demand_size(made: tuple[int, int] | None, image_size: int) -> None:
     )
 
 
-def _triple(value: Any) -> Triple:
+def triple(value: Any) -> Triple:
+    """One number for each colour, of one for all or three."""
     if isinstance(value, (int, float)):
         return float(value), float(value), float(value)
     red, green, blue = (float(part) for part in value)

@@ -1,13 +1,13 @@
 """A checkpoint's tensors by one name, whichever way the file spells it.
 
-Reads safetensors only, one tensor at a time from memory-mapped files. Knows the naming schemes of LLaVA
-checkpoints; not what the tensors are for.
+Reads safetensors only, one tensor at a time from memory-mapped files. Naming schemes are a model family's to
+know; what the tensors are for is not known here.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,27 +32,13 @@ class _Place:
     shape: tuple[int, ...]
 
 
-def canonical_name(name: str) -> str:
-    """The one name of a tensor.
-
-    It begins with `vision_tower.`, `multi_modal_projector.`, `language_model.` or `lm_head.`. Published LLaVA
-    checkpoints say `language_model.model.…` and `vision_tower.vision_model.…`, newer ones
-    `model.language_model.…` and `model.vision_tower.…`.
-    """
-    name = name.removeprefix("model.")
-    if name.startswith("language_model.lm_head."):
-        return name.removeprefix("language_model.")
-    name = name.replace("language_model.model.", "language_model.", 1)
-    return name.replace("vision_tower.vision_model.", "vision_tower.", 1)
-
-
 class CheckpointTensors:
-    """Reads tensors by canonical name. Raises CheckpointError.
+    """Reads tensors by canonical name, which `canonical_name` makes of a file's own. Raises CheckpointError.
 
     A file is mapped into memory for one tensor at a time: what was read and let go takes no memory.
     """
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, canonical_name: Callable[[str], str]) -> None:
         self.directory = directory
         self._places = {
             canonical_name(name): _Place(path, name, shape)
@@ -106,8 +92,7 @@ class CheckpointTensors:
     def _place(self, name: str) -> _Place:
         if name not in self._places:
             raise CheckpointError(
-                f"{self.directory}: no tensor {name!r} in its safetensors files; wanted a complete LLaVA "
-                "checkpoint"
+                f"{self.directory}: no tensor {name!r} in its safetensors files; wanted a complete checkpoint"
             )
         return self._places[name]
 
@@ -142,7 +127,7 @@ def demand_weights(names: Collection[str], place: Path | str) -> None:
             f"{place} holds its weights only as .bin pickles, which can run code when read; "
             "convert them with transformers' save_pretrained, which writes safetensors"
         )
-    raise CheckpointError(f"{place}: no {WEIGHTS} and no {INDEX}; wanted a LLaVA checkpoint directory")
+    raise CheckpointError(f"{place}: no {WEIGHTS} and no {INDEX}; wanted a checkpoint directory")
 
 
 def weight_names(directory: Path) -> list[str]:

@@ -58,7 +58,8 @@ def begin_token(tokenizer: Tokenizer) -> int | None:
     if full[1:] == plain:
         return int(full[0])
     raise CheckpointError(
-        f"tokenizer.json turns 'a' ({plain}) into {full}; wanted at most one token in front, as LLaVA-1.5 has"
+        f"tokenizer.json turns 'a' ({plain}) into {full}; wanted at most one token in front; "
+        "choose another checkpoint"
     )
 
 

@@ -11,17 +11,17 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
-from transformers import LlavaForConditionalGeneration
 from transformers.models.llama.modeling_llama import apply_rotary_pos_emb, repeat_kv
 
 from vicrop_engine.engine_dir.records import CropSettings
+from vicrop_engine.errors import SettingError
 from vicrop_engine.images.geometry import whole_grid
 from vicrop_engine.images.high_pass import picture_detail
 from vicrop_engine.images.preprocessing import preprocess
@@ -52,13 +52,21 @@ class PublishedAnswer:
 
 
 class Published:
-    """One checkpoint directory, answered pass by pass in float32."""
+    """One checkpoint directory, answered pass by pass in float32.
+
+    Raises SettingError for a family that the flow was not published for.
+    """
 
     def __init__(self, checkpoint: Path | str, *, fast: bool = False) -> None:
         plan = make_plan(locate(checkpoint), name="published", layers=None, precision="fp32", target="cpu")
+        if not plan.family.has_published_flow:
+            raise SettingError(
+                f"nothing was published for the family {plan.family.name!r} that an engine could be timed "
+                "against; leave the comparison out"
+            )
         self._plan, self._fast = plan, fast
         with quiet():
-            model: Any = LlavaForConditionalGeneration.from_pretrained(
+            model: Any = plan.family.reference.from_pretrained(
                 plan.checkpoint.directory,
                 dtype=torch.float32,
                 attn_implementation="sdpa" if fast else "eager",
@@ -114,7 +122,7 @@ class Published:
 
     def _prompt(self, template: str, question: str, images: Sequence[Image.Image]) -> Prompt:
         """Token ids [1, len] with every image's tokens, and pixels [images, 3, side, side]."""
-        image_token = self._plan.facts.image_token
+        image_token = self._plan.family.image_token
         short = self._plan.tokenizer.encode(template.format(question=question)).ids
         repeats = [self._plan.vision.image_tokens if id == image_token else 1 for id in short]
         ids = torch.tensor([short]).repeat_interleave(torch.tensor(repeats), dim=1)
@@ -144,7 +152,8 @@ class Published:
     def _read_row(self, prompt: Prompt, layer: int) -> Map:
         """The same row, from what enters the layer."""
         ids, pixels = prompt
-        attention, entered = self._model.model.language_model.layers[layer].self_attn, {}
+        layers = list(self._plan.family.decoder_layers(self._model))
+        attention, entered = cast("Any", layers[layer]).self_attn, dict[str, Any]()
 
         def keep(_module: object, _inputs: object, keywords: dict[str, Any]) -> None:
             entered.update(keywords)
@@ -182,7 +191,7 @@ class Published:
     def _grid(self, rows: Tensor, ids: Tensor) -> Map:
         """Rows [heads, len] over the patches as [rows, cols], mean over heads."""
         vision = self._plan.vision
-        tokens = rows[:, ids[0] == self._plan.facts.image_token].mean(dim=0)
+        tokens = rows[:, ids[0] == self._plan.family.image_token].mean(dim=0)
         return np.asarray(tokens[vision.patch_offset :].reshape(vision.rows, vision.cols).numpy())
 
     def _window(self, heatmap: Map, size: tuple[int, int]) -> Box:

@@ -15,9 +15,10 @@ from torch import Tensor
 
 from vicrop_engine.arrays import Floats
 from vicrop_engine.errors import CheckpointError
-from vicrop_export.checkpoint.streamed_model import streamed_model
 from vicrop_export.checkpoint.tensors import CheckpointTensors
 from vicrop_export.checkpoint.tokenizer import stop_tokens
+from vicrop_export.checks.streamed_model import streamed_model
+from vicrop_export.families.interfaces import ExportFamily
 from vicrop_export.probe import Probe
 from vicrop_export.quiet import reason
 
@@ -39,21 +40,23 @@ class Reference:
 
 
 def run_reference(
-    tensors: CheckpointTensors, probe: Probe, first_position: int = 0, gradient_layer: int | None = None
+    tensors: CheckpointTensors,
+    family: ExportFamily,
+    probe: Probe,
+    first_position: int = 0,
+    gradient_layer: int | None = None,
 ) -> Reference:
     """Run the checkpoint on the probe, keeping attention from `first_position` on.
 
     With `gradient_layer` gradients from that layer on as well, for which all weights are held meanwhile.
     Raises CheckpointError when a tensor is missing.
     """
-    model = streamed_model(tensors)
+    model = streamed_model(tensors, family)
     ids = torch.tensor([probe.ids])
     pixel_values = torch.from_numpy(probe.pixel_values)
-    attention, looked = _keep_attention(model, len(probe.ids), first_position)
+    attention, looked = _keep_attention(family, model, len(probe.ids), first_position)
     with torch.set_grad_enabled(gradient_layer is not None):
-        # All hidden states are asked for because transformers takes feature layer 0 for "none".
-        features = model.get_image_features(pixel_values=pixel_values, output_hidden_states=True)
-        embeds = features.pooler_output[0]
+        embeds = family.image_features(model, pixel_values)
         inputs = model.get_input_embeddings()(ids)
         inputs[ids == probe.image_token] = embeds
         inputs.requires_grad_(gradient_layer is not None)
@@ -78,23 +81,24 @@ def _gradient(logits: Tensor, looked: list[Tensor], position: int) -> Floats:
     return np.asarray(torch.stack(rows).numpy())
 
 
-def _keep_attention(model: Any, length: int, first: int) -> tuple[Floats, list[Tensor]]:
+def _keep_attention(family: ExportFamily, model: Any, length: int, first: int) -> tuple[Floats, list[Tensor]]:
     """An array [layers, positions, heads, len] and a list of attention that running the decoder fills in.
 
     The list is for what gradients are taken of. Positions before `first` are never written to, and so take no
     memory.
     """
-    text = model.config.text_config
+    text = family.text
     looked: list[Tensor] = []
-    kept = np.zeros((text.num_hidden_layers, length, text.num_attention_heads, length), np.float32)
+    kept = np.zeros((text.num_layers, length, text.num_heads, length), np.float32)
 
     def keep(part: Any, _inputs: object, outputs: tuple[Any, ...]) -> None:
         kept[part.layer_idx, first:] = outputs[1][0, :, first:].transpose(0, 1).detach().numpy()
         if outputs[1].requires_grad:
             looked.append(outputs[1])
 
-    for layer in model.model.language_model.layers:
-        layer.self_attn.register_forward_hook(keep)
+    for layer in family.decoder_layers(model):
+        attention: Any = layer.self_attn
+        attention.register_forward_hook(keep)
     return kept, looked
 
 

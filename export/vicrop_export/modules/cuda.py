@@ -13,10 +13,9 @@ import torch
 from onnxscript import FLOAT
 from torch import nn
 
-from vicrop_export.checkpoint.config import LlavaFacts
 from vicrop_export.checkpoint.tensors import CheckpointTensors
 from vicrop_export.modules.decoder import DecoderLayer
-from vicrop_export.modules.interfaces import ROWS_AXIS, TAPS, TOTAL_AXIS, graph_modules
+from vicrop_export.modules.interfaces import ROWS_AXIS, TAPS, TOTAL_AXIS, Parts, graph_modules
 from vicrop_export.onnx_files.export import GraphInterface
 from vicrop_export.ops import contrib as contrib_ops
 from vicrop_export.ops.causal_attention import TRANSLATIONS as ATTENTION
@@ -26,14 +25,14 @@ BIAS = "attention_bias"
 
 
 def cuda_modules(
-    tensors: CheckpointTensors, facts: LlavaFacts, num_lower_layers: int, first_heatmap_layer: int
+    tensors: CheckpointTensors, model: Parts, num_lower_layers: int, first_heatmap_layer: int
 ) -> Iterator[tuple[str, nn.Module, GraphInterface]]:
     """Name, module and interface of `vision`, `decoder_lower` and `decoder_upper`, each made when wanted.
 
     `attention_bias` [1, 1, rows, total] holds the lines of the tapped tokens alone. Raises CheckpointError.
     """
     graphs = graph_modules(
-        tensors, facts, num_lower_layers, first_heatmap_layer=first_heatmap_layer, batched=False
+        tensors, model, num_lower_layers, first_heatmap_layer=first_heatmap_layer, batched=False
     )
     for _ in range(3):
         name, module, interface = next(graphs)

@@ -8,19 +8,18 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
 
-from vicrop_engine.engine_dir.manifest import GRADIENT, PIXEL_GRADIENTS
+from vicrop_engine.engine_dir.manifest import GRADIENT
+from vicrop_engine.engine_dir.records import VisionGeometry
 from vicrop_engine.errors import CheckpointError
-from vicrop_export.checkpoint.config import LlavaFacts, TextFacts
+from vicrop_export.checkpoint.config import TextFacts
 from vicrop_export.checkpoint.tensors import CheckpointTensors
 from vicrop_export.modules.decoder import LanguageHead, LowerDecoder, UpperDecoder, causal_bias
-from vicrop_export.modules.pixel_gradient import PixelGradients
 from vicrop_export.modules.token_gradient import TokenGradient
-from vicrop_export.modules.vision import VisionTower
 from vicrop_export.onnx_files.export import GraphInterface
 from vicrop_export.ops.attention import HEAD_DIM_MULTIPLE
 
@@ -41,9 +40,24 @@ class KVKind:
     cache: torch.dtype = torch.float32
 
 
+class Parts(Protocol):
+    """What the graphs of a model are made of."""
+
+    @property
+    def text(self) -> TextFacts:
+        """The language model."""
+
+    @property
+    def geometry(self) -> VisionGeometry:
+        """One input of the vision tower."""
+
+    def vision(self, tensors: CheckpointTensors, half: bool) -> nn.Module:
+        """The vision tower; with `half` its attention is in float16."""
+
+
 def graph_modules(
     tensors: CheckpointTensors,
-    facts: LlavaFacts,
+    model: Parts,
     num_lower_layers: int,
     *,
     in_place: bool = True,
@@ -59,13 +73,14 @@ def graph_modules(
     and its KV cache in float16. Those that do also take the next tokens of several sequences, if `batched`.
     """
     kv = KVKind(in_place, in_place and batched, torch.float16 if half else torch.float32)
-    yield "vision", VisionTower(tensors, facts.vision, half), vision_interface(facts, one=not in_place)
+    facts = model.text
+    yield "vision", model.vision(tensors, half), vision_interface(model.geometry, one=not in_place)
     first = num_lower_layers - 1 if first_heatmap_layer is None else first_heatmap_layer
-    lower = LowerDecoder(tensors, facts.text, num_lower_layers, first, in_place=in_place)
-    yield "decoder_lower", lower, lower_interface(facts.text, num_lower_layers, kv)
-    yield "decoder_upper", *_upper(tensors, facts.text, num_lower_layers, kv)
+    lower = LowerDecoder(tensors, facts, num_lower_layers, first, in_place=in_place)
+    yield "decoder_lower", lower, lower_interface(facts, num_lower_layers, kv)
+    yield "decoder_upper", *_upper(tensors, facts, num_lower_layers, kv)
     if in_place:
-        yield GRADIENT, TokenGradient(tensors, facts.text, first), gradient_interface(facts.text, first)
+        yield GRADIENT, TokenGradient(tensors, facts, first), gradient_interface(facts, first)
 
 
 def writes_in_place(target: str, facts: TextFacts) -> bool:
@@ -89,15 +104,10 @@ def _upper(
     return upper, upper_interface(facts, num_lower_layers, kv)
 
 
-def pixel_gradients(tensors: CheckpointTensors, facts: LlavaFacts) -> tuple[str, nn.Module, GraphInterface]:
-    """Name, module and interface of the graph that takes a prompt's loss back to the pixels."""
-    return PIXEL_GRADIENTS, PixelGradients(tensors, facts), pixel_interface(facts)
-
-
-def pixel_interface(facts: LlavaFacts) -> GraphInterface:
+def pixel_interface(facts: TextFacts, geometry: VisionGeometry) -> GraphInterface:
     """A picture and prompts about it to `gradients` [losses, 3, side, side] of whole patches."""
-    hidden, side = facts.text.hidden_size, facts.vision.image_size
-    total = PAST + facts.vision.image_tokens + SEQ
+    hidden, side = facts.hidden_size, geometry.image_size
+    total = PAST + geometry.image_tokens + SEQ
     axes = {
         "pixel_values": {},
         "embeds_before": {1: "before"},
@@ -117,12 +127,12 @@ def pixel_interface(facts: LlavaFacts) -> GraphInterface:
     )
 
 
-def vision_interface(facts: LlavaFacts, *, one: bool = False) -> GraphInterface:
+def vision_interface(geometry: VisionGeometry, *, one: bool = False) -> GraphInterface:
     """`pixel_values` [images, 3, side, side] to `image_embeds` [images, image_tokens, hidden].
 
     With `one` there is always one image.
     """
-    side, axis = facts.vision.image_size, {} if one else {0: "images"}
+    side, axis = geometry.image_size, {} if one else {0: "images"}
     return GraphInterface(
         arguments=(_noise(1 if one else 2, 3, side, side),),
         inputs=["pixel_values"],

@@ -1,51 +1,51 @@
-"""The CLIP vision tower up to the feature layer, plus LLaVA's projector, as one torch module.
+"""What vision towers share: pictures cut into patches, and the encoder layer of CLIP and SigLIP.
 
-Layers above the highest feature layer are never read. Knows nothing of preprocessing or of ONNX.
+Knows nothing of preprocessing, of what stands before and after the layers, or of ONNX.
 """
 
 from __future__ import annotations
 
+from typing import Protocol
+
 import torch
 from torch import Tensor, nn
 
-from vicrop_export.checkpoint.config import VisionFacts
 from vicrop_export.checkpoint.tensors import CheckpointTensors
-from vicrop_export.ops.layers import ACTIVATIONS, LayerNorm, Projection, constant
+from vicrop_export.ops.layers import ACTIVATIONS
 from vicrop_export.ops.small import full_attention
 
 
-class PatchEmbedding(nn.Module):
-    """Class token and patches with their positions: [images, 3, side, side] to [images, 1 + patches, hidden].
+class LayerFacts(Protocol):
+    """What an encoder layer has to be told."""
 
-    The patch convolution is a reshape and a product. Pixels beyond the last whole patch are dropped, as the
-    convolution does.
+    @property
+    def num_heads(self) -> int:
+        """Heads of its attention."""
+
+    @property
+    def activation(self) -> str:
+        """A key of ACTIVATIONS."""
+
+    @property
+    def norm_eps(self) -> float:
+        """What is added to a variance."""
+
+
+def cut_patches(pixel_values: Tensor, grid: int, patch: int) -> Tensor:
+    """[images, 3, side, side] to [images, grid², 3·patch²], row by row.
+
+    Pixels beyond the last whole patch are dropped, as a convolution does.
     """
-
-    def __init__(self, tensors: CheckpointTensors, facts: VisionFacts) -> None:
-        super().__init__()
-        prefix = "vision_tower.embeddings"
-        self.grid, self.patch = facts.grid, facts.patch_size
-        self.patches = Projection(tensors.get(f"{prefix}.patch_embedding.weight").flatten(1))
-        positions = tensors.get(f"{prefix}.position_embedding.weight")
-        self.class_token = constant(tensors.get(f"{prefix}.class_embedding") + positions[0])
-        self.positions = constant(positions[1:])
-
-    def forward(self, pixel_values: Tensor) -> Tensor:
-        side = self.grid * self.patch
-        whole = pixel_values[:, :, :side, :side]
-        cells = whole.reshape(-1, 3, self.grid, self.patch, self.grid, self.patch)
-        patches = cells.permute(0, 2, 4, 1, 3, 5).flatten(3).flatten(1, 2)
-        embedded = self.patches(patches) + self.positions
-        class_token = self.class_token.expand(embedded.shape[0], 1, -1)
-        return torch.cat((class_token, embedded), dim=1)
+    side = grid * patch
+    whole = pixel_values[:, :, :side, :side]
+    cells = whole.reshape(-1, 3, grid, patch, grid, patch)
+    return cells.permute(0, 2, 4, 1, 3, 5).flatten(3).flatten(1, 2)
 
 
 class VisionLayer(nn.Module):
-    """One CLIP encoder layer: [images, tokens, hidden] to the same; `half` is attention in float16."""
+    """An encoder layer, norms first: [images, tokens, hidden] to the same, attention in float16 if `half`."""
 
-    def __init__(
-        self, tensors: CheckpointTensors, index: int, facts: VisionFacts, half: bool = False
-    ) -> None:
+    def __init__(self, tensors: CheckpointTensors, index: int, facts: LayerFacts, half: bool = False) -> None:
         super().__init__()
         prefix = f"vision_tower.encoder.layers.{index}"
         self.norm1 = tensors.layer_norm(f"{prefix}.layer_norm1", facts.norm_eps)
@@ -66,32 +66,3 @@ class VisionLayer(nn.Module):
         hidden = hidden + self.output(mixed)
         lifted: Tensor = self.fc2(self.activation(self.fc1(self.norm2(hidden))))
         return hidden + lifted
-
-
-class VisionTower(nn.Module):
-    """`pixel_values` [images, 3, side, side] to `image_embeds` [images, image_tokens, text hidden].
-
-    Hidden states 0 to n are those after the first norm and after each layer, before any final norm.
-    """
-
-    def __init__(self, tensors: CheckpointTensors, facts: VisionFacts, half: bool = False) -> None:
-        super().__init__()
-        self.embeddings = PatchEmbedding(tensors, facts)
-        self.first_norm: LayerNorm = tensors.layer_norm("vision_tower.pre_layrnorm", facts.norm_eps)
-        self.layers = nn.ModuleList(
-            VisionLayer(tensors, index, facts, half) for index in range(max(facts.feature_layers))
-        )
-        self.feature_layers, self.patch_offset = facts.feature_layers, 0 if facts.keeps_class_token else 1
-        self.linear1, self.linear2 = (
-            tensors.projection(f"multi_modal_projector.linear_{index}", bias=facts.projector_bias)
-            for index in (1, 2)
-        )
-        self.activation = ACTIVATIONS[facts.projector_activation]
-
-    def forward(self, pixel_values: Tensor) -> Tensor:
-        states = [self.first_norm(self.embeddings(pixel_values))]
-        for layer in self.layers:
-            states.append(layer(states[-1]))
-        features = torch.cat([states[index][:, self.patch_offset :] for index in self.feature_layers], dim=-1)
-        embeds: Tensor = self.linear2(self.activation(self.linear1(features)))
-        return embeds

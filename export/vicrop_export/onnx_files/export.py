@@ -1,7 +1,7 @@
 """Exports a torch module as one ONNX graph.
 
 The graph holds no traces of the machine it was made on, so that the same checkpoint gives the same bytes.
-Knows nothing of LLaVA, and nothing of files.
+Knows nothing of models, and nothing of files.
 """
 
 from __future__ import annotations

@@ -2,8 +2,8 @@
 
 Every product of a graph is a number times sizes of axes: the graph's shapes are worked out for some sizes,
 then with one size doubled after the other, and what a product's count does then says which axes it has.
-Softmax, norms and activations are not counted, as usual. Knows nothing of LLaVA or of precisions: these are
-the model's own products, whatever a precision makes of them.
+Softmax, norms and activations are not counted, as usual. Knows nothing of families or of precisions: these
+are the model's own products, whatever a precision makes of them.
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
 Two things stay float32: what comes of a bias, that is the softmax of attention rows and the rows themselves,
 and angles of rotation up to their cosine and sine. Weights of projections are the writer's business. Knows
-ONNX; nothing of LLaVA.
+ONNX; nothing of models.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Writes an exported graph whose weights are described: each is read, stored and let go.
 
 A graph whose weights other graphs have stored already only refers to them. Memory is that of one weight.
-Knows graphs and layouts; nothing of LLaVA.
+Knows graphs and layouts; nothing of models.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The few layers LLaVA is made of, written so that they export to plain ONNX operators.
+"""The few layers models are made of, written so that they export to plain ONNX operators.
 
 Weights are kept as [in, out], the layout of ONNX MatMul, so no exported graph holds a transposed copy. Knows
 nothing of checkpoints' names or of ONNX.

@@ -1,6 +1,6 @@
 """Compiles graphs of standard operators to TensorRT plans: for this machine's GPU, or ahead of time.
 
-The only file that makes TensorRT's builder. Knows graphs, lengths and architectures; nothing of LLaVA.
+The only file that makes TensorRT's builder. Knows graphs, lengths and architectures; nothing of models.
 """
 
 from __future__ import annotations

@@ -16,6 +16,7 @@ from vicrop_export.build import write_graphs
 from vicrop_export.checkpoint.described import DescribedTensors, sources
 from vicrop_export.checkpoint.locate import locate
 from vicrop_export.checks.parity import open_whole
+from vicrop_export.families.llava.names import canonical_name
 from vicrop_export.modules.interfaces import graph_modules
 from vicrop_export.onnx_files.exported import ExportedGraph, export_described
 from vicrop_export.onnx_files.stacking import stacked_weights
@@ -37,7 +38,7 @@ def plan(tmp_path_factory: pytest.TempPathFactory) -> Plan:
 
 @pytest.fixture(scope="module")
 def tensors(plan: Plan) -> DescribedTensors:
-    return DescribedTensors(plan.checkpoint.directory)
+    return DescribedTensors(plan.checkpoint.directory, plan.family.canonical_name)
 
 
 @pytest.fixture(scope="module")
@@ -45,7 +46,7 @@ def upper(plan: Plan, tensors: DescribedTensors) -> ExportedGraph:
     with quiet():
         return next(
             export_described(*graph)
-            for graph in graph_modules(tensors, plan.facts, 1)
+            for graph in graph_modules(tensors, plan.family, 1)
             if graph[0] == "decoder_upper"
         )
 
@@ -60,7 +61,7 @@ def test_a_described_projection_takes_no_memory(tensors: DescribedTensors) -> No
 def test_every_projection_of_a_graph_is_described_once(
     plan: Plan, tensors: DescribedTensors, upper: ExportedGraph
 ) -> None:
-    module = next(m for name, m, _ in graph_modules(tensors, plan.facts, 1) if name == "decoder_upper")
+    module = next(m for name, m, _ in graph_modules(tensors, plan.family, 1) if name == "decoder_upper")
     assert upper.described == sources(module)
     assert len(set(upper.described.values())) == 8  # q, k, v, o, gate, up, down and the language head
     assert "lm_head.weight" in upper.described.values()
@@ -105,7 +106,7 @@ def test_a_number_beyond_float16_is_refused_by_the_tensors_name(
     stored: str, name: str, way_out: str, upper: ExportedGraph, checkpoint: Path, tmp_path: Path
 ) -> None:
     edit_weights(checkpoint, lambda state: state[stored].view(-1)[7:8].fill_(1e5))
-    tensors = DescribedTensors(checkpoint)
+    tensors = DescribedTensors(checkpoint, canonical_name)
     with quiet():
         plan = make_plan(locate(checkpoint), name="x", layers=(0,), precision="fp16", target="cpu")
     with pytest.raises(CheckpointError) as caught:
@@ -118,7 +119,10 @@ def test_tied_embeddings_are_the_language_head(tmp_path: Path) -> None:
     directory = write_checkpoint(tmp_path, replace(SPEC, tie_word_embeddings=True))
     with quiet():
         plan = make_plan(locate(directory), name="x", layers=(1,), precision="fp32", target="cpu")
-    modules = {name: module for name, module, _ in graph_modules(DescribedTensors(directory), plan.facts, 2)}
+    modules = {
+        name: module
+        for name, module, _ in graph_modules(DescribedTensors(directory, canonical_name), plan.family, 2)
+    }
     tied = {"vocabulary.weight": "language_model.embed_tokens.weight"}
     assert sources(modules["decoder_upper"]) == tied
     assert sources(modules["grad_att"]).items() > {f"head.{name}": tied[name] for name in tied}.items()

@@ -15,7 +15,7 @@ import pytest
 
 from tests.checkpoints import CheckpointSpec, write_checkpoint, write_json
 from vicrop_export.build import build_engine
-from vicrop_export.checkpoint.config import read_facts
+from vicrop_export.families.llava.facts import read_facts
 
 SMALL = CheckpointSpec(
     hidden=64, heads=8, kv_heads=8, layers=2, vision_hidden=32, vision_layers=2, image_size=56

@@ -12,8 +12,9 @@ from tests.checkpoints import CheckpointSpec, write_checkpoint
 from tests.export.conftest import SMALL, Tensors, edit_weights
 from vicrop_engine.errors import CheckpointError
 from vicrop_export.checkpoint.locate import locate
-from vicrop_export.checkpoint.tensors import INDEX, WEIGHTS, CheckpointTensors, canonical_name
+from vicrop_export.checkpoint.tensors import INDEX, WEIGHTS, CheckpointTensors
 from vicrop_export.checks.reference import run_reference
+from vicrop_export.families.llava.names import canonical_name
 from vicrop_export.plan import make_plan
 from vicrop_export.quiet import quiet
 
@@ -25,7 +26,7 @@ def refer(checkpoint: Path) -> None:
     """Have transformers run the checkpoint as a build does."""
     with quiet():
         plan = make_plan(locate(checkpoint), name="x", layers=None, precision="fp32", target="cpu")
-        run_reference(CheckpointTensors(checkpoint), plan.probe())
+        run_reference(CheckpointTensors(checkpoint, canonical_name), plan.family, plan.probe())
 
 
 @pytest.mark.parametrize(
@@ -54,7 +55,10 @@ def test_one_name_for_each_tensor(stored: str, name: str) -> None:
 def test_every_way_of_storing_gives_the_same_tensors(
     other: CheckpointSpec, checkpoint: Path, tmp_path: Path
 ) -> None:
-    one, two = CheckpointTensors(checkpoint), CheckpointTensors(write_checkpoint(tmp_path / "other", other))
+    one, two = (
+        CheckpointTensors(checkpoint, canonical_name),
+        CheckpointTensors(write_checkpoint(tmp_path / "other", other), canonical_name),
+    )
     names = sorted(one.names())
     assert names == sorted(two.names())
     assert len(names) > 50
@@ -63,9 +67,11 @@ def test_every_way_of_storing_gives_the_same_tensors(
 
 
 def test_half_precision_is_read_as_float32(checkpoint: Path, tmp_path: Path) -> None:
-    whole = CheckpointTensors(checkpoint)
+    whole = CheckpointTensors(checkpoint, canonical_name)
     for dtype in (torch.float16, torch.bfloat16):
-        half = CheckpointTensors(write_checkpoint(tmp_path / str(dtype), replace(SMALL, dtype=dtype)))
+        half = CheckpointTensors(
+            write_checkpoint(tmp_path / str(dtype), replace(SMALL, dtype=dtype)), canonical_name
+        )
         assert half.get(QUERY).dtype == torch.float32
         assert torch.equal(half.get(QUERY), whole.get(QUERY).to(dtype).to(torch.float32))
         assert half.stored(QUERY).dtype == dtype
@@ -75,7 +81,7 @@ def test_half_precision_is_read_as_float32(checkpoint: Path, tmp_path: Path) -> 
 def test_the_single_file_comes_before_an_index(checkpoint: Path) -> None:
     """As transformers has it, or the graphs and the reference would be two models."""
     (checkpoint / INDEX).write_text('{"weight_map": {"a": "nowhere.safetensors"}}')
-    assert QUERY in CheckpointTensors(checkpoint)
+    assert QUERY in CheckpointTensors(checkpoint, canonical_name)
     refer(checkpoint)
 
 
@@ -86,7 +92,7 @@ def test_files_that_were_cut_short(keep: int, checkpoint: Path) -> None:
     with pytest.raises(
         CheckpointError, match=r"model\.safetensors is not a whole safetensors file .* fetch it"
     ):
-        CheckpointTensors(checkpoint)
+        CheckpointTensors(checkpoint, canonical_name)
 
 
 @pytest.mark.parametrize(
@@ -97,7 +103,7 @@ def test_a_missing_tensor(stored: str, checkpoint: Path) -> None:
     edit_weights(checkpoint, lambda tensors: tensors.pop(stored))
     name = canonical_name(stored)
     with pytest.raises(CheckpointError, match=rf"no tensor '{name}' in its safetensors files; wanted"):
-        CheckpointTensors(checkpoint).get(name)
+        CheckpointTensors(checkpoint, canonical_name).get(name)
     with pytest.raises(CheckpointError, match=rf"1 tensors are missing, the first is '.*{name}'; wanted"):
         refer(checkpoint)
 
@@ -123,4 +129,4 @@ def test_quantised_weights(dtype: torch.dtype, checkpoint: Path) -> None:
     with pytest.raises(
         CheckpointError, match=f"is {dtype}; quantised checkpoints are not read, wanted float32"
     ):
-        CheckpointTensors(checkpoint).get(QUERY)
+        CheckpointTensors(checkpoint, canonical_name).get(QUERY)

@@ -9,10 +9,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from vicrop_export.checkpoint.config import LlavaFacts
 from vicrop_export.checkpoint.tensors import CheckpointTensors
+from vicrop_export.families.llava.facts import LlavaFacts
+from vicrop_export.families.llava.vision_gradient import VisionGradient
 from vicrop_export.modules.decoder_gradient import DecoderGradient
-from vicrop_export.modules.vision_gradient import VisionGradient
 
 
 class PixelGradients(nn.Module):

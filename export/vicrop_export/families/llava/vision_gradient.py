@@ -12,9 +12,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from vicrop_export.checkpoint.config import VisionFacts
 from vicrop_export.checkpoint.tensors import CheckpointTensors
-from vicrop_export.modules.vision import VisionLayer, VisionTower
+from vicrop_export.families.llava.facts import VisionFacts
+from vicrop_export.families.llava.vision import VisionTower
+from vicrop_export.modules.vision import VisionLayer
 from vicrop_export.ops.attention_gradient import attention_gradient
 from vicrop_export.ops.gradient import after, layer_norm_gradient, transposed
 from vicrop_export.ops.layers import DERIVATIVES, LayerNorm

@@ -1,4 +1,4 @@
-"""Transformers' own LLaVA model with its weights read when a part of it runs, and let go after that.
+"""Transformers' own model with its weights read when a part of it runs, and let go after that.
 
 Each part with weights of its own (a linear layer, a norm, an embedding) holds them only while it is at work,
 so that a model far larger than memory can be run, slowly.
@@ -6,50 +6,52 @@ so that a model far larger than memory can be run, slowly.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from vicrop_engine.errors import BuildError, CheckpointError
-from vicrop_export.checkpoint.tensors import CheckpointTensors, canonical_name
+from vicrop_export.checkpoint.tensors import CheckpointTensors
+from vicrop_export.families.interfaces import ExportFamily
 from vicrop_export.quiet import reason
 
 TIED = {"lm_head.weight": "language_model.embed_tokens.weight"}
 
 
-def streamed_model(tensors: CheckpointTensors) -> Any:
-    """The checkpoint as transformers' LlavaForConditionalGeneration, in float32 with eager attention.
+def streamed_model(tensors: CheckpointTensors, family: ExportFamily) -> Any:
+    """The checkpoint as transformers' own class of its family, in float32 with eager attention.
 
     Raises CheckpointError when transformers refuses the configuration, or when a tensor is missing or of
     another shape.
     """
-    from transformers import LlavaConfig, LlavaForConditionalGeneration
-
+    made: Any = family.reference
     try:
-        config: Any = LlavaConfig.from_pretrained(
+        config: Any = made.config_class.from_pretrained(
             tensors.directory, local_files_only=True, attn_implementation="eager", dtype=torch.float32
         )
         with torch.device("meta"):
-            model: Any = LlavaForConditionalGeneration(config)
+            model: Any = made(config)
     except Exception as error:  # transformers raises many types for a damaged configuration
         raise CheckpointError(
             f"{tensors.directory}: transformers cannot make the model: {reason(error)}"
         ) from error
     _fill_buffers(model)
-    tied = bool(config.tie_word_embeddings)
-    _demand_tensors(model, tied, tensors)
+    name_of = partial(stored_name, family)
+    _demand_tensors(model, name_of, tensors)
     for path, part in model.named_modules():
-        names = {key: stored_name(f"{path}.{key}", tied) for key, _ in part.named_parameters(recurse=False)}
+        names = {key: name_of(f"{path}.{key}") for key, _ in part.named_parameters(recurse=False)}
         if names:
             _stream(part, names, tensors)
     return model.eval()
 
 
-def stored_name(parameter: str, tied: bool) -> str:
+def stored_name(family: ExportFamily, parameter: str) -> str:
     """The checkpoint's name of one of transformers' parameters."""
-    name = canonical_name(parameter)
-    return TIED.get(name, name) if tied else name
+    name = family.canonical_name(parameter)
+    return TIED.get(name, name) if family.text.tied_embeddings else name
 
 
 def _stream(part: nn.Module, names: dict[str, str], tensors: CheckpointTensors) -> None:
@@ -67,14 +69,14 @@ def _stream(part: nn.Module, names: dict[str, str], tensors: CheckpointTensors) 
     part.register_forward_hook(let_go)
 
 
-def _demand_tensors(model: nn.Module, tied: bool, tensors: CheckpointTensors) -> None:
+def _demand_tensors(model: nn.Module, name_of: Callable[[str], str], tensors: CheckpointTensors) -> None:
     """Before any of it runs: a checkpoint of the wrong files is told in seconds, not at its last layer."""
-    wanted = {stored_name(path, tied): tuple(value.shape) for path, value in model.named_parameters()}
+    wanted = {name_of(path): tuple(value.shape) for path, value in model.named_parameters()}
     missing = [name for name in wanted if name not in tensors]
     if missing:
         raise CheckpointError(
             f"{tensors.directory}: {len(missing)} tensors are missing, the first is {missing[0]!r}; "
-            "wanted a complete LLaVA checkpoint"
+            "wanted a complete checkpoint"
         )
     for name, shape in wanted.items():
         if tensors.shape(name) != shape:
