@@ -9,8 +9,13 @@ from vicrop_engine.errors import CheckpointError, one_of
 from vicrop_export.checkpoint.config import CONFIG, read_json
 from vicrop_export.families.interfaces import ExportFamily
 from vicrop_export.families.llava.family import Llava
+from vicrop_export.families.smolvlm.family import SmolVLM
 
-FAMILIES: dict[str, Callable[[Path], ExportFamily]] = {"llava": Llava.read}
+FAMILIES: dict[str, Callable[[Path], ExportFamily]] = {
+    "llava": Llava.read,
+    "smolvlm": SmolVLM.read,
+    "idefics3": SmolVLM.read,
+}
 
 
 def read_family(directory: Path) -> ExportFamily:

@@ -1,0 +1,70 @@
+"""The image processors of this family as settings: how one tile is made, and into how many a picture is cut.
+
+The processor alone is loaded, never the whole one that wants packages for videos.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from vicrop_engine.engine_dir.records import Preprocessing
+from vicrop_engine.errors import CheckpointError
+from vicrop_export.checkpoint.processor import load_processor, refuse_processor, triple
+from vicrop_export.families.interfaces import ImageSettings
+
+WANTED = "SmolVLMImageProcessor or Idefics3ImageProcessor"
+STEPS = ("do_resize", "do_rescale", "do_normalize", "do_image_splitting", "do_convert_rgb")
+LONGEST_EDGE = "longest_edge"
+LARGEST_EDGE = 4096  # pixels, from where transformers scales down once more
+
+
+def read_image_settings(directory: Path, side: int) -> ImageSettings:
+    """Of a processor whose tiles are of `side` pixels. Raises CheckpointError."""
+    processor = load_processor(directory, WANTED)
+    _demand_kind(processor)
+    for step in STEPS:
+        _demand(getattr(processor, step) is True, step, getattr(processor, step), "true")
+    tile = _longest_edge(processor.max_image_size)
+    _demand(tile == side, "max_image_size", processor.max_image_size, f"{LONGEST_EDGE} {side}, the tower's")
+    longest = _longest_edge(processor.size)
+    fits = isinstance(longest, int) and side <= longest <= LARGEST_EDGE
+    _demand(fits, "size", dict(processor.size), f"{LONGEST_EDGE} from {side} to {LARGEST_EDGE}")
+    return ImageSettings(_tile(processor, side), {LONGEST_EDGE: int(longest)})
+
+
+def _tile(processor: Any, side: int) -> Preprocessing:
+    return Preprocessing(
+        resize="exact",
+        height=side,
+        width=side,
+        resample=int(processor.resample),
+        center_crop=False,
+        crop_height=side,
+        crop_width=side,
+        rescale_factor=float(processor.rescale_factor),
+        mean=triple(processor.image_mean),
+        std=triple(processor.image_std),
+    )
+
+
+def _longest_edge(size: Any) -> Any:
+    """The one number of a size that names nothing else, else None."""
+    named = {key: value for key, value in dict(size or {}).items() if value is not None}
+    return named.get(LONGEST_EDGE) if len(named) == 1 else None
+
+
+def _demand_kind(processor: Any) -> None:
+    from transformers.models.idefics3.image_processing_pil_idefics3 import Idefics3ImageProcessorPil
+    from transformers.models.smolvlm.image_processing_pil_smolvlm import SmolVLMImageProcessorPil
+
+    if type(processor) not in (Idefics3ImageProcessorPil, SmolVLMImageProcessorPil):
+        refuse_processor(processor, WANTED)
+
+
+def _demand(fulfilled: bool, key: str, got: object, wanted: str) -> None:
+    if not fulfilled:
+        raise CheckpointError(
+            f"the image processor's {key} is {got!r}, wanted {wanted}: the engine makes "
+            "tiles in no other way; take this checkpoint's published preprocessor_config.json"
+        )
