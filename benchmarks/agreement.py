@@ -40,6 +40,7 @@ from vicrop_export import build
 from vicrop_export.checkpoint.described import DescribedTensors
 from vicrop_export.checkpoint.locate import locate
 from vicrop_export.checks.agreement import MAX_NEW_TOKENS, SAME_BOX, compare
+from vicrop_export.families.llava.names import canonical_name
 from vicrop_export.plan import make_plan
 from vicrop_export.precision import rules as precision
 from vicrop_export.precision.block_layout import Blocks
@@ -88,7 +89,7 @@ class _Writer:
         self._plan = make_plan(
             locate(model.checkpoint), name=MODEL, layers=model.layers, precision="fp32", target="cpu"
         )
-        self._tensors = DescribedTensors(model.checkpoint, self._plan.family.canonical_name)
+        self._tensors = DescribedTensors(model.checkpoint, canonical_name)
         self._exported = build._export(self._plan, self._tensors, lambda _stage, _share: None)
 
     def engine(self, name: str, rules: Precision) -> ViCropEngine:

@@ -1,12 +1,12 @@
-"""Small seeded checkpoints of SmolVLM's and Idefics3's architecture in Hugging Face layout: random weights.
+"""Small seeded checkpoints of SmolVLM and Idefics3 in Hugging Face layout: real files, random weights.
 
-Weights are scaled so that attention is neither flat nor one-hot. Nothing here is trained.
+Weights are scaled so that attention is neither flat nor one-hot. Nothing here is trained; the files only have
+to be read the way a real checkpoint is.
 """
 
 from __future__ import annotations
 
 import json
-import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -14,188 +14,174 @@ from typing import Any, Literal
 import torch
 from safetensors.torch import save_file
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, trainers
-
-from tests.checkpoints import CORPUS
-
-PLACES = [f"<row_{row}_col_{col}>" for row in range(1, 7) for col in range(1, 7)]
-SPECIALS = (
-    *("<|endoftext|>", "<|im_start|>", "<end_of_utterance>", "<fake_token_around_image>", "<global-img>"),
-    *("<image>", *PLACES),
+from transformers import (
+    Idefics3Config,
+    Idefics3ForConditionalGeneration,
+    SmolVLMConfig,
+    SmolVLMForConditionalGeneration,
 )
-END = "<end_of_utterance>"
+
+from tests.checkpoints import CORPUS, write_json
+
+PLACES = tuple(f"<row_{row}_col_{col}>" for row in range(1, 7) for col in range(1, 7))
+SPECIALS = (
+    *("<|endoftext|>", "<|im_start|>", "<end_of_utterance>", "<fake_token_around_image>"),
+    *("<global-img>", "<image>", *PLACES),
+)
 
 
 @dataclass(frozen=True)
-class SmolVLMSpec:
-    """What kind of checkpoint to write; `edge` is what a picture's longer side is scaled to."""
+class TiledSpec:
+    """What kind of checkpoint to write; sizes not named here are small constants."""
 
-    seed: int = 0
     kind: Literal["smolvlm", "idefics3"] = "smolvlm"
-    side: int = 64
-    patch: int = 8
-    shuffle: int = 2
-    edge: int = 256
+    seed: int = 0
+    side: int = 64  # of a tile, in pixels
+    patch_size: int = 8
+    scale: int = 2
+    longest_edge: int = 256
     vision_hidden: int = 32
     vision_layers: int = 3
     vision_heads: int = 2
-    vision_intermediate: int = 80
     hidden: int = 64
     layers: int = 4
     heads: int = 4
     kv_heads: int = 2
-    intermediate: int = 160
-    vocabulary: int | None = None  # rows of the embeddings; a few more than tokens when None
-    rope_theta: float = 10000.0
-    tie_word_embeddings: bool = False
-    bare_names: bool = False  # without the `model.` in front
+    tied: bool = False
+    naming: Literal["model", "plain"] = "model"
     shards: int = 1
     dtype: torch.dtype = torch.float32
+    special_tokens: tuple[str, ...] = SPECIALS
 
 
-SMOLVLM2_256M = SmolVLMSpec(
-    side=512,
-    patch=16,
-    shuffle=4,
-    edge=2048,
-    vision_hidden=768,
-    vision_layers=12,
-    vision_heads=12,
-    vision_intermediate=3072,
-    hidden=576,
-    layers=30,
-    heads=9,
-    kv_heads=3,
-    intermediate=1536,
-    vocabulary=49280,
-    rope_theta=100000.0,
-    dtype=torch.bfloat16,
-)
+def write_tiled_checkpoint(directory: Path, spec: TiledSpec | None = None) -> Path:
+    """Write the whole checkpoint directory and return it."""
+    spec = spec or TiledSpec()
+    directory.mkdir(parents=True, exist_ok=True)
+    tokenizer = byte_tokenizer(spec.special_tokens)
+    tokenizer.save(str(directory / "tokenizer.json"))
+    document = {"tokenizer_class": "PreTrainedTokenizerFast", "eos_token": "<|endoftext|>"}
+    write_json(directory / "tokenizer_config.json", document)
+    config = tiled_config(spec, tokenizer)
+    write_json(directory / "config.json", json.loads(config.to_json_string(use_diff=False)))
+    write_json(directory / "generation_config.json", {"eos_token_id": 0})
+    write_json(directory / "preprocessor_config.json", processor_document(spec))
+    _write_weights(directory, random_state(config, spec.seed), spec)
+    return directory
 
 
-def smolvlm_tokenizer() -> Tokenizer:
-    """Byte-level BPE as SmolLM2's: no token in front, special tokens cut out first."""
+def byte_tokenizer(specials: tuple[str, ...] = SPECIALS) -> Tokenizer:
+    """Byte-level BPE as SmolLM's: no token in front, special tokens cut out first, the end of text is 0."""
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()
     trainer = trainers.BpeTrainer(
-        vocab_size=420, initial_alphabet=pre_tokenizers.ByteLevel.alphabet(), show_progress=False
+        vocab_size=400,
+        special_tokens=["<|endoftext|>"],
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
     )
     tokenizer.train_from_iterator(CORPUS, trainer)
-    tokenizer.add_special_tokens([AddedToken(text, special=True, normalized=False) for text in SPECIALS])
+    tokenizer.add_special_tokens([AddedToken(text, normalized=False, special=True) for text in specials])
     return tokenizer
 
 
-def write_smolvlm(directory: Path, spec: SmolVLMSpec) -> Path:
-    """Write a whole checkpoint and give its directory."""
-    directory.mkdir(parents=True, exist_ok=True)
-    tokenizer = smolvlm_tokenizer()
-    config, model = _make(spec, tokenizer)
-    _write_weights(directory, spec, model.state_dict())
-    tokenizer.save(str(directory / "tokenizer.json"))
-    processor = "SmolVLM" if spec.kind == "smolvlm" else "Idefics3"
-    half = [0.5, 0.5, 0.5]
-    documents: dict[str, dict[str, Any]] = {
-        "config.json": json.loads(config.to_json_string(use_diff=False)),
-        "generation_config.json": {"eos_token_id": tokenizer.token_to_id(END)},
-        "tokenizer_config.json": {
-            "tokenizer_class": "PreTrainedTokenizerFast",
-            "eos_token": END,
-            "pad_token": "<|endoftext|>",
-            "clean_up_tokenization_spaces": False,
-        },
-        "preprocessor_config.json": {
-            "image_processor_type": f"{processor}ImageProcessor",
-            **{"do_convert_rgb": True, "do_image_splitting": True, "do_normalize": True, "do_pad": True},
-            **{"do_rescale": True, "do_resize": True, "image_mean": half, "image_std": half},
-            **{"max_image_size": {"longest_edge": spec.side}, "size": {"longest_edge": spec.edge}},
-            **{"resample": 1, "rescale_factor": 1 / 255},
-        },
+def tiled_config(spec: TiledSpec, tokenizer: Tokenizer) -> Any:
+    """The transformers configuration of this checkpoint."""
+    end = tokenizer.token_to_id("<end_of_utterance>")
+    text = {
+        "model_type": "llama",
+        "vocab_size": tokenizer.get_vocab_size() + 20,
+        "hidden_size": spec.hidden,
+        "intermediate_size": 2 * spec.hidden,
+        "num_hidden_layers": spec.layers,
+        "num_attention_heads": spec.heads,
+        "num_key_value_heads": spec.kv_heads,
+        "max_position_embeddings": 8192,
+        "rms_norm_eps": 1e-5,
+        "pad_token_id": 0,
+        "bos_token_id": 1,
+        "eos_token_id": end,
     }
-    for name, document in documents.items():
-        (directory / name).write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
-    return directory
-
-
-def _make(spec: SmolVLMSpec, tokenizer: Tokenizer) -> tuple[Any, Any]:
-    """transformers' configuration, and its model with seeded weights."""
-    from transformers import (
-        Idefics3Config,
-        Idefics3ForConditionalGeneration,
-        LlamaConfig,
-        SmolVLMConfig,
-        SmolVLMForConditionalGeneration,
-    )
-
-    text = LlamaConfig(
-        hidden_size=spec.hidden,
-        intermediate_size=spec.intermediate,
-        num_hidden_layers=spec.layers,
-        num_attention_heads=spec.heads,
-        num_key_value_heads=spec.kv_heads,
-        vocab_size=spec.vocabulary or tokenizer.get_vocab_size() + 20,
-        max_position_embeddings=8192,
-        rms_norm_eps=1e-5,
-        rope_parameters={"rope_type": "default", "rope_theta": spec.rope_theta},
-        bos_token_id=0,
-        eos_token_id=tokenizer.token_to_id(END),
-        pad_token_id=0,
-        tie_word_embeddings=spec.tie_word_embeddings,
-    )
     vision = {
         "hidden_size": spec.vision_hidden,
-        "intermediate_size": spec.vision_intermediate,
+        "intermediate_size": 2 * spec.vision_hidden,
         "num_hidden_layers": spec.vision_layers,
         "num_attention_heads": spec.vision_heads,
         "image_size": spec.side,
-        "patch_size": spec.patch,
+        "patch_size": spec.patch_size,
     }
-    kinds: dict[str, tuple[Any, Any]] = {
-        "smolvlm": (SmolVLMConfig, SmolVLMForConditionalGeneration),
-        "idefics3": (Idefics3Config, Idefics3ForConditionalGeneration),
-    }
-    config_class, model_class = kinds[spec.kind]
-    config = config_class(
-        text_config=text.to_dict(),
+    made: Any = Idefics3Config if spec.kind == "idefics3" else SmolVLMConfig
+    return made(
+        text_config=text,
         vision_config=vision,
         image_token_id=tokenizer.token_to_id("<image>"),
-        scale_factor=spec.shuffle,
-        tie_word_embeddings=spec.tie_word_embeddings,
+        scale_factor=spec.scale,
+        tie_word_embeddings=spec.tied,
     )
+
+
+def processor_document(spec: TiledSpec) -> dict[str, Any]:
+    """The image processor's file as it is published, the settings for videos included."""
+    name = "Idefics3" if spec.kind == "idefics3" else "SmolVLM"
+    return {
+        "processor_class": f"{name}Processor",
+        "image_processor_type": f"{name}ImageProcessor",
+        "do_convert_rgb": True,
+        "do_image_splitting": True,
+        "do_normalize": True,
+        "do_pad": True,
+        "do_rescale": True,
+        "do_resize": True,
+        "image_mean": [0.5, 0.5, 0.5],
+        "image_std": [0.5, 0.5, 0.5],
+        "max_image_size": {"longest_edge": spec.side},
+        "resample": 1,
+        "rescale_factor": 1 / 255,
+        "size": {"longest_edge": spec.longest_edge},
+        "video_sampling": {"fps": 1, "max_frames": 64, "video_size": {"longest_edge": spec.side}},
+    }
+
+
+def random_state(config: Any, seed: int) -> dict[str, torch.Tensor]:
+    """Every tensor of the model under transformers' own names, from one seeded generator."""
+    older = isinstance(config, Idefics3Config)
+    made: Any = Idefics3ForConditionalGeneration if older else SmolVLMForConditionalGeneration
     with torch.device("meta"):
-        model = model_class(config)
-    model = model.to_empty(device="cpu")
-    _seed(model, spec.seed)
-    return config, model.to(spec.dtype)
+        shapes = {name: value.shape for name, value in made(config).state_dict().items()}
+    generator = torch.Generator().manual_seed(seed)
+    state = {name: _random_tensor(name, shape, generator) for name, shape in shapes.items()}
+    if config.tie_word_embeddings:
+        state.pop("lm_head.weight", None)
+    return state
 
 
-@torch.no_grad()
-def _seed(model: Any, seed: int) -> None:
-    generator = torch.Generator().manual_seed(seed + 1)
-    for name, value in model.named_parameters():
-        noise = torch.randn(value.shape, generator=generator)
-        if value.ndim == 1:
-            centre = 1.0 if "norm" in name and name.endswith("weight") else 0.0
-            value.copy_(centre + 0.1 * noise)
-        elif "embed" in name and "patch" not in name:
-            value.copy_(noise if "tokens" in name else 0.3 * noise)
-        else:
-            gain = 1.8 if "q_proj" in name or "k_proj" in name else 1.0
-            value.copy_(noise * gain / math.sqrt(math.prod(value.shape[1:])))
+def _random_tensor(name: str, shape: torch.Size, generator: torch.Generator) -> torch.Tensor:
+    noise = torch.randn(shape, generator=generator)
+    if len(shape) == 1:
+        centre = 1.0 if "norm" in name and name.endswith("weight") else 0.0
+        return centre + 0.1 * noise
+    if "embed_tokens" in name:
+        return noise
+    if "position_embedding" in name:
+        return 0.3 * noise
+    gain = 1.5 if "q_proj" in name or "k_proj" in name else 1.0
+    scaled: torch.Tensor = gain * noise / shape[1:].numel() ** 0.5
+    return scaled
 
 
-def _write_weights(directory: Path, spec: SmolVLMSpec, state: dict[str, torch.Tensor]) -> None:
-    names = [name for name in state if not (spec.tie_word_embeddings and name == "lm_head.weight")]
-    stored = {name.removeprefix("model.") if spec.bare_names else name: state[name] for name in names}
+def _write_weights(directory: Path, state: dict[str, torch.Tensor], spec: TiledSpec) -> None:
+    prefix = "model." if spec.naming == "plain" else ""
+    named = {name.removeprefix(prefix): value.to(spec.dtype).contiguous() for name, value in state.items()}
     if spec.shards == 1:
-        save_file(
-            {name: value.contiguous() for name, value in stored.items()}, directory / "model.safetensors"
-        )
+        save_file(named, directory / "model.safetensors", metadata={"format": "pt"})
         return
     weight_map: dict[str, str] = {}
-    for number in range(spec.shards):
-        file = f"model-{number + 1:05d}-of-{spec.shards:05d}.safetensors"
-        part = list(stored)[number :: spec.shards]
-        save_file({name: stored[name].contiguous() for name in part}, directory / file)
+    for index in range(spec.shards):
+        file = f"model-{index + 1:05d}-of-{spec.shards:05d}.safetensors"
+        part = {name: named[name] for name in sorted(named)[index :: spec.shards]}
+        save_file(part, directory / file, metadata={"format": "pt"})
         weight_map |= dict.fromkeys(part, file)
-    index = {"metadata": {}, "weight_map": weight_map}
-    (directory / "model.safetensors.index.json").write_text(json.dumps(index), encoding="utf-8")
+    total = sum(value.nbytes for value in named.values())
+    document = {"metadata": {"total_size": total}, "weight_map": weight_map}
+    write_json(directory / "model.safetensors.index.json", document)

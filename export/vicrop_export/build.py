@@ -54,7 +54,6 @@ from vicrop_export.onnx_files.idle_rows import skip_idle_rows
 from vicrop_export.onnx_files.writer import StoredTensors, write_graph, write_referring_graph, write_twin
 from vicrop_export.plan import Plan, make_plan
 from vicrop_export.precision.layouts import Layout, to_half
-from vicrop_export.precision.prefill_products import plan_twins
 from vicrop_export.progress import FetchProgress, WeightProgress
 from vicrop_export.quiet import quiet
 from vicrop_export.staging import LAST, clear_leftovers, demand_space, scratch, staged
@@ -71,6 +70,7 @@ from vicrop_export.targets import (
     num_build_bytes,
     num_weight_bytes,
     opset_of,
+    twins_of,
 )
 from vicrop_export.trt.lengths import demand_aligned, plan_lengths
 
@@ -277,16 +277,6 @@ def _finish(plan: Plan, for_steps: bool) -> Callable[[ir.Model], None] | None:
     if plan.target != CPU:
         return None
     return finish_for_steps if for_steps else skip_idle_rows
-
-
-def twins_of(tensors: DescribedTensors, plan: Plan, exported: Sequence[ExportedGraph]) -> dict[str, int]:
-    """The further graphs for whole prompts, by name, and what each takes in memory."""
-    if plan.target != CPU:
-        return {}
-    rules, lower = fitted_precision(tensors, plan), plan.decoder.num_lower_layers
-    sources = {graph.name: set(graph.described.values()) for graph in exported}
-    shapes = {name: tensors.shape(name) for names in sources.values() for name in names}
-    return plan_twins(sources, shapes, partial(rules.layout, num_lower_layers=lower))
 
 
 def _write_embeddings(directory: Path, tensors: DescribedTensors, dtype: type[np.floating]) -> None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from functools import partial
 
 from torch import nn
 
@@ -17,7 +18,9 @@ from vicrop_export.checkpoint.tensors import CheckpointTensors
 from vicrop_export.modules.cuda import cuda_modules
 from vicrop_export.modules.interfaces import graph_modules
 from vicrop_export.onnx_files.export import GraphInterface
+from vicrop_export.onnx_files.exported import ExportedGraph
 from vicrop_export.plan import Plan
+from vicrop_export.precision.prefill_products import plan_twins
 from vicrop_export.precision.rules import CUDA_PRECISIONS, PRECISIONS, STANDARD_PRECISIONS, Precision
 from vicrop_export.trt.compiler import Compiler, choose_compiler
 
@@ -124,3 +127,13 @@ def float32_twin(tensors: DescribedTensors, plan: Plan) -> Plan | None:
     if plan.precision == "fp32" or num_weight_bytes(tensors, twin) > LARGEST_COMPARED:
         return None
     return twin
+
+
+def twins_of(tensors: DescribedTensors, plan: Plan, exported: Sequence[ExportedGraph]) -> dict[str, int]:
+    """The further graphs for whole prompts, by name, and what each takes in memory."""
+    if plan.target != CPU:
+        return {}
+    rules, lower = fitted_precision(tensors, plan), plan.decoder.num_lower_layers
+    sources = {graph.name: set(graph.described.values()) for graph in exported}
+    shapes = {name: tensors.shape(name) for names in sources.values() for name in names}
+    return plan_twins(sources, shapes, partial(rules.layout, num_lower_layers=lower))

@@ -13,6 +13,7 @@ from tests.engines import STRETCH_168, built
 from tests.runtime.fake_driver import FakeDriver, pretend_libraries
 from tests.runtime.installed import pretend_installed
 from vicrop_engine.engine_dir.manifest import read_manifest
+from vicrop_engine.engine_dir.registry import MODELS
 
 
 def test_build_makes_an_engine_in_the_cache_and_says_what_it_is(run: Run, own_cache: Path) -> None:
@@ -74,7 +75,7 @@ def test_info_on_the_machine_names_providers_and_models(run: Run, own_cache: Pat
     assert limits["cores_set_by"]
     assert limits["memory_set_by"]
     assert document["cache"] == str(own_cache)
-    assert set(document["models"]) == {"llava-signs", "llava-1.5", "llava-1.5-13b"}
+    assert set(document["models"]) == {model.name for model in MODELS}
     assert document["models"]["llava-1.5"] is None
     assert "not built yet" in run("info").out
 

@@ -29,7 +29,10 @@ def make_engine(directory: Path) -> Path:
 
 
 def test_the_contract_models_are_known() -> None:
-    assert [model.name for model in models.MODELS] == ["llava-signs", "llava-1.5", "llava-1.5-13b"]
+    assert [model.name for model in models.MODELS] == [
+        *("llava-signs", "llava-1.5", "llava-1.5-13b"),
+        *("smolvlm2-256m", "smolvlm2-500m", "smolvlm2-2.2b"),
+    ]
     assert find_model("llava-1.5").source == "llava-hf/llava-1.5-7b-hf"
 
 

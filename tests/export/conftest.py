@@ -17,8 +17,7 @@ from tests.checkpoints import CheckpointSpec, write_checkpoint, write_json
 from tests.engines import STRETCH_168, built
 from vicrop_export import build
 from vicrop_export.checkpoint.described import DescribedTensors
-from vicrop_export.families.llava.family import Llava
-from vicrop_export.families.llava.names import canonical_name
+from vicrop_export.families.table import read_family
 from vicrop_export.modules.interfaces import graph_modules
 from vicrop_export.onnx_files.exported import ExportedGraph, export_described
 from vicrop_export.quiet import quiet
@@ -42,8 +41,9 @@ def checkpoint(_pristine: Path, tmp_path: Path) -> Path:
 def exported(*, in_place: bool = True) -> dict[str, ExportedGraph]:
     """The graphs of STRETCH_168 cut where its engine is cut, exported once for all tests."""
     made = built(STRETCH_168)
-    tensors, family = DescribedTensors(made.checkpoint, canonical_name), Llava.read(made.checkpoint)
-    modules = graph_modules(tensors, family, made.manifest.decoder.num_lower_layers, in_place=in_place)
+    model = read_family(made.checkpoint)
+    tensors = DescribedTensors(made.checkpoint, model.canonical_name)
+    modules = graph_modules(tensors, model, made.manifest.decoder.num_lower_layers, in_place=in_place)
     with quiet():
         return {graph[0]: export_described(*graph) for graph in modules}
 

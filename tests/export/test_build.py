@@ -26,12 +26,12 @@ from vicrop_export import build
 from vicrop_export.build import build_engine
 from vicrop_export.checkpoint.described import DescribedTensors
 from vicrop_export.checkpoint.locate import locate
-from vicrop_export.checkpoint.processor import read_preprocessing
 from vicrop_export.checkpoint.tensors import CheckpointTensors
 from vicrop_export.checks import agreement, parity
 from vicrop_export.checks.parity import check_parity, relative_l2
 from vicrop_export.checks.reference import Reference, run_reference
 from vicrop_export.families.llava.names import canonical_name
+from vicrop_export.families.llava.processor import read_preprocessing
 from vicrop_export.onnx_files.exported import ExportedGraph
 from vicrop_export.onnx_files.writer import write_graph
 from vicrop_export.plan import Plan, make_plan
@@ -61,7 +61,9 @@ def reference(plan: Plan) -> Reference:
     """What transformers makes of the probe."""
     with quiet():
         return run_reference(
-            CheckpointTensors(plan.checkpoint.directory, canonical_name), plan.family, plan.probe()
+            CheckpointTensors(plan.checkpoint.directory, plan.family.canonical_name),
+            plan.family,
+            plan.probe(),
         )
 
 

@@ -14,6 +14,7 @@ from vicrop_export.checkpoint.locate import locate
 from vicrop_export.checkpoint.tensors import CheckpointTensors
 from vicrop_export.checks.parity import relative_l2
 from vicrop_export.checks.reference import Reference, run_reference
+from vicrop_export.families.llava.facts import read_facts
 from vicrop_export.families.llava.names import canonical_name
 from vicrop_export.families.llava.vision import VisionTower
 from vicrop_export.modules.decoder import LanguageHead, LowerDecoder, UpperDecoder, causal_bias
@@ -46,7 +47,9 @@ def plan_of(directory: Path, layers: tuple[int, ...]) -> Plan:
 def reference_of(plan: Plan) -> Reference:
     with quiet():
         return run_reference(
-            CheckpointTensors(plan.checkpoint.directory, canonical_name), plan.family, plan.probe()
+            CheckpointTensors(plan.checkpoint.directory, plan.family.canonical_name),
+            plan.family,
+            plan.probe(),
         )
 
 
@@ -55,7 +58,7 @@ def test_modules_agree_with_transformers(kind: str, tmp_path: Path) -> None:
     plan = plan_of(write_checkpoint(tmp_path, KINDS[kind]), layers=(1,))
     reference, probe, facts = reference_of(plan), plan.probe(), plan.family.text
     tensors = CheckpointTensors(tmp_path, canonical_name)
-    embeds = VisionTower(tensors, plan.family.facts.vision)(torch.from_numpy(probe.pixel_values))[0]
+    embeds = VisionTower(tensors, read_facts(tmp_path).vision)(torch.from_numpy(probe.pixel_values))[0]
     assert embeds.shape == (plan.vision.image_tokens, facts.hidden_size)
     assert relative_l2(embeds.numpy(), reference.image_embeds) < TOLERANCE
 
@@ -94,9 +97,7 @@ def test_lower_layers_alone_hold_all_that_the_head_needs(tmp_path: Path) -> None
 @pytest.mark.parametrize("kind", ["published", "last feature layer", "three feature layers"])
 def test_no_more_vision_layers_than_the_features_need(kind: str, tmp_path: Path) -> None:
     spec = KINDS[kind]
-    plan = plan_of(write_checkpoint(tmp_path, spec), layers=(1,))
+    write_checkpoint(tmp_path, spec)
     wanted = {-2: spec.vision_layers - 1, -1: spec.vision_layers, (-3, -2, 3): 3}[spec.feature_layer]
-    assert (
-        len(VisionTower(CheckpointTensors(tmp_path, canonical_name), plan.family.facts.vision).layers)
-        == wanted
-    )
+    tower = VisionTower(CheckpointTensors(tmp_path, canonical_name), read_facts(tmp_path).vision)
+    assert len(tower.layers) == wanted

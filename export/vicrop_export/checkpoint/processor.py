@@ -109,7 +109,6 @@ def _demand_size(made: tuple[int, int] | None, image_size: int) -> None:
 
 
 def triple(value: Any) -> Triple:
-    """One number for each colour; a single one is all three's."""
     """One number for each colour, of one for all or three."""
     if isinstance(value, (int, float)):
         return float(value), float(value), float(value)

@@ -14,7 +14,7 @@ from vicrop_export.families.smolvlm.family import SmolVLM
 FAMILIES: dict[str, Callable[[Path], ExportFamily]] = {
     "llava": Llava.read,
     "smolvlm": SmolVLM.read,
-    "idefics3": SmolVLM.read_idefics3,
+    "idefics3": SmolVLM.read,
 }
 
 

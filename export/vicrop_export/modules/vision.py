@@ -43,7 +43,7 @@ def cut_patches(pixel_values: Tensor, grid: int, patch: int) -> Tensor:
 
 
 class VisionLayer(nn.Module):
-    """One encoder layer, norms first: [images, tokens, hidden] to the same; `half`: attention in float16."""
+    """An encoder layer, norms first: [images, tokens, hidden] to the same, attention in float16 if `half`."""
 
     def __init__(self, tensors: CheckpointTensors, index: int, facts: LayerFacts, half: bool = False) -> None:
         super().__init__()

@@ -13,12 +13,13 @@ from tests.checkpoints import CheckpointSpec, write_checkpoint
 from tests.export.conftest import SMALL, edit_json
 from vicrop_engine.errors import CheckpointError
 from vicrop_export.families.llava.facts import LlavaFacts, read_facts
+from vicrop_export.families.table import read_family
 
 # Where in the document, what is put there, and what the refusal says.
 REFUSED: dict[str, tuple[str | None, dict[str, Any], str]] = {
-    "another model": (None, {"model_type": "llama"}, "model_type is 'llama', wanted 'llava'"),
-    "its successor": (None, {"model_type": "llava_next"}, "model_type is 'llava_next', wanted 'llava'"),
-    "no model": (None, {"model_type": None}, "model_type is None, wanted 'llava'"),
+    "another model": (None, {"model_type": "llama"}, "unknown model_type 'llama'; .* did you mean 'llava'"),
+    "its successor": (None, {"model_type": "llava_next"}, "unknown model_type 'llava_next'; known: llava"),
+    "no model": (None, {"model_type": None}, "unknown model_type 'None'; known: llava"),
     "another decoder": ("text", {"model_type": "qwen2"}, "is 'qwen2', wanted 'llama' or 'mistral'"),
     "another tower": (
         "vision",
@@ -62,7 +63,7 @@ def test_what_the_graphs_lack_is_refused_by_name(case: str, checkpoint: Path) ->
         lambda document: (document[f"{part}_config"] if part else document).update(values),
     )
     with pytest.raises(CheckpointError, match=words) as caught:
-        read_facts(checkpoint)
+        read_family(checkpoint)
     message = str(caught.value)
     assert "config.json: " in message
     assert "\n" not in message
@@ -77,7 +78,7 @@ def test_no_readable_document(text: str | None, words: str, checkpoint: Path) ->
     if text is not None:
         (checkpoint / "config.json").write_text(text)
     with pytest.raises(CheckpointError, match=words):
-        read_facts(checkpoint)
+        read_family(checkpoint)
 
 
 def facts_of(directory: Path, spec: CheckpointSpec) -> LlavaFacts:

@@ -38,7 +38,7 @@ def plan(tmp_path_factory: pytest.TempPathFactory) -> Plan:
 
 @pytest.fixture(scope="module")
 def tensors(plan: Plan) -> DescribedTensors:
-    return DescribedTensors(plan.checkpoint.directory, canonical_name)
+    return DescribedTensors(plan.checkpoint.directory, plan.family.canonical_name)
 
 
 @pytest.fixture(scope="module")

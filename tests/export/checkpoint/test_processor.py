@@ -12,7 +12,7 @@ from tests.checkpoints import CLIP_MEAN, CLIP_STD, write_checkpoint
 from tests.export.conftest import SMALL, edit_json
 from vicrop_engine.engine_dir.records import Preprocessing
 from vicrop_engine.errors import CheckpointError
-from vicrop_export.checkpoint.processor import read_preprocessing
+from vicrop_export.families.llava.processor import read_preprocessing
 
 SIDE = SMALL.image_size
 MEAN, STD = (CLIP_MEAN[0], CLIP_MEAN[1], CLIP_MEAN[2]), (CLIP_STD[0], CLIP_STD[1], CLIP_STD[2])
@@ -79,6 +79,6 @@ def test_processors_that_do_something_else(case: str, checkpoint: Path) -> None:
 def test_damaged_settings(checkpoint: Path) -> None:
     (checkpoint / "preprocessor_config.json").write_text("{")
     with pytest.raises(
-        CheckpointError, match=r"cannot load the image processor .*; wanted CLIP's or LLaVA's"
+        CheckpointError, match=r"cannot load the image processor .*; wanted CLIPImageProcessor or Llava"
     ):
         read_preprocessing(checkpoint, SIDE)

@@ -1,1 +1,1 @@
-"""SmolVLM2, SmolVLM and Idefics3: SigLIP's tower on tiles, a pixel shuffle, a Llama decoder."""
+"""SmolVLM, SmolVLM2 and Idefics3: pictures in tiles, a SigLIP tower, pixel shuffle, a Llama decoder."""

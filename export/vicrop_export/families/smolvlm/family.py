@@ -1,4 +1,4 @@
-"""SmolVLM2, SmolVLM and Idefics3 for a build: one input of the tower is a tile."""
+"""SmolVLM for a build: one tile is one input of the tower, and a picture's tiles are written as text."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from tokenizers import Tokenizer
 from torch import Tensor, nn
 
 from vicrop_engine.engine_dir.records import LayerSource, Prompts, VisionGeometry, default_layer
-from vicrop_engine.errors import CheckpointError
+from vicrop_engine.errors import CheckpointError, SettingError
 from vicrop_export.checkpoint.config import TextFacts
 from vicrop_export.checkpoint.tensors import CheckpointTensors
 from vicrop_export.checkpoint.tokenizer import image_placeholder
 from vicrop_export.families.interfaces import ImageSettings
 from vicrop_export.families.questions import ASKED, GENERAL_QUESTION
-from vicrop_export.families.smolvlm.facts import SmolVLMFacts, read_facts
+from vicrop_export.families.smolvlm.facts import TiledFacts, model_of, read_facts
 from vicrop_export.families.smolvlm.names import canonical_name
 from vicrop_export.families.smolvlm.processor import read_image_settings
 from vicrop_export.families.smolvlm.vision import TileTower
@@ -26,15 +26,15 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 BEGIN, END = "<|im_start|>", "<end_of_utterance>"
-AROUND, GLOBAL, FIRST_TILE = "<fake_token_around_image>", "<global-img>", "<row_1_col_1>"
+AROUND, WHOLE, FIRST_TILE = "<fake_token_around_image>", "<global-img>", "<row_1_col_1>"
+TEMPLATE = f"{ASKED}{END}\nAssistant:"
 
 
 @dataclass(frozen=True)
 class SmolVLM:
     """One checkpoint of this family; what its properties and methods are says ExportFamily."""
 
-    facts: SmolVLMFacts
-    reference: type[PreTrainedModel]
+    facts: TiledFacts
 
     name = "smolvlm"
     has_pixel_gradients = False
@@ -42,17 +42,8 @@ class SmolVLM:
 
     @classmethod
     def read(cls, directory: Path) -> Self:
-        """Of a checkpoint directory of SmolVLM or SmolVLM2. Raises CheckpointError."""
-        from transformers import SmolVLMConfig, SmolVLMForConditionalGeneration
-
-        return cls(read_facts(directory, SmolVLMConfig), SmolVLMForConditionalGeneration)
-
-    @classmethod
-    def read_idefics3(cls, directory: Path) -> Self:
-        """Of a checkpoint directory of Idefics3 or SmolVLM-1. Raises CheckpointError."""
-        from transformers import Idefics3Config, Idefics3ForConditionalGeneration
-
-        return cls(read_facts(directory, Idefics3Config), Idefics3ForConditionalGeneration)
+        """Of a checkpoint directory. Raises CheckpointError."""
+        return cls(read_facts(directory))
 
     @property
     def text(self) -> TextFacts:
@@ -64,13 +55,13 @@ class SmolVLM:
 
     @property
     def geometry(self) -> VisionGeometry:
-        vision = self.facts.vision
+        tower = self.facts.tower
         return VisionGeometry(
-            image_size=vision.image_size,
-            patch_size=vision.patch_size * vision.shuffle,
-            rows=vision.cells,
-            cols=vision.cells,
-            image_tokens=vision.cells**2,
+            image_size=tower.image_size,
+            patch_size=tower.patch_size * tower.scale,
+            rows=tower.cells,
+            cols=tower.cells,
+            image_tokens=tower.cells**2,
             patch_offset=0,
         )
 
@@ -82,43 +73,50 @@ class SmolVLM:
         return canonical_name(stored)
 
     def image_settings(self, directory: Path) -> ImageSettings:
-        return read_image_settings(directory, self.facts.vision.image_size)
+        return read_image_settings(directory, self.facts.tower.image_size)
 
     def prompts(self, tokenizer: Tokenizer) -> Prompts:
         placeholder = image_placeholder(tokenizer, self.image_token)
-        for sign in (AROUND, GLOBAL, FIRST_TILE, END):
-            if tokenizer.token_to_id(sign) is None:
-                raise CheckpointError(
-                    f"tokenizer.json has no {sign!r}, which prompts of this family are made of; the files "
-                    "are not from one checkpoint"
-                )
-        begin = BEGIN if tokenizer.token_to_id(BEGIN) is not None else ""
-        template = f"{ASKED}{END}\nAssistant:"
+        for token in (BEGIN, END, AROUND, WHOLE, FIRST_TILE):
+            _demand_token(tokenizer, token)
         return Prompts(
-            question=f"{begin}User:{placeholder}{template}",
-            two_image_question=f"{begin}User:{2 * placeholder}{template}",
+            question=f"{BEGIN}User:{placeholder}{TEMPLATE}",
+            two_image_question=f"{BEGIN}User:{2 * placeholder}{TEMPLATE}",
             general_question=GENERAL_QUESTION,
             image_placeholder=placeholder,
         )
 
     def end_tokens(self, tokenizer: Tokenizer) -> tuple[int, ...]:
-        end = tokenizer.token_to_id(END)
-        return () if end is None else (int(end),)
+        return (_demand_token(tokenizer, END),)
 
     def one_input(self, prompts: Prompts) -> str:
-        return f"{AROUND}{GLOBAL}{prompts.image_placeholder}{AROUND}"
+        return f"{AROUND}{WHOLE}{prompts.image_placeholder}{AROUND}"
 
     def vision(self, tensors: CheckpointTensors, half: bool) -> nn.Module:
-        return TileTower(tensors, self.facts.vision, half)
+        return TileTower(tensors, self.facts.tower, half)
 
     def pixel_gradients(self, tensors: CheckpointTensors) -> nn.Module:
-        raise NotImplementedError("`has_pixel_gradients` says that there are none")
+        raise SettingError("pure-grad has no graph for tiles; build without --pure-grad")
+
+    @property
+    def reference(self) -> type[PreTrainedModel]:
+        return model_of(self.facts.kind)
 
     def image_features(self, model: Any, pixel_values: Tensor) -> Tensor:
-        features = model.get_image_features(pixel_values[None])
-        embeds: Tensor = features.pooler_output[0]
+        embeds: Tensor = model.get_image_features(pixel_values=pixel_values[None]).pooler_output[0]
         return embeds
 
     def decoder_layers(self, model: Any) -> Iterable[nn.Module]:
         layers: Iterable[nn.Module] = model.model.text_model.layers
         return layers
+
+
+def _demand_token(tokenizer: Tokenizer, text: str) -> int:
+    """The id of a token of the prompts. Raises CheckpointError where it is not one token."""
+    id = tokenizer.token_to_id(text)
+    if id is None or tokenizer.encode(text, add_special_tokens=False).ids != [id]:
+        raise CheckpointError(
+            f"tokenizer.json does not encode {text!r} as one token, and the prompts of this model hold it; "
+            "take the checkpoint's own tokenizer"
+        )
+    return int(id)

@@ -1,8 +1,8 @@
-"""The names that SmolVLM and Idefics3 checkpoints and transformers give tensors."""
+"""The names that checkpoints of this family and transformers give tensors."""
 
 from __future__ import annotations
 
-PARTS = {
+PLACES = {
     "vision_model.": "vision_tower.",
     "connector.modality_projection.": "multi_modal_projector.",
     "text_model.lm_head.": "lm_head.",
@@ -12,10 +12,13 @@ PARTS = {
 
 
 def canonical_name(name: str) -> str:
-    """The one name of a tensor, which files write with a `model.` in front, or two, or without."""
-    while name.startswith("model."):
-        name = name.removeprefix("model.")
-    for own, common in PARTS.items():
-        if name.startswith(own):
-            return common + name.removeprefix(own)
+    """The one name of a tensor.
+
+    Published checkpoints say `model.vision_model.…`, `model.connector.modality_projection.proj.…` and
+    `model.text_model.…`; others leave out the first `model.`, or name the decoder's own once more.
+    """
+    name = name.removeprefix("model.")
+    for stored, own in PLACES.items():
+        if name.startswith(stored):
+            return own + name.removeprefix(stored)
     return name

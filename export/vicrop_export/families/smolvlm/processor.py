@@ -1,4 +1,7 @@
-"""The image processor of SmolVLM and Idefics3 as settings: how one tile is made, and what is cut to tiles."""
+"""The image processors of this family as settings: how one tile is made, and into how many a picture is cut.
+
+The processor alone is loaded, never the whole one that wants packages for videos.
+"""
 
 from __future__ import annotations
 
@@ -11,18 +14,27 @@ from vicrop_export.checkpoint.processor import load_processor, refuse_processor,
 from vicrop_export.families.interfaces import ImageSettings
 
 WANTED = "SmolVLMImageProcessor or Idefics3ImageProcessor"
+STEPS = ("do_resize", "do_rescale", "do_normalize", "do_image_splitting", "do_convert_rgb")
+LONGEST_EDGE = "longest_edge"
+LARGEST_EDGE = 4096  # pixels, from where transformers scales down once more
 
 
 def read_image_settings(directory: Path, side: int) -> ImageSettings:
-    """Settings of a processor that cuts pictures to tiles of `side`. Raises CheckpointError."""
-    processor = _processor(directory)
-    edge = processor.size.longest_edge
-    if not edge or edge > 4096:
-        raise CheckpointError(
-            f"the image processor's size is {dict(processor.size)}, wanted a 'longest_edge' of 4096 at most"
-        )
-    most = -(-edge // side)
-    tile = Preprocessing(
+    """Of a processor whose tiles are of `side` pixels. Raises CheckpointError."""
+    processor = load_processor(directory, WANTED)
+    _demand_kind(processor)
+    for step in STEPS:
+        _demand(getattr(processor, step) is True, step, getattr(processor, step), "true")
+    tile = _longest_edge(processor.max_image_size)
+    _demand(tile == side, "max_image_size", processor.max_image_size, f"{LONGEST_EDGE} {side}, the tower's")
+    longest = _longest_edge(processor.size)
+    fits = isinstance(longest, int) and side <= longest <= LARGEST_EDGE
+    _demand(fits, "size", dict(processor.size), f"{LONGEST_EDGE} from {side} to {LARGEST_EDGE}")
+    return ImageSettings(_tile(processor, side), {LONGEST_EDGE: int(longest)})
+
+
+def _tile(processor: Any, side: int) -> Preprocessing:
+    return Preprocessing(
         resize="exact",
         height=side,
         width=side,
@@ -30,37 +42,29 @@ def read_image_settings(directory: Path, side: int) -> ImageSettings:
         center_crop=False,
         crop_height=side,
         crop_width=side,
-        rescale_factor=float(processor.rescale_factor) if processor.do_rescale else 1.0,
-        mean=triple(processor.image_mean) if processor.do_normalize else (0.0, 0.0, 0.0),
-        std=triple(processor.image_std) if processor.do_normalize else (1.0, 1.0, 1.0),
+        rescale_factor=float(processor.rescale_factor),
+        mean=triple(processor.image_mean),
+        std=triple(processor.image_std),
     )
-    tiles = 1 if most == 1 else most**2 + 1
-    _demand(processor, side)
-    return ImageSettings(tile, {"longest_edge": int(edge)}, most_inputs=tiles)
 
 
-def _processor(directory: Path) -> Any:
+def _longest_edge(size: Any) -> Any:
+    """The one number of a size that names nothing else, else None."""
+    named = {key: value for key, value in dict(size or {}).items() if value is not None}
+    return named.get(LONGEST_EDGE) if len(named) == 1 else None
+
+
+def _demand_kind(processor: Any) -> None:
     from transformers.models.idefics3.image_processing_pil_idefics3 import Idefics3ImageProcessorPil
     from transformers.models.smolvlm.image_processing_pil_smolvlm import SmolVLMImageProcessorPil
 
-    processor = load_processor(directory, WANTED)
-    if not isinstance(processor, SmolVLMImageProcessorPil | Idefics3ImageProcessorPil):
+    if type(processor) not in (Idefics3ImageProcessorPil, SmolVLMImageProcessorPil):
         refuse_processor(processor, WANTED)
-    return processor
 
 
-def _demand(processor: Any, side: int) -> None:
-    """Raise CheckpointError for settings that make other tiles than those of the tower."""
-    largest = processor.max_image_size["longest_edge"]
-    wanted = {"do_resize": True, "do_image_splitting": True}
-    for name, value in wanted.items():
-        if bool(getattr(processor, name)) is not value:
-            raise CheckpointError(
-                f"the image processor's {name} is {getattr(processor, name)}, wanted {value}; build with it "
-                "so, and ask with one tile by picture_tiles"
-            )
-    if largest != side:
+def _demand(fulfilled: bool, key: str, got: object, wanted: str) -> None:
+    if not fulfilled:
         raise CheckpointError(
-            f"the image processor makes tiles of {largest} pixels, and the vision tower of config.json "
-            f"takes {side}"
+            f"the image processor's {key} is {got!r}, wanted {wanted}: the engine makes "
+            "tiles in no other way; take this checkpoint's published preprocessor_config.json"
         )
