@@ -97,9 +97,9 @@ def run_ask(options: argparse.Namespace) -> dict[str, float]:
 def write_checkpoint(directory: Path) -> None:
     """The published sizes of SmolVLM2-256M with a stand-in tokenizer of as many rows."""
     sys.path.insert(0, str(ROOT))
-    from tests.smolvlm_checkpoints import SMOLVLM2_256M, write_smolvlm
+    from tests.smolvlm_checkpoints import SMOLVLM2_256M, write_tiled_checkpoint
 
-    write_smolvlm(directory, SMOLVLM2_256M)
+    write_tiled_checkpoint(directory, SMOLVLM2_256M)
 
 
 def _peak() -> float:

@@ -11,7 +11,7 @@ from functools import cache
 from pathlib import Path
 
 from tests.checkpoints import CheckpointSpec, write_checkpoint
-from tests.smolvlm_checkpoints import SmolVLMSpec, write_smolvlm
+from tests.smolvlm_checkpoints import TiledSpec, write_tiled_checkpoint
 from vicrop_engine.engine_dir.manifest import Manifest
 from vicrop_export.build import build_engine
 
@@ -22,12 +22,12 @@ MULTI_HEAD_336 = CheckpointSpec(
     seed=15, image_size=336, layers=2, vision_layers=2, feature_layer=(-2, -1), biases=True
 )
 SMOLVLMS = {
-    "grouped heads": SmolVLMSpec(seed=1),
-    "tied, sharded, six layers": SmolVLMSpec(
-        seed=2, tie_word_embeddings=True, shards=3, layers=6, heads=6, kv_heads=6, hidden=96
+    "grouped heads": TiledSpec(seed=1),
+    "tied, sharded, six layers": TiledSpec(
+        seed=2, tied=True, shards=3, layers=6, heads=6, kv_heads=6, hidden=96
     ),
-    "idefics3, bare names, one KV head": SmolVLMSpec(
-        seed=3, kind="idefics3", bare_names=True, kv_heads=1, side=63, patch=7, shuffle=3, edge=189
+    "idefics3, plain names, one KV head": TiledSpec(
+        seed=3, kind="idefics3", naming="plain", kv_heads=1, side=63, patch_size=7, scale=3, longest_edge=189
     ),
 }
 WITH_PURE_GRAD = {GROUPED_224, ONE_KV_HEAD_336, MULTI_HEAD_336}
@@ -56,10 +56,10 @@ def built(spec: CheckpointSpec, precision: str = "fp32") -> Built:
 
 
 @cache
-def built_smolvlm(spec: SmolVLMSpec, precision: str = "fp32") -> Built:
+def built_smolvlm(spec: TiledSpec, precision: str = "fp32") -> Built:
     """The engine of a SmolVLM checkpoint, gone when the test run ends."""
     directory = Path(_folder().name) / f"smolvlm-{built_smolvlm.cache_info().misses}"
-    checkpoint = write_smolvlm(directory / "checkpoint", spec)
+    checkpoint = write_tiled_checkpoint(directory / "checkpoint", spec)
     manifest = build_engine(checkpoint, directory / "engine", name="llava-1.5", precision=precision)
     return Built(checkpoint, directory / "engine", manifest)
 

@@ -38,7 +38,7 @@ class TiledSpec:
     seed: int = 0
     side: int = 64  # of a tile, in pixels
     patch_size: int = 8
-    scale: int = 2
+    scale: int = 2  # patches a side that go into one token
     longest_edge: int = 256
     vision_hidden: int = 32
     vision_layers: int = 3
@@ -52,6 +52,21 @@ class TiledSpec:
     shards: int = 1
     dtype: torch.dtype = torch.float32
     special_tokens: tuple[str, ...] = SPECIALS
+    intermediate: int | None = None  # twice `hidden` when None
+    vision_intermediate: int | None = None  # twice `vision_hidden` when None
+    vocabulary: int | None = None  # rows of the embeddings, 20 more than tokens when None
+    rope_theta: float = 10000.0
+
+
+SMOLVLM2_256M = TiledSpec(
+    **{"side": 512, "patch_size": 16, "scale": 4, "longest_edge": 2048},
+    **{"vision_hidden": 768, "vision_layers": 12, "vision_heads": 12, "vision_intermediate": 3072},
+    **{"hidden": 576, "layers": 30, "heads": 9, "kv_heads": 3, "intermediate": 1536},
+    vocabulary=49280,
+    rope_theta=100000.0,
+    dtype=torch.bfloat16,
+)
+"""The published sizes of SmolVLM2-256M; the tokenizer stays small."""
 
 
 def write_tiled_checkpoint(directory: Path, spec: TiledSpec | None = None) -> Path:
@@ -91,21 +106,22 @@ def tiled_config(spec: TiledSpec, tokenizer: Tokenizer) -> Any:
     end = tokenizer.token_to_id("<end_of_utterance>")
     text = {
         "model_type": "llama",
-        "vocab_size": tokenizer.get_vocab_size() + 20,
+        "vocab_size": spec.vocabulary or tokenizer.get_vocab_size() + 20,
         "hidden_size": spec.hidden,
-        "intermediate_size": 2 * spec.hidden,
+        "intermediate_size": spec.intermediate or 2 * spec.hidden,
         "num_hidden_layers": spec.layers,
         "num_attention_heads": spec.heads,
         "num_key_value_heads": spec.kv_heads,
         "max_position_embeddings": 8192,
         "rms_norm_eps": 1e-5,
+        "rope_parameters": {"rope_type": "default", "rope_theta": spec.rope_theta},
         "pad_token_id": 0,
         "bos_token_id": 1,
         "eos_token_id": end,
     }
     vision = {
         "hidden_size": spec.vision_hidden,
-        "intermediate_size": 2 * spec.vision_hidden,
+        "intermediate_size": spec.vision_intermediate or 2 * spec.vision_hidden,
         "num_hidden_layers": spec.vision_layers,
         "num_attention_heads": spec.vision_heads,
         "image_size": spec.side,

@@ -119,7 +119,7 @@ class Plan:
         return Manifest(
             schema=SCHEMA_VERSION,
             model=ModelSource(self.name, self.checkpoint.source, self.checkpoint.revision),
-            family=FamilyRecord(self.family.name, self.images.settings),
+            family=FamilyRecord(self.family.name, self.images.settings, self.images.most_inputs),
             precision=self.precision,
             target=self.target,
             vision=self.vision,

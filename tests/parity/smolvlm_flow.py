@@ -20,7 +20,7 @@ from transformers.models.smolvlm.image_processing_pil_smolvlm import SmolVLMImag
 
 from tests.parity.published_flow import GENERAL_QUESTION, Array, search_window
 
-AROUND = "<fake_token_around_image>"
+AROUND, END = "<fake_token_around_image>", "<end_of_utterance>"
 
 
 @dataclass(frozen=True)
@@ -53,6 +53,7 @@ class SmolVLMFlow:
         self.tokenizer = AutoTokenizer.from_pretrained(checkpoint)
         self.processor = SmolVLMImageProcessorPil.from_pretrained(checkpoint)
         vision = model.config.vision_config
+        self.ends = {model.generation_config.eos_token_id, self.tokenizer.convert_tokens_to_ids(END)}
         self.side = vision.image_size
         self.per = vision.image_size // vision.patch_size // model.config.scale_factor
 
@@ -116,10 +117,10 @@ class SmolVLMFlow:
             attention_mask=torch.ones_like(ids),
             max_new_tokens=max_new_tokens,
             do_sample=False,
+            eos_token_id=sorted(self.ends),
         )
         new: list[int] = made[0, ids.shape[1] :].tolist()
-        ends = self.model.generation_config.eos_token_id
-        return new[:-1] if new and new[-1] in np.atleast_1d(ends) else new
+        return new[:-1] if new and new[-1] in self.ends else new
 
     @torch.no_grad()
     def attention(self, question: str, picture: Tiles, layer: int) -> Array:

@@ -24,10 +24,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class ImageSettings:
-    """How one input of the vision tower is made, and the family's own settings for the manifest."""
+    """How one input of the vision tower is made, and the family's own settings for the manifest.
+
+    `most_inputs` is how many inputs a picture is at most.
+    """
 
     preprocessing: Preprocessing
     settings: dict[str, int] = field(default_factory=dict)
+    most_inputs: int = 1
 
 
 class ExportFamily(Protocol):

@@ -30,7 +30,12 @@ def read_image_settings(directory: Path, side: int) -> ImageSettings:
     longest = _longest_edge(processor.size)
     fits = isinstance(longest, int) and side <= longest <= LARGEST_EDGE
     _demand(fits, "size", dict(processor.size), f"{LONGEST_EDGE} from {side} to {LARGEST_EDGE}")
-    return ImageSettings(_tile(processor, side), {LONGEST_EDGE: int(longest)})
+    along = -(-int(longest) // side)
+    return ImageSettings(
+        _tile(processor, side),
+        {LONGEST_EDGE: int(longest)},
+        most_inputs=1 if along == 1 else along**2 + 1,  # the whole picture is one more
+    )
 
 
 def _tile(processor: Any, side: int) -> Preprocessing:
