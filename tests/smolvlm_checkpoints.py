@@ -59,9 +59,19 @@ class TiledSpec:
 
 
 SMOLVLM2_256M = TiledSpec(
-    **{"side": 512, "patch_size": 16, "scale": 4, "longest_edge": 2048},
-    **{"vision_hidden": 768, "vision_layers": 12, "vision_heads": 12, "vision_intermediate": 3072},
-    **{"hidden": 576, "layers": 30, "heads": 9, "kv_heads": 3, "intermediate": 1536},
+    side=512,
+    patch_size=16,
+    scale=4,
+    longest_edge=2048,
+    vision_hidden=768,
+    vision_layers=12,
+    vision_heads=12,
+    vision_intermediate=3072,
+    hidden=576,
+    layers=30,
+    heads=9,
+    kv_heads=3,
+    intermediate=1536,
     vocabulary=49280,
     rope_theta=100000.0,
     dtype=torch.bfloat16,

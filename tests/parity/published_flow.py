@@ -117,14 +117,19 @@ def one_image_prompt(question: str) -> str:
     return f"<image>\nUSER: {question} Answer the question using a single word or phrase.\nASSISTANT:"
 
 
-def search_window(heatmap: Array, image_size: tuple[int, int], window: int) -> tuple[int, int, int, int]:
-    """METHOD.md section 4 in plain loops: (x0, y0, x1, y1) in pixels of the image."""
+def search_window(
+    heatmap: Array, image_size: tuple[int, int], window: int, least: int = 0
+) -> tuple[int, int, int, int]:
+    """METHOD.md section 4 in plain loops: (x0, y0, x1, y1) in pixels of the image.
+
+    The published search divides by zero where a window holds no cell; `least` is how many it holds a side.
+    """
     rows, cols = heatmap.shape
     cell_width, cell_height = image_size[0] / cols, image_size[1] / rows
     best: tuple[float, float, int, int, int, int] | None = None
     for ratio in RATIOS:
-        across = min(int(window * ratio / cell_width), cols)
-        down = min(int(window * ratio / cell_height), rows)
+        across = max(least, min(int(window * ratio / cell_width), cols))
+        down = max(least, min(int(window * ratio / cell_height), rows))
         if across == cols and down == rows:
             if ratio == 1:
                 return 0, 0, *image_size

@@ -77,7 +77,7 @@ class SmolVLMFlow:
             heatmap = self.attention(question, picture, layer) / self.attention(
                 GENERAL_QUESTION, picture, layer
             )
-        box = search_window(heatmap, image.size, self.side)
+        box = search_window(heatmap, image.size, self.side, least=1)
         crop = self.tiles(image.crop(box), one=crop_one)
         return FlowAnswer(first, self.generate(question, [picture, crop], max_new_tokens), heatmap, box)
 

@@ -76,7 +76,8 @@ class SmolVLM:
     def layouts(self, way: Way) -> tuple[Layout, Layout]:
         """One tile, and where there may be more a picture cut both ways as often as can be."""
         side = self._vision.image_size
-        one, most = self._layout((0, 0), (side, side)), -(-self._longest_edge // side)
+        longest = self._longest_edge + self._longest_edge % 2  # the other side of a square is made even
+        one, most = self._layout((0, 0), (side, side)), -(-longest // side)
         if way.one or most == 1:
             return one, one
         return one, self._layout((most, most), (side, side))

@@ -30,7 +30,7 @@ def read_image_settings(directory: Path, side: int) -> ImageSettings:
     longest = _longest_edge(processor.size)
     fits = isinstance(longest, int) and side <= longest <= LARGEST_EDGE
     _demand(fits, "size", dict(processor.size), f"{LONGEST_EDGE} from {side} to {LARGEST_EDGE}")
-    along = -(-int(longest) // side)
+    along = -(-int(longest + longest % 2) // side)  # the other side of a square is made even
     return ImageSettings(
         _tile(processor, side),
         {LONGEST_EDGE: int(longest)},
