@@ -1,7 +1,7 @@
 """Opening pictures: any accepted input becomes upright 8-bit RGB, or one sentence saying why it cannot.
 
 Transparency is composited over white, as the processors of transformers do; 16-bit values are scaled to
-8 bits; of an animation the first frame is taken. Knows nothing of models or of what they are fed.
+8 bits, see deep.py; of an animation the first frame is taken. Knows nothing of models.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ import numpy.typing as npt
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from vicrop_engine.errors import ImageError
+from vicrop_engine.images.deep import deep_grey, is_deep_colour, is_deep_grey, notices_of_depth
 from vicrop_engine.images.geometry import Box
 from vicrop_engine.images.structure import MEDIA_TYPES, read_structure
 
@@ -178,7 +179,9 @@ def _converted(image: Image.Image, name: str, limits: ImageLimits, *, own: bool 
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             image = _first_frame(image)
+            colour = is_deep_colour(image)
             image.load()
+            notices += notices_of_depth(image, name, colour=colour)
             image = _to_rgb(_upright(image, own=own))
     except _DAMAGED as error:
         raise ImageError(f"{name} is damaged ({_reason(error)}); give a whole picture") from error
@@ -208,8 +211,8 @@ def _upright(image: Image.Image, *, own: bool) -> Image.Image:
 
 
 def _to_rgb(image: Image.Image) -> Image.Image:
-    if image.mode.startswith("I;16") or image.mode in ("I", "F"):
-        return _deep_grey(image)
+    if is_deep_grey(image):
+        return deep_grey(image)
     if image.mode != "LAB" and ({"A", "a"} & set(image.getbands()) or "transparency" in image.info):
         return _over_white(image)
     return image.convert("RGB")
@@ -223,21 +226,6 @@ def _over_white(image: Image.Image) -> Image.Image:
         white = Image.new("RGBA", layered.size, (255, 255, 255, 255))
         result.paste(Image.alpha_composite(white, layered).convert("RGB"), (0, top))
     return result
-
-
-def _deep_grey(image: Image.Image) -> Image.Image:
-    """One channel of more than 8 bits: 16-bit integers over 257; floats from 0..1, else taken as 0..255."""
-    values = np.asarray(image)
-    over = 257.0
-    if image.mode == "F":
-        values = np.nan_to_num(values.astype(np.float64), nan=0.0, posinf=255.0, neginf=0.0)
-        over = 1.0
-        values = values * 255.0 if values.max() <= 1.0 else values
-    grey = np.empty(values.shape, np.uint8)
-    for top in range(0, len(values), _ROWS):
-        rows = values[top : top + _ROWS].astype(np.float64) / over
-        grey[top : top + _ROWS] = np.clip(np.rint(rows), 0, 255)
-    return Image.fromarray(grey).convert("RGB")
 
 
 def _from_array(array: npt.NDArray[np.uint8]) -> Image.Image:
