@@ -10,6 +10,8 @@ import difflib
 from collections.abc import Iterable, Sequence
 
 LONGEST_SHOWN = 80  # characters
+FEW = 5  # names: where one asks among so few, half alike is near
+CLOSE, CLOSER = 0.5, 0.75  # of 1: how alike a name has to be among few names, and among many
 
 
 class ViCropError(Exception):
@@ -169,8 +171,16 @@ class ClosedError(RequestError):
 
 def nearest(name: str, known: Iterable[str]) -> str:
     """The hint `; did you mean 'x'?` for the known name closest to `name`, or an empty string."""
-    close = difflib.get_close_matches(name, list(known), n=1, cutoff=0.5)
+    close = difflib.get_close_matches(name, list(known), n=1, cutoff=CLOSE)
     return f"; did you mean {close[0]!r}?" if close else ""
+
+
+def nearest_key(name: str, known: Iterable[str]) -> str:
+    """The same for a key of a document, only where it is close: among many keys one is always half alike."""
+    names = {each.lower().replace("_", ""): each for each in known}
+    plain = name.lower().replace("_", "").replace("-", "")
+    close = difflib.get_close_matches(plain, names, n=1, cutoff=CLOSE if len(names) <= FEW else CLOSER)
+    return f"; did you mean {names[close[0]]!r}?" if close else ""
 
 
 def one_of(kind: str, name: str, known: Iterable[str]) -> str:

@@ -50,8 +50,8 @@ def notices_of_depth(image: Image.Image, name: str, *, colour: bool) -> tuple[st
     if not colour:
         return ()
     bands = [band for band in image.getbands() if band not in ("A", "a")]
-    highest = max(image.getchannel(band).getextrema()[1] for band in bands)
-    return _dark(name, int(highest) * 256 + 255) if highest else ()
+    highest = max(int(np.asarray(image.getchannel(band)).max()) for band in bands)
+    return _dark(name, highest * 256 + 255) if highest else ()
 
 
 def _of_values(name: str, low: float, high: float, *, floats: bool) -> tuple[str, ...]:
@@ -69,8 +69,9 @@ def _dark(name: str, high: int) -> tuple[str, ...]:
     depth = next((bits for bits in DEPTHS if high < 1 << bits), None)
     if depth is None:
         return ()
+    factor = 1 << (16 - depth)
     return (
         f"{name} holds values up to {high} in 16 bits, as a depth of {depth} bits gives them: it is looked "
-        f"at as dark as that, {high / FULL:.1%} of full brightness; multiply its values by {1 << (16 - depth)} and "
-        "give it again",
+        f"at as dark as that, {high / FULL:.1%} of full brightness; multiply its values by {factor} "
+        "and give it again",
     )
