@@ -103,6 +103,9 @@ class BatchError(ViCropError):
         self.results = list(results)
         self.exit_code = errors[0].exit_code
 
+    def __reduce__(self) -> tuple[type[BatchError], tuple[list[object]]]:
+        return type(self), (self.results,)  # made anew in another process, not of its sentence
+
 
 class BuildError(WorkFailedError):
     """An export that did not finish."""
@@ -135,6 +138,10 @@ class RayMissingError(WorkFailedError):
         super().__init__(
             f"{what} needs {missing}, which is not installed; run pip install 'vicrop-engine[cpu,serve,ray]'"
         )
+        self._of = what, missing
+
+    def __reduce__(self) -> tuple[type[RayMissingError], tuple[str, str | None]]:
+        return type(self), self._of
 
 
 class NoSpaceError(WorkFailedError):
@@ -150,7 +157,10 @@ class QueueFullError(RequestError):
 
     def __init__(self, waiting: int, retry_after: float) -> None:
         super().__init__(f"{waiting} requests are waiting already; ask again in {retry_after:.0f} seconds")
-        self.retry_after = retry_after
+        self.waiting, self.retry_after = waiting, retry_after
+
+    def __reduce__(self) -> tuple[type[QueueFullError], tuple[int, float]]:
+        return type(self), (self.waiting, self.retry_after)
 
 
 class DeadlineError(RequestError):

@@ -33,6 +33,8 @@ COMMON_FORMATS = ("JPEG", "PNG", "GIF", "BMP", "PPM")  # those Pillow knows with
 
 RARE_FORMATS = ("WEBP", "TIFF", "AVIF", "JPEG2000", "ICO")
 
+_SCHEMES = ("http:", "https:", "file:")
+
 _ROWS = 256  # of a large picture converted at a time
 
 _DAMAGED = (OSError, SyntaxError, ValueError, EOFError, struct.error, zlib.error, IndexError)
@@ -112,6 +114,8 @@ def picture_size(
 
 def read_picture(path: Path) -> bytes:
     """The bytes of a file. Raises ImageError when there is none, or it cannot be read."""
+    if path.parts and path.parts[0].lower() in _SCHEMES:
+        raise ImageError(f"{path} is a URL, which is not fetched; give the path of a picture, or its bytes")
     try:
         return path.read_bytes()
     except FileNotFoundError as error:
