@@ -70,7 +70,7 @@ ROWS = {
         {"engine"},
         {"server", "measure"},
         {"cli"},
-        {"ray_serve", "ray_data"},
+        {"ray_serve", "ray_data", "cli_output"},
     ),
     "vicrop_export": (
         {"staging", "progress", "quiet", "probe", "ops"},

@@ -5,8 +5,9 @@ The only file of the runtime that knows the build package; it is imported when s
 
 from __future__ import annotations
 
+import contextlib
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,7 +20,8 @@ from vicrop_engine.engine_dir.registry import (
     find_model,
     logger,
 )
-from vicrop_engine.errors import BuildError
+from vicrop_engine.errors import BuildError, ViCropError
+from vicrop_engine.runtime.extras import extra_problem, import_problem, package_fault
 from vicrop_engine.runtime.onnx_runtime import demand_one_package
 
 if TYPE_CHECKING:
@@ -47,25 +49,24 @@ def build_model(
     `vicrop_export.build.build_engine` raises.
     """
     demand_one_package()
-    try:
+    with _libraries("building"):
         from vicrop_export.build import build_engine
-    except ModuleNotFoundError as error:
-        raise _without(error) from error
     own = model.checkpoint if model.embedded else model.source
     measured = layers is None and checkpoint is None and model.layers is not None
-    return build_engine(
-        checkpoint or own,
-        output,
-        name=model.name,
-        layers=model.layers if measured else layers,
-        layer_source="measured" if measured else "chosen at build",
-        precision=precision,
-        target=target,
-        pure_grad=pure_grad,
-        architectures=architectures,
-        force=force,
-        progress=progress,
-    )
+    with _in_use("building"):
+        return build_engine(
+            checkpoint or own,
+            output,
+            name=model.name,
+            layers=model.layers if measured else layers,
+            layer_source="measured" if measured else "chosen at build",
+            precision=precision,
+            target=target,
+            pure_grad=pure_grad,
+            architectures=architectures,
+            force=force,
+            progress=progress,
+        )
 
 
 def build_tool(
@@ -82,11 +83,10 @@ def build_tool(
     `vicrop_export.external.build.build_tool` raises.
     """
     demand_one_package()
-    try:
+    with _libraries("building"):
         from vicrop_export.external.build import build_tool as build
-    except ModuleNotFoundError as error:
-        raise _without(error) from error
-    build(tool.name, checkpoint or tool.source, output, force=force, progress=progress)
+    with _in_use("building"):
+        build(tool.name, checkpoint or tool.source, output, force=force, progress=progress)
 
 
 def open_published(checkpoint: str) -> Any:
@@ -94,17 +94,37 @@ def open_published(checkpoint: str) -> Any:
 
     Raises BuildError without the build extra, and CheckpointError.
     """
-    try:
+    what = "comparing with the published flow"
+    with _libraries(what):
         from vicrop_export.checks.published import Published
-    except ModuleNotFoundError as error:
-        raise _without(error, "comparing with the published flow") from error
-    return Published(checkpoint)
+    with _in_use(what):
+        return Published(checkpoint)
 
 
-def _without(error: ModuleNotFoundError, what: str = "building") -> BuildError:
-    return BuildError(
-        f"{what} needs {error.name}, which is not installed; run pip install 'vicrop-engine[cpu,build]'"
-    )
+@contextlib.contextmanager
+def _libraries(what: str) -> Iterator[None]:
+    """While libraries are imported. Raises BuildError where they are missing, too old or broken."""
+    problem = extra_problem("build", what)
+    if problem is not None:
+        raise BuildError(problem)
+    try:
+        yield
+    except ViCropError:
+        raise
+    except Exception as error:  # libraries that do not go together fail in every way when they are imported
+        raise BuildError(import_problem(error, "build", what)) from error
+
+
+@contextlib.contextmanager
+def _in_use(what: str) -> Iterator[None]:
+    """While they are used, and parts of them imported. Raises BuildError where they lack something."""
+    try:
+        yield
+    except Exception as error:
+        fault = package_fault(error)
+        if fault is None:
+            raise
+        raise BuildError(import_problem(fault, "build", what)) from error
 
 
 def resolve(engine: str | os.PathLike[str], progress: Progress | None = None) -> Path:

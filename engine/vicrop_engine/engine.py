@@ -14,7 +14,7 @@ from vicrop_engine.builder import resolve
 from vicrop_engine.counters import Counters, Tally
 from vicrop_engine.engine_dir.manifest import Manifest
 from vicrop_engine.engine_dir.verify import checked_manifest
-from vicrop_engine.errors import BatchError, SettingError, ViCropError
+from vicrop_engine.errors import BatchError, SettingError, ViCropError, shown
 from vicrop_engine.external.toolbox import Toolbox
 from vicrop_engine.images.cache import Source, source_of
 from vicrop_engine.images.picture import ImageInput
@@ -72,9 +72,8 @@ class ViCropEngine:
         Raises SettingError, EngineDirectoryError, EngineDamagedError, UnknownModelError, ProviderError, and
         ProbeError where the graphs give other numbers than where the engine was built.
         """
-        threads = plain_int(threads)
-        if threads is not None and (isinstance(threads, bool) or not isinstance(threads, int) or threads < 1):
-            raise SettingError(f"got threads {threads!r}, wanted a whole number from 1 up")
+        threads = _whole("threads", threads, 1)
+        cache_bytes = _whole("cache_bytes", cache_bytes, 0)
         directory = Path(resolve(engine))
         manifest = checked_manifest(directory, verify=verify)
         tools = Toolbox({"clip": clip, "yolo": yolo, "sam": sam}, threads)
@@ -186,17 +185,20 @@ class ViCropEngine:
     @contextlib.contextmanager
     def _alone(self) -> Iterator[None]:
         """While no other ask is answered. Raises SettingError inside another one's callback."""
-        if self._asking == threading.get_ident():
-            raise SettingError(
-                "this engine was asked inside on_first_answer of an ask, which has not ended; ask once that "
-                "has returned, or another engine"
-            )
+        self._refuse_inside()
         with self._lock:
             self._asking = threading.get_ident()
             try:
                 yield
             finally:
                 self._asking = None
+
+    def _refuse_inside(self) -> None:
+        if self._asking == threading.get_ident():
+            raise SettingError(
+                "this engine was asked inside on_first_answer of an ask, which has not ended; ask once that "
+                "has returned, or another engine"
+            )
 
     def ask_batch(
         self,
@@ -213,7 +215,16 @@ class ViCropEngine:
         """
         from vicrop_engine.serving.ask_batch import answer_all
 
+        self._refuse_inside()
         results = answer_all(self, items, AskParams.of(settings))
         if not return_errors and any(isinstance(result, ViCropError) for result in results):
             raise BatchError(results)
         return results
+
+
+def _whole(name: str, value: int | None, least: int) -> int | None:
+    """A whole number from `least` up, or None. Raises SettingError."""
+    value = plain_int(value)
+    if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < least):
+        raise SettingError(f"got {name} {shown(value)}, wanted a whole number from {least} up")
+    return value

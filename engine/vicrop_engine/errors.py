@@ -18,6 +18,8 @@ _OUT_OF_MEMORY = re.compile(
     re.IGNORECASE,
 )
 """What ONNX Runtime, CUDA, the C library and Python's threads say when memory ran out."""
+FEW = 5  # names: where one asks among so few, half alike is near
+CLOSE, CLOSER = 0.5, 0.75  # of 1: how alike a name has to be among few names, and among many
 
 
 class ViCropError(Exception):
@@ -113,6 +115,9 @@ class BatchError(ViCropError):
         self.results = list(results)
         self.exit_code = errors[0].exit_code
 
+    def __reduce__(self) -> tuple[type[BatchError], tuple[list[object]]]:
+        return type(self), (self.results,)  # made anew in another process, not of its sentence
+
 
 class BuildError(WorkFailedError):
     """An export that did not finish."""
@@ -149,6 +154,10 @@ class RayMissingError(WorkFailedError):
         super().__init__(
             f"{what} needs {missing}, which is not installed; run pip install 'vicrop-engine[cpu,serve,ray]'"
         )
+        self._of = what, missing
+
+    def __reduce__(self) -> tuple[type[RayMissingError], tuple[str, str | None]]:
+        return type(self), self._of
 
 
 class NoSpaceError(WorkFailedError):
@@ -164,7 +173,10 @@ class QueueFullError(RequestError):
 
     def __init__(self, waiting: int, retry_after: float) -> None:
         super().__init__(f"{waiting} requests are waiting already; ask again in {retry_after:.0f} seconds")
-        self.retry_after = retry_after
+        self.waiting, self.retry_after = waiting, retry_after
+
+    def __reduce__(self) -> tuple[type[QueueFullError], tuple[int, float]]:
+        return type(self), (self.waiting, self.retry_after)
 
 
 class DeadlineError(RequestError):
@@ -201,8 +213,16 @@ def ran_out_of_memory(error: BaseException) -> bool:
 
 def nearest(name: str, known: Iterable[str]) -> str:
     """The hint `; did you mean 'x'?` for the known name closest to `name`, or an empty string."""
-    close = difflib.get_close_matches(name, list(known), n=1, cutoff=0.5)
+    close = difflib.get_close_matches(name, list(known), n=1, cutoff=CLOSE)
     return f"; did you mean {close[0]!r}?" if close else ""
+
+
+def nearest_key(name: str, known: Iterable[str]) -> str:
+    """The same for a key of a document, only where it is close: among many keys one is always half alike."""
+    names = {each.lower().replace("_", ""): each for each in known}
+    plain = name.lower().replace("_", "").replace("-", "")
+    close = difflib.get_close_matches(plain, names, n=1, cutoff=CLOSE if len(names) <= FEW else CLOSER)
+    return f"; did you mean {names[close[0]]!r}?" if close else ""
 
 
 def one_of(kind: str, name: str, known: Iterable[str]) -> str:

@@ -12,6 +12,8 @@ import pytest
 from packaging.requirements import Requirement
 from packaging.version import Version
 
+from scripts.lowest_versions import floors
+
 PROJECT: dict[str, Any] = tomllib.loads(
     (Path(__file__).parent.parent.parent / "pyproject.toml").read_text(encoding="utf-8")
 )
@@ -111,3 +113,12 @@ def test_both_runtimes_are_of_one_version() -> None:
 def test_the_gpu_runtime_brings_its_libraries_and_what_launches_the_kernel() -> None:
     assert required("gpu")["onnxruntime-gpu"].extras == {"cuda", "cudnn"}
     assert set(required("triton")) <= set(required("gpu"))
+
+
+def test_every_requirement_that_is_tried_has_a_floor() -> None:
+    tried = floors(PROJECT)
+    assert set(tried) == set(required("cpu", "build", "serve"))
+    for name, version in tried.items():
+        assert Version(version) in required("cpu", "build", "serve")[name].specifier
+    with pytest.raises(ValueError, match="'numpy' declares no lowest version"):
+        floors({"project": {"dependencies": ["numpy"]}}, ())

@@ -148,3 +148,7 @@ def _demand_extra() -> None:
     for package in ("starlette", "uvicorn", "prometheus_client"):
         if find_spec(package) is None:
             raise ProviderError(f"serving needs {package}, which is not installed; run {INSTALL}")
+    from vicrop_engine.runtime.extras import extra_problem
+
+    if (problem := extra_problem("serve", "serving")) is not None:
+        raise ProviderError(problem)

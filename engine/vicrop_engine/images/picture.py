@@ -1,7 +1,7 @@
 """Opening pictures: any accepted input becomes upright 8-bit RGB, or one sentence saying why it cannot.
 
 Transparency is composited over white, as the processors of transformers do; 16-bit values are scaled to
-8 bits; of an animation the first frame is taken. Knows nothing of models or of what they are fed.
+8 bits, see deep.py; of an animation the first frame is taken. Knows nothing of models.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 
 from vicrop_engine.errors import ImageError, NotEnoughMemoryError, not_enough_memory, ran_out_of_memory
 from vicrop_engine.images.decoding import decoding_bytes
+from vicrop_engine.images.deep import deep_grey, is_deep_colour, is_deep_grey, notices_of_depth
 from vicrop_engine.images.geometry import Box
 from vicrop_engine.images.structure import MEDIA_TYPES, read_structure
 
@@ -32,6 +33,8 @@ MIN_SIDE = 2
 COMMON_FORMATS = ("JPEG", "PNG", "GIF", "BMP", "PPM")  # those Pillow knows without loading all its plugins
 
 RARE_FORMATS = ("WEBP", "TIFF", "AVIF", "JPEG2000", "ICO")
+
+_SCHEMES = ("http:", "https:", "file:")
 
 _ROWS = 64  # of a large picture converted at a time
 
@@ -129,6 +132,8 @@ def picture_header(data: bytes, limits: ImageLimits = OWN_FILES, *, name: str = 
 
 def read_picture(path: Path) -> bytes:
     """The bytes of a file. Raises ImageError when there is none, or it cannot be read."""
+    if path.parts and path.parts[0].lower() in _SCHEMES:
+        raise ImageError(f"{path} is a URL, which is not fetched; give the path of a picture, or its bytes")
     try:
         return path.read_bytes()
     except FileNotFoundError as error:
@@ -196,7 +201,9 @@ def _converted(image: Image.Image, name: str, limits: ImageLimits, *, own: bool 
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             image = _first_frame(image)
+            colour = is_deep_colour(image)
             image.load()
+            notices += notices_of_depth(image, name, colour=colour)
             image = _to_rgb(_upright(image, own=own), own=own)
     except _DAMAGED as error:
         raise _failure(error, name) from error
@@ -230,8 +237,8 @@ def _upright(image: Image.Image, *, own: bool) -> Image.Image:
 def _to_rgb(image: Image.Image, *, own: bool) -> Image.Image:
     if own and image.mode == "RGB" and "transparency" not in image.info:
         return image._new(image.im)  # the pixels alone: a copy has as much again
-    if image.mode.startswith("I;16") or image.mode in ("I", "F"):
-        return _deep_grey(image)
+    if is_deep_grey(image):
+        return deep_grey(image)
     if image.mode != "LAB" and ({"A", "a"} & set(image.getbands()) or "transparency" in image.info):
         return _over_white(image)
     return image.convert("RGB")
@@ -245,21 +252,6 @@ def _over_white(image: Image.Image) -> Image.Image:
         white = Image.new("RGBA", layered.size, (255, 255, 255, 255))
         result.paste(Image.alpha_composite(white, layered).convert("RGB"), (0, top))
     return result
-
-
-def _deep_grey(image: Image.Image) -> Image.Image:
-    """One channel of more than 8 bits: 16-bit integers over 257; floats from 0..1, else taken as 0..255."""
-    values = np.asarray(image)
-    over = 257.0
-    if image.mode == "F":
-        values = np.nan_to_num(values.astype(np.float64), nan=0.0, posinf=255.0, neginf=0.0)
-        over = 1.0
-        values = values * 255.0 if values.max() <= 1.0 else values
-    grey = np.empty(values.shape, np.uint8)
-    for top in range(0, len(values), _ROWS):
-        rows = values[top : top + _ROWS].astype(np.float64) / over
-        grey[top : top + _ROWS] = np.clip(np.rint(rows), 0, 255)
-    return Image.fromarray(grey).convert("RGB")
 
 
 def _from_array(array: npt.NDArray[np.uint8]) -> Image.Image:

@@ -5,10 +5,10 @@ from __future__ import annotations
 import operator
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
-from typing import Any, TypedDict, TypeVar
+from typing import Any, TypedDict, TypeVar, cast
 
 from vicrop_engine.engine_dir.layer_choice import LayerChoice
-from vicrop_engine.errors import BoxError, SettingError, nearest, one_of
+from vicrop_engine.errors import BoxError, SettingError, nearest, one_of, shown
 from vicrop_engine.images.geometry import Box
 from vicrop_engine.vicrop.localizers.localizer import Localizer
 from vicrop_engine.vicrop.localizers.methods import NONE, check_method
@@ -55,13 +55,14 @@ class AskParams:
 
     def __post_init__(self) -> None:
         for name in ("max_new_tokens", "layers", "crop_tokens"):  # whole numbers of NumPy are whole
-            object.__setattr__(self, name, plain_int(getattr(self, name)))
+            object.__setattr__(self, name, plain_ints(getattr(self, name)))
+        object.__setattr__(self, "first_answer", _truth("first_answer", self.first_answer))
         check_method(self.method)
         _check_choices(self)
         _check_counts(self)
         _check_together(self)
         if self.box is not None:
-            _window(self.box)
+            object.__setattr__(self, "box", _window(self.box))
 
     @classmethod
     def of(cls, keywords: Mapping[str, Any]) -> AskParams:
@@ -75,7 +76,7 @@ class AskParams:
     @property
     def window(self) -> Box | None:
         """The box in whole numbers."""
-        return None if self.box is None else _window(self.box)
+        return None if self.box is None else cast(Box, self.box)
 
 
 class AskKeywords(TypedDict, total=False):
@@ -105,14 +106,32 @@ def plain_int(value: T) -> T | int:
         return value
 
 
+def plain_ints(value: Any) -> Any:
+    """The same of every number of a sequence or an array of one dimension, as a tuple."""
+    if isinstance(value, list | tuple | range) or getattr(value, "ndim", 0) == 1:
+        return tuple(plain_int(each) for each in value)
+    return plain_int(value)
+
+
+def _truth(name: str, value: object) -> bool:
+    """A truth value of Python's or NumPy's. Raises SettingError for what only passes for one."""
+    if isinstance(value, bool) or type(value).__name__ == "bool":  # NumPy's, which is not imported for this
+        return bool(value)
+    raise SettingError(f"got {name} {shown(value)}, wanted True or False")
+
+
 def _check_choices(params: AskParams) -> None:
+    for name in ("high_res", "when", "compat"):
+        value = getattr(params, name)
+        if not isinstance(value, str) and not (value is None and name == "compat"):
+            raise SettingError(f"got {name} {shown(value)}, wanted text")
     if params.high_res not in HIGH_RES:
         raise SettingError(
             f"unknown high_res {params.high_res!r}; known: {', '.join(HIGH_RES)}"
-            f"{nearest(str(params.high_res), HIGH_RES)}"
+            f"{nearest(params.high_res, HIGH_RES)}"
         )
     if params.when not in WHEN:
-        raise SettingError(one_of("when", str(params.when), WHEN))
+        raise SettingError(one_of("when", params.when, WHEN))
     for name in ("picture_tiles", "crop_tiles"):
         got = getattr(params, name)
         if got is not None and got not in TILES:
@@ -144,11 +163,30 @@ def _check_together(params: AskParams) -> None:
 
 
 def _window(value: Sequence[int]) -> Box:
+    wanted = "wanted four whole numbers x0, y0, x1, y1"
     try:
-        x0, y0, x1, y1 = (int(side) for side in value)
-        exact = all(int(side) == side for side in value)
+        sides = [*value]
+        x0, y0, x1, y1 = (int(side) for side in sides)
+        exact = all(int(side) == side and not isinstance(side, bool) for side in sides)
     except (TypeError, ValueError, OverflowError) as error:
-        raise BoxError(f"got {value!r} as a box, wanted four whole numbers x0, y0, x1, y1") from error
-    if not exact:
-        raise BoxError(f"got {value!r} as a box, wanted four whole numbers x0, y0, x1, y1")
+        raise BoxError(_shares(value) or f"got {shown(value)} as a box, {wanted}") from error
+    if not exact or isinstance(value, bytes | bytearray | set | frozenset | dict):
+        raise BoxError(_shares(value) or f"got {shown(value)} as a box, {wanted}")
+    if shares := _shares(value):
+        raise BoxError(shares)
     return x0, y0, x1, y1
+
+
+def _shares(value: Sequence[Any]) -> str | None:
+    """What to say of a box in shares of the picture's sides, as many tools write it: floats from 0 to 1."""
+    try:
+        floats = all(not hasattr(side, "__index__") and 0 <= side <= 1 for side in value)
+        number = len(value)
+    except (TypeError, ValueError):
+        return None
+    if not floats or number != 4:
+        return None
+    return (
+        f"got {shown(value)} as a box, which is in shares of the picture's sides; wanted pixels: multiply x "
+        "by its width and y by its height, and round"
+    )

@@ -13,7 +13,13 @@ from pathlib import Path
 from vicrop_engine.engine_dir.files import hash_file
 from vicrop_engine.engine_dir.registry import DEFAULT, find_model
 from vicrop_engine.errors import CheckpointError
-from vicrop_export.checkpoint.formats import configuration, refuse_adapters, refuse_formats
+from vicrop_export.checkpoint.formats import (
+    configuration,
+    nested_adapters,
+    refuse_adapters,
+    refuse_formats,
+    refuse_other_weights,
+)
 from vicrop_export.checkpoint.hub import fetch, list_files
 from vicrop_export.checkpoint.tensors import (
     INDEX,
@@ -70,7 +76,8 @@ def refuse_impossible(checkpoint: Path | str, wanted: CheckpointKind = MODEL) ->
     if directory.is_dir():
         names = file_names(directory)
         refuse_formats(configuration(directory), directory)
-        refuse_adapters(names, directory)
+        refuse_adapters({*names, *nested_adapters(directory)}, directory)
+        refuse_other_weights(names, directory)
         _demand_files(names, directory, wanted)
         weight_files(directory)
         return
@@ -138,6 +145,7 @@ def _locate_on_hub(hub_id: str, wanted: CheckpointKind) -> Checkpoint:
     listed = list_files(hub_id)
     if listed is not None:
         refuse_adapters(listed, hub_id)
+        refuse_other_weights(listed, hub_id)
         _demand_files(listed, hub_id, wanted)
     directory = fetch(hub_id, (*SMALL_FILES, INDEX))
     refuse_formats(configuration(directory), hub_id)

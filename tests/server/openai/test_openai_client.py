@@ -105,7 +105,8 @@ def test_texts_are_joined_and_the_systems_stands_in_front(client: OpenAI, server
     ]
     completion = client.chat.completions.create(model=MODEL, messages=messages)
     question = f"You read signs.\n{demo_text()}\nAnswer with what is written."
-    expected = answered(server, question)
+    own = f"{demo_text()}\nAnswer with what is written."
+    expected = server.scheduler.submit(demo_picture(), question, localize=own).future.result(SECONDS)
     vicrop = completion.model_extra["vicrop"]
     assert completion.choices[0].message.content == expected.answer
     assert completion.usage.prompt_tokens == expected.tokens.prefill + expected.tokens.reused

@@ -165,6 +165,29 @@ DOCUMENTS = {
 }
 
 
+@pytest.mark.parametrize(
+    ("key", "meant"),
+    [
+        *(("maxTokens", "max_tokens"), ("max_new_tokens", "max_tokens"), ("top-p", "top_p")),
+        *(("Temperature", "temperature"), ("strem", "stream"), ("frequencyPenalty", "frequency_penalty")),
+        *((key, None) for key in ("guided_json", "priority", "cache_salt", "images", "prompt", "options")),
+        *(
+            (key, None)
+            for key in ("session_id", "conversation_id", "max_length", "keep_alive", "thinking", "x")
+        ),
+    ],
+)
+def test_a_key_is_suggested_only_where_it_is_close(server: Running, key: str, meant: str | None) -> None:
+    words = f"did you mean {meant!r}?" if meant else "leave it out"
+    answer = server.post(small(**{key: 1}))
+    refused(answer, 400, key, f"unknown key {key!r}; {words}")
+
+
+@pytest.mark.parametrize("key", ["temperature", "metadata", "prompt", "zoom"])
+def test_nor_is_a_setting_of_vicrop(server: Running, key: str) -> None:
+    refused(server.post(vicrop(**{key: 1})), 400, f"vicrop.{key}", "in vicrop; leave it out")
+
+
 @pytest.mark.parametrize("name", DOCUMENTS)
 def test_documents(server: Running, name: str) -> None:
     document, param, words = DOCUMENTS[name]

@@ -74,7 +74,7 @@ def read_chat(document: Mapping[str, Any], settings: ServerSettings, model: str)
         raise bad_request(
             "got no messages, wanted one of role 'user' with a question and a picture", "messages"
         )
-    question, image_url = read_messages(messages)
+    asked = read_messages(messages)
     stream = bool(typed(document, "stream", bool))
     vicrop = given(typed(document, "vicrop", dict) or {})
     check_keys(vicrop, (*OF_ASK, *OF_ANSWER), "vicrop")
@@ -85,9 +85,11 @@ def read_chat(document: Mapping[str, Any], settings: ServerSettings, model: str)
             "can be streamed; leave it out",
             "vicrop.stream_first_answer",
         )
+    if asked.localize is not None:
+        vicrop = {"localize": asked.localize, **vicrop}
     params = _params(vicrop, settings, token_limit(document, settings.max_tokens))
     usage = wants_usage(document, stream=stream)
-    return ChatRequest(image_url, question, params, stream, usage, heatmap, early)
+    return ChatRequest(asked.image_url, asked.question, params, stream, usage, heatmap, early)
 
 
 def _params(vicrop: Mapping[str, Any], settings: ServerSettings, max_new_tokens: int) -> AskParams:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from vicrop_engine.errors import nearest, shown
+from vicrop_engine.errors import nearest_key, shown
 from vicrop_engine.server.problem import bad_request
 
 GREEDY = "an answer is always the model's most likely one"
@@ -71,6 +71,7 @@ NEUTRAL: dict[str, tuple[tuple[Any, ...], str]] = {
     **{key: ((value,), GREEDY) for key, value in GREEDY_ELSEWHERE.items()},
     **{key: (values, AS_WRITTEN) for key, values in TEXT_ELSEWHERE.items()},
 }
+ELSEWHERE = {*GREEDY_ELSEWHERE, *TEXT_ELSEWHERE}  # accepted where they ask for nothing, and never suggested
 KNOWN = (*READ, *IGNORED, *NEUTRAL)
 
 _KINDS: dict[type, str] = {
@@ -92,7 +93,7 @@ def check_keys(document: Mapping[str, Any], known: tuple[str, ...], where: str =
     for key in document:
         if key not in known:
             place = f" in {where}" if where else ""
-            hint = nearest(key[:100], known)
+            hint = nearest_key(key[:100], [name for name in known if name not in ELSEWHERE])
             raise bad_request(
                 f"unknown key {key[:100]!r}{place}{hint or '; leave it out'}", _path(where, key[:100])
             )

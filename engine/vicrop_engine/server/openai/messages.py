@@ -1,7 +1,7 @@
 """OpenAI's messages to one question about one picture.
 
-The templates of the models behind this have one turn and no place for a system prompt: system text stands
-in front of the question, where the model reads it as part of it.
+The picture comes first in every prompt, so that its prefix is shared; system text that asks for something
+stands in front of the question, where the model reads it. What is looked for is the user's words alone.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 from vicrop_engine.errors import one_of, shown
 from vicrop_engine.server.openai.fields import check_keys, given, typed
+from vicrop_engine.server.openai.system_text import is_neutral
 from vicrop_engine.server.problem import bad_request
 
 SYSTEM = ("system", "developer")
@@ -23,8 +24,26 @@ class Content(NamedTuple):
     images: list[str]
 
 
-def read_messages(messages: list[Any]) -> tuple[str, str]:
-    """The question and the picture's URL. Raises Problem."""
+class Asked(NamedTuple):
+    """A picture's URL, the user's words about it, and the system text that asks for something."""
+
+    image_url: str
+    words: str
+    system: str
+
+    @property
+    def question(self) -> str:
+        """What is answered."""
+        return f"{self.system}\n{self.words}" if self.system else self.words
+
+    @property
+    def localize(self) -> str | None:
+        """What is looked with where it is not the question."""
+        return self.words if self.system else None
+
+
+def read_messages(messages: list[Any]) -> Asked:
+    """What the messages ask. Raises Problem."""
     texts: list[str] = []
     asked: Content | None = None
     for index, message in enumerate(messages):
@@ -47,7 +66,8 @@ def read_messages(messages: list[Any]) -> tuple[str, str]:
         )
     if not any(text.strip() for text in asked.texts):
         raise bad_request("got a picture and no question; ask something about it", "messages")
-    return "\n".join([*(text for text in texts if text.strip()), *asked.texts]), asked.images[0]
+    system = [text for text in texts if not is_neutral(text)]
+    return Asked(asked.images[0], "\n".join(asked.texts), "\n".join(system))
 
 
 def _message(message: Any, where: str) -> tuple[str, Content]:
