@@ -164,7 +164,7 @@ def test_wrong_graphs_become_no_engine(
     """Wrong before or only once they are files: each comparison finds it, and the old engine stays."""
     output = Path(shutil.copytree(made.engine, tmp_path / "deep" / "engine"))
     before = {path.name: hash_file(path) for path in output.iterdir()}
-    wrong = Wrong(made.checkpoint)
+    wrong = Wrong(made.checkpoint, canonical_name)
     on_checkpoint = ExportedGraph.on_checkpoint
     if step == "comparing with transformers":
         monkeypatch.setattr(ExportedGraph, "on_checkpoint", lambda graph, _: on_checkpoint(graph, wrong))
