@@ -7,7 +7,7 @@ from pathlib import Path
 
 
 def read_text(path: Path) -> str:
-    """The text of a file; a byte order mark is no part of it, and UTF-16's, which PowerShell writes, is obeyed.
+    """The text of a file; a byte order mark is no part of it, and UTF-16's, as PowerShell has it, is obeyed.
 
     Raises OSError and UnicodeDecodeError.
     """

@@ -5,7 +5,7 @@ from __future__ import annotations
 import ipaddress
 from dataclasses import dataclass
 
-from vicrop_engine.errors import SettingError, one_of
+from vicrop_engine.errors import SettingError, one_of, shown
 from vicrop_engine.vicrop.params import WHEN
 
 MIB = 1 << 20
@@ -53,13 +53,14 @@ class ServerSettings:
 
     def __post_init__(self) -> None:
         for name in WHOLE:
-            if getattr(self, name) < 1:
-                raise SettingError(f"got {name} {getattr(self, name)}, wanted a whole number from 1 up")
+            if not _is_whole(value := getattr(self, name)) or value < 1:
+                raise SettingError(f"got {name} {shown(value)}, wanted a whole number from 1 up")
         for name in SECONDS:
-            if not getattr(self, name) > 0:
-                raise SettingError(f"got {name} {getattr(self, name)}, wanted seconds above 0")
-        if not 0 <= self.port < 1 << 16:
-            raise SettingError(f"got port {self.port}, wanted one from 0 (any free one) to 65535")
+            value = getattr(self, name)
+            if isinstance(value, bool) or not isinstance(value, int | float) or not value > 0:
+                raise SettingError(f"got {name} {shown(value)}, wanted seconds above 0")
+        if not _is_whole(self.port) or not 0 <= self.port < 1 << 16:
+            raise SettingError(f"got port {shown(self.port)}, wanted one from 0 (any free one) to 65535")
         for host in self.allowed_hosts:
             if not host.strip():
                 raise SettingError("got an empty allowed host, wanted a name such as vicrop.example")
@@ -70,6 +71,10 @@ class ServerSettings:
     def is_open_to_all(self) -> bool:
         """Whether other machines may ask without a key."""
         return not self.api_keys and not is_loopback(self.host)
+
+
+def _is_whole(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
 
 
 def is_loopback(host: str) -> bool:
