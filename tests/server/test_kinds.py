@@ -93,7 +93,7 @@ def test_times_of_a_server_are_seconds(name: str, value: Any) -> None:
 @pytest.mark.parametrize(
     "settings", [{"port": True}, {"port": 80.0}, {"port": 70000}, {"allowed_hosts": (" ",)}]
 )
-def test_addresses_of_a_server_are_addresses(settings: dict[str, Any]) -> None:
+def test_ports_and_blanks_are_no_addresses_addresses(settings: dict[str, Any]) -> None:
     with pytest.raises(SettingError, match="wanted"):
         ServerSettings(**settings)
 
@@ -104,3 +104,21 @@ def test_addresses_of_a_server_are_addresses(settings: dict[str, Any]) -> None:
 def test_bounds_of_a_scheduler_are_numbers(settings: dict[str, Any]) -> None:
     with pytest.raises(SettingError, match="wanted a"):
         SchedulerSettings(**settings)
+
+
+@pytest.mark.parametrize(
+    "name", ["http://a.example", "a.example:8000", "a.example/v1", "*", "a b", "*.example"]
+)
+def test_a_name_that_no_request_goes_by_is_refused(name: str) -> None:
+    with pytest.raises(SettingError, match="no request goes by; wanted a name such as"):
+        ServerSettings(allowed_hosts=("a.example", name))
+
+
+@pytest.mark.parametrize("name", ["a.example", "A_b-c.example.", "10.1.2.3", "fd00::7", "[fd00::7]"])
+def test_names_and_addresses_are_taken(name: str) -> None:
+    assert ServerSettings(allowed_hosts=(name,)).allowed_hosts == (name,)
+
+
+def test_a_model_without_a_name_is_refused() -> None:
+    with pytest.raises(SettingError, match="empty name for the model"):
+        ServerSettings(model=" ")

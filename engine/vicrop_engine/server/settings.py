@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import re
 from dataclasses import dataclass
 
 from vicrop_engine.errors import SettingError, one_of, shown
@@ -64,6 +65,13 @@ class ServerSettings:
         for host in self.allowed_hosts:
             if not host.strip():
                 raise SettingError("got an empty allowed host, wanted a name such as vicrop.example")
+            if not _is_name(host):
+                raise SettingError(
+                    f"got allowed host {shown(host)}, which no request goes by; wanted a name such as "
+                    "vicrop.example, without scheme, port and path"
+                )
+        if self.model is not None and not self.model.strip():
+            raise SettingError("got an empty name for the model, wanted what clients call it")
         if self.when not in WHEN:
             raise SettingError(one_of("when", self.when, WHEN))
 
@@ -71,6 +79,17 @@ class ServerSettings:
     def is_open_to_all(self) -> bool:
         """Whether other machines may ask without a key."""
         return not self.api_keys and not is_loopback(self.host)
+
+
+def _is_name(host: str) -> bool:
+    """Whether a Host header may name it: a name, or an address with or without brackets."""
+    if re.fullmatch(r"[A-Za-z0-9_.-]+", host):
+        return True
+    try:
+        ipaddress.ip_address(host.removeprefix("[").removesuffix("]"))
+    except ValueError:
+        return False
+    return True
 
 
 def _is_whole(value: object) -> bool:
