@@ -21,6 +21,8 @@ def demo(
     """Ask the embedded model about the embedded picture and draw what it looked at."""
     if out.exists() and not out.is_dir():
         raise SettingError(f"{out} is a file, wanted a directory for the overlay; give another --out")
+    if out.is_dir():
+        output.check_output_path(out / "overlay.png", "overlay", ".png")
     from vicrop_engine.engine import ViCropEngine
     from vicrop_engine.examples import DEMO_MODEL, demo_question
     from vicrop_engine.images.picture import open_picture

@@ -141,6 +141,10 @@ def check_output_path(path: Path, what: str, suffix: str, *inputs: str | os.Path
         raise SettingError(f"{path.parent} is not a directory; make it before writing {path.name} there")
     if path.is_dir():
         raise SettingError(f"{path} is a directory, wanted a name for the {what}'s file")
+    if (path.parent / "manifest.json").is_file():
+        raise SettingError(
+            f"{path.parent} is an engine directory, which holds its own files; write elsewhere"
+        )
     if any(same_file(path, each) for each in inputs if each is not None):
         raise SettingError(f"{path} is what the command reads; give the {what} another name")
 

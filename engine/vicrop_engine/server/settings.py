@@ -3,10 +3,17 @@
 from __future__ import annotations
 
 import ipaddress
+<<<<<<< HEAD
 from dataclasses import dataclass, field
 
 from vicrop_engine.errors import SettingError, one_of
 from vicrop_engine.process_limits import usable_bytes
+=======
+import re
+from dataclasses import dataclass
+
+from vicrop_engine.errors import SettingError, one_of, shown
+>>>>>>> 0a74ee81c15ddb618c461353080d713967526663
 from vicrop_engine.vicrop.params import WHEN
 
 MIB = 1 << 20
@@ -63,16 +70,24 @@ class ServerSettings:
 
     def __post_init__(self) -> None:
         for name in WHOLE:
-            if getattr(self, name) < 1:
-                raise SettingError(f"got {name} {getattr(self, name)}, wanted a whole number from 1 up")
+            if not _is_whole(value := getattr(self, name)) or value < 1:
+                raise SettingError(f"got {name} {shown(value)}, wanted a whole number from 1 up")
         for name in SECONDS:
-            if not getattr(self, name) > 0:
-                raise SettingError(f"got {name} {getattr(self, name)}, wanted seconds above 0")
-        if not 0 <= self.port < 1 << 16:
-            raise SettingError(f"got port {self.port}, wanted one from 0 (any free one) to 65535")
+            value = getattr(self, name)
+            if isinstance(value, bool) or not isinstance(value, int | float) or not value > 0:
+                raise SettingError(f"got {name} {shown(value)}, wanted seconds above 0")
+        if not _is_whole(self.port) or not 0 <= self.port < 1 << 16:
+            raise SettingError(f"got port {shown(self.port)}, wanted one from 0 (any free one) to 65535")
         for host in self.allowed_hosts:
             if not host.strip():
                 raise SettingError("got an empty allowed host, wanted a name such as vicrop.example")
+            if not _is_name(host):
+                raise SettingError(
+                    f"got allowed host {shown(host)}, which no request goes by; wanted a name such as "
+                    "vicrop.example, without scheme, port and path"
+                )
+        if self.model is not None and not self.model.strip():
+            raise SettingError("got an empty name for the model, wanted what clients call it")
         if self.when not in WHEN:
             raise SettingError(one_of("when", self.when, WHEN))
 
@@ -80,6 +95,21 @@ class ServerSettings:
     def is_open_to_all(self) -> bool:
         """Whether other machines may ask without a key."""
         return not self.api_keys and not is_loopback(self.host)
+
+
+def _is_name(host: str) -> bool:
+    """Whether a Host header may name it: a name, or an address with or without brackets."""
+    if re.fullmatch(r"[A-Za-z0-9_.-]+", host):
+        return True
+    try:
+        ipaddress.ip_address(host.removeprefix("[").removesuffix("]"))
+    except ValueError:
+        return False
+    return True
+
+
+def _is_whole(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
 
 
 def is_loopback(host: str) -> bool:

@@ -44,7 +44,7 @@ class SchedulerSettings:
         for name, value in vars(self).items():
             if name in LEFT_OPEN and value is None:
                 continue
-            if isinstance(value, bool) or not isinstance(value, int | float) or value <= 0:
+            if isinstance(value, bool) or not isinstance(value, int | float) or not value > 0:
                 raise SettingError(f"got {name} {value!r}, wanted a number above 0")
             if name != "deadline" and not isinstance(value, int):
                 raise SettingError(f"got {name} {value!r}, wanted a whole number from 1 up")

@@ -16,7 +16,7 @@ from vicrop_engine.server.guard.network import Network
 from vicrop_engine.server.guard.remote_image import fetch_image
 from vicrop_engine.server.settings import ServerSettings
 
-_HEAD = re.compile(r"data:([A-Za-z0-9.+/-]*)((?:;[A-Za-z0-9.+=_-]+)*),", re.IGNORECASE)
+_HEAD = re.compile(r"data:([A-Za-z0-9.+/*_-]*)((?:;[A-Za-z0-9.+=_-]+)*),", re.IGNORECASE)
 _LONGEST_HEAD = 200
 PIECE = 1 << 20  # characters of base64 that are decoded at a time
 _REMOTE = re.compile(r"https?:", re.IGNORECASE)
