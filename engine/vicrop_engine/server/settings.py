@@ -3,17 +3,11 @@
 from __future__ import annotations
 
 import ipaddress
-<<<<<<< HEAD
+import re
 from dataclasses import dataclass, field
 
-from vicrop_engine.errors import SettingError, one_of
-from vicrop_engine.process_limits import usable_bytes
-=======
-import re
-from dataclasses import dataclass
-
 from vicrop_engine.errors import SettingError, one_of, shown
->>>>>>> 0a74ee81c15ddb618c461353080d713967526663
+from vicrop_engine.process_limits import usable_bytes
 from vicrop_engine.vicrop.params import WHEN
 
 MIB = 1 << 20
