@@ -85,7 +85,8 @@ ModelArgument = Annotated[
     str,
     typer.Argument(
         metavar="MODEL",
-        help="llava-signs, llava-1.5 or llava-1.5-13b; clip, yolo or sam for the methods of that name.",
+        help="llava-signs, llava-1.5, llava-1.5-13b, smolvlm2-256m, smolvlm2-500m or smolvlm2-2.2b; clip, "
+        "yolo or sam for the methods of that name.",
     ),
 ]
 CheckpointOption = Annotated[

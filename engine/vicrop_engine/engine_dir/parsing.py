@@ -28,7 +28,7 @@ def parse(kind: type[_T], data: object, where: str) -> _T:
     for name, field in fields.items():
         if name in data:
             values[name] = _value(hints[name], data[name], f"{where}: key {name!r}")
-        elif field.default is dataclasses.MISSING:
+        elif field.default is field.default_factory is dataclasses.MISSING:
             raise ConfigError(f"{where}: key {name!r} is missing")
     return kind(**values)
 
