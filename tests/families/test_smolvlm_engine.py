@@ -15,6 +15,7 @@ from PIL import Image
 from tests.engines import SMOLVLMS, Built, built_smolvlm
 from vicrop_engine import ViCropEngine
 from vicrop_engine.counters import Counters
+from vicrop_engine.engine_dir.flops import num_flops
 from vicrop_engine.errors import QuestionError, SettingError
 from vicrop_engine.images.seen import Way
 from vicrop_engine.serving.scheduler import Scheduler
@@ -122,3 +123,25 @@ def test_the_manifest_says_which_family_it_is(made: Built) -> None:
     document = json.loads(Path(made.engine, "manifest.json").read_text(encoding="utf-8"))
     assert document["family"]["name"] == "smolvlm"
     assert document["crop"]["source"] == "scaled, not measured"
+
+
+def test_operations_are_those_of_the_formula(engine: ViCropEngine, image: Image.Image) -> None:
+    """By the sizes of the checkpoint: two for each multiply-add of a plain answer of one token."""
+    spec = next(iter(SMOLVLMS.values()))
+    with engine.tally.watching() as runs:
+        answer = engine.ask(image, QUESTION, method="none", max_new_tokens=1)
+    counted = engine.manifest.multiply_adds
+    assert counted is not None
+    flops = sum(num_flops(counted[graph], run.axes) for run in runs for graph in run.graphs)
+    tiles, patches = len(engine.model.family.see(image, Way()).pixels), (spec.side // spec.patch_size) ** 2
+    wide, cells = spec.vision_hidden, engine.manifest.vision.image_tokens
+    layer = patches * (4 * wide**2 + 2 * wide * 2 * wide) + 2 * patches**2 * wide
+    tower = patches * 3 * spec.patch_size**2 * wide + spec.vision_layers * layer
+    vision = tiles * (tower + cells * spec.scale**2 * wide * spec.hidden)
+    tokens, dim = answer.tokens.prefill, spec.hidden // spec.heads
+    projections, mlp = 2 * spec.hidden * dim * (spec.heads + spec.kv_heads), 3 * spec.hidden * 2 * spec.hidden
+    attention = 2 * tokens**2 * spec.heads * dim
+    mlps = (spec.layers - 1) * tokens + 1  # the last layer's is of the last token alone
+    head = spec.hidden * engine.manifest.decoder.vocab_size
+    decoder = spec.layers * (tokens * projections + attention) + mlps * mlp + head
+    assert flops == pytest.approx(2 * (vision + decoder), rel=0.02)
