@@ -57,8 +57,10 @@ def without_end(engine: ViCropEngine, ids: tuple[int, ...]) -> list[int]:
     return list(ids[:-1] if ids[-1] in engine.manifest.tokens.eos else ids)
 
 
-@pytest.mark.parametrize("method", ["rel-att", "grad-att"])
-@pytest.mark.parametrize("name", PICTURES)
+@pytest.mark.parametrize(
+    ("name", "method"),
+    [*((name, "rel-att") for name in PICTURES), ("wide", "grad-att"), ("4000 x 300", "grad-att")],
+)
 def test_ask_gives_what_plain_passes_give(pair: Pair, name: str, method: str) -> None:
     """A picture within one window is its own crop; of others the map and the window are compared too."""
     wanted = pair.flow.ask(picture(name), QUESTION, layer=pair.layer, method=method)
