@@ -124,5 +124,5 @@ def test_a_build_takes_what_is_given_instead(monkeypatch: pytest.MonkeyPatch) ->
 
 def test_without_the_build_extra_the_error_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "vicrop_export.build", None)
-    with pytest.raises(BuildError, match=r"pip install 'vicrop-engine\[cpu,build\]'"):
+    with pytest.raises(BuildError, match=r"pip install -U 'vicrop-engine\[cpu,build\]'"):
         builder.build_model(find_model("llava-1.5"), Path("out"))

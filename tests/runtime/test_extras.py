@@ -78,7 +78,7 @@ def build_with(code: str, tmp_path: Path) -> tuple[int, str]:
         ("import onnx; del onnx.helper; sys.modules['onnx.helper'] = None", "onnx"),
         (
             "import transformers; sys.modules['transformers.image_processing_backends'] = None",
-            "CLIPImageProcessorPil",
+            "transformers.image_processing_backends",
         ),
     ],
     ids=["missing", "without a function", "without a part", "without a part used late"],

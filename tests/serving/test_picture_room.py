@@ -84,7 +84,7 @@ def test_a_request_that_ended_badly_holds_no_picture(
         held.append(weakref.ref(image))
         raise MemoryError
 
-    monkeypatch.setattr("vicrop_engine.vicrop.answers.preprocess", failing)
+    monkeypatch.setattr("vicrop_engine.families.llava.picture.preprocess", failing)
     scheduler = start(under_way_bytes=room)
     gc.disable()
     try:

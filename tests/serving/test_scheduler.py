@@ -212,7 +212,7 @@ def test_too_little_memory_is_said_and_ends_one_request(
         raise MemoryError
 
     with monkeypatch.context() as patch:
-        patch.setattr("vicrop_engine.vicrop.ask.model_input", without_memory)
+        patch.setattr("vicrop_engine.families.llava.picture.Llava.see", without_memory)
         with pytest.raises(NotEnoughMemoryError, match="not enough memory for this request; give"):
             scheduler.submit(PATH, EXAMPLE.question).future.result(timeout=20)
     assert scheduler.submit(PATH, EXAMPLE.question).future.result(timeout=20).answer

@@ -13,7 +13,6 @@ from tests.serving.conftest import Start
 from vicrop_engine import ViCropEngine
 from vicrop_engine.counters import Counters
 from vicrop_engine.examples import signs
-from vicrop_engine.vicrop import ask
 
 FIRST, SECOND = "What is written on the red sign?", "What is written on the blue sign?"
 PATH, _ = signs()[3]
@@ -61,13 +60,14 @@ def test_a_picture_is_decoded_once_in_whatever_form(
     given = {"path": PATH, "bytes": PATH.read_bytes(), "pillow": opened, "array": np.asarray(opened)}[kind]
     engine.forget()
     made: list[object] = []
-    prepare = ask.model_input
+    family = type(engine.model.family)
+    see = family.see
 
     def spied(*arguments: Any) -> Any:
         made.append(None)
-        return prepare(*arguments)
+        return see(*arguments)
 
-    monkeypatch.setattr(ask, "model_input", spied)
+    monkeypatch.setattr(family, "see", spied)
     answer = engine.ask(given, FIRST, method="none")
     (batched,) = engine.ask_batch([(given, FIRST)], method="none")
     assert len(made) == 1
