@@ -86,11 +86,15 @@ class Request:
 
         Raises QuestionError and SettingError where they do not fit the model's context.
         """
-        prompts, (least, most) = self._prompts(model, picture), model.family.layouts(self.crop_way)
-        smallest, largest = (self.crop_prompt(model, picture, crop) for crop in (least, most))
-        crops = self.localizer is not None
-        together = [prompts.looked_with, prompts.general, smallest] if crops else []
-        _check_context([prompts.question, *together], self.max_new_tokens, model)
+        prompts = self._prompts(model, picture)
+        if self.localizer is None:
+            _check_context([prompts.question], self.max_new_tokens, model)
+            return prompts, self._rows(prompts, None)
+        least, most = model.family.layouts(self.crop_way)
+        smallest = self.crop_prompt(model, picture, least)
+        largest = smallest if most is least else self.crop_prompt(model, picture, most)
+        together = [prompts.question, prompts.looked_with, prompts.general, smallest]
+        _check_context(together, self.max_new_tokens, model)
         return prompts, self._rows(prompts, largest)
 
     def crop_prompt(self, model: Model, picture: Layout, crop: Layout) -> Prompt:
@@ -110,15 +114,14 @@ class Request:
             self.question if looked_with is None else looked_with,
         )
 
-    def _rows(self, prompts: AskPrompts, with_crop: Prompt) -> int:
+    def _rows(self, prompts: AskPrompts, with_crop: Prompt | None) -> int:
         """Those for the prompts that share a pass, and for the answers, which may lie side by side."""
-        crops = self.localizer is not None
         answers = len(prompts.question) + self.max_new_tokens
-        if crops and self.side_by_side:
+        if with_crop is not None and self.side_by_side:
             answers += len(with_crop.suffix) + self.max_new_tokens
-        elif crops:
+        elif with_crop is not None:
             answers = max(answers, len(with_crop) + self.max_new_tokens)
-        return roomy(max(prompts.shared_tokens(looks=crops), answers))
+        return roomy(max(prompts.shared_tokens(looks=with_crop is not None), answers))
 
 
 def plan_request(
