@@ -13,11 +13,17 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tests.engines import GROUPED_224, built
+from tests.engines import GROUPED_224, built, share_with_workers
 from vicrop_engine import ViCropEngine
 
 # Also a parity test's: centre-cropping processor, 16 x 16 patches, 4 layers, heatmap from layer 1.
 SPEC = GROUPED_224
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Engines are built once, in however many processes the tests run."""
+    if not hasattr(config, "workerinput"):
+        share_with_workers()
 
 
 @pytest.fixture(scope="session")

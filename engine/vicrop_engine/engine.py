@@ -81,7 +81,7 @@ class ViCropEngine:
         with settled(huge=huge_pages):
             model = open_model(directory, manifest, threads, cache_bytes, share_weights, tools, place)
         if probe:
-            prove_once(model.vision, model.decoder, manifest, directory)
+            prove_once(model, directory)
         return cls(model)
 
     def __reduce__(self) -> NoReturn:

@@ -90,6 +90,7 @@ def build_engine(
     precision: str = "fp32",
     target: str = "cpu",
     pure_grad: bool = False,
+    max_pixels: int | None = None,
     architectures: Sequence[str] = (),
     force: bool = False,
     progress: Progress | None = None,
@@ -99,6 +100,7 @@ def build_engine(
 
     `layers` are the default heatmap layers: 14, "10-20", "all" or a sequence; None is the family's own for
     this depth; `layer_source` says where those given are from. `pure_grad` adds the graph of that method.
+    `max_pixels` bounds pictures of families that see them in their own size.
     `architectures` are what target "tensorrt" is compiled for: sm_86 and the like, or this machine's GPU.
     `progress` hears what is being done and the share that is behind, 0 to 1. The same engine already there is
     kept; another one is replaced only with `force`, and only once the new one is whole.
@@ -117,6 +119,7 @@ def build_engine(
             layers=layers,
             precision=precision,
             target=target,
+            max_pixels=max_pixels,
             layer_source=layer_source,
         )
         plan = replace(plan, pure_grad=pure_grad, compiler=compiler)
@@ -166,7 +169,9 @@ def _fill(directory: Path, plan: Plan, tensors: DescribedTensors, report: Progre
     parity = check_written(directory, plan, probe, reference, limits)
     if plan.compiler is not None:
         share = partial(_part, report, 0.87, 0.9)
-        plan.compiler.compile_all(directory, plan_lengths(plan.vision, plan.decoder), share)
+        plan.compiler.compile_all(
+            directory, plan_lengths(plan.vision, plan.decoder, plan.family.picture_axes), share
+        )
     report("hashing", 0.9)
     files = {path.name: hash_file(path) for path in sorted(directory.iterdir())}
     ends = plan.end_tokens(reference.eos)
@@ -176,7 +181,7 @@ def _fill(directory: Path, plan: Plan, tensors: DescribedTensors, report: Progre
     if plan.target == CPU:  # other targets' graphs have operators whose products are not counted yet
         manifest = _checked_products(directory, plan, manifest, exported, stored, tensors)
         report("running the probe", 0.91)
-        manifest = with_probe(directory, manifest, large=not small)
+        manifest = with_probe(directory, manifest, plan.probe_input(manifest), large=not small)
     manifest = _compared(directory, plan, manifest, in_float32, tensors, report)
     write_manifest(directory, manifest, LAST)
     return manifest
@@ -196,7 +201,7 @@ def _checked_products(
     manifest = replace(manifest, multiply_adds=counted, twins=twins)
     precision, num_lower_layers = fitted_precision(tensors, plan), plan.decoder.num_lower_layers
     layout_of = partial(precision.layout, num_lower_layers=num_lower_layers)
-    check_products(directory, manifest, exported, stored, layout_of)
+    check_products(directory, manifest, plan.probe_input(manifest), exported, stored, layout_of)
     return manifest
 
 
@@ -264,7 +269,7 @@ def write_graphs(
                 path = directory / f"{twin}.onnx"
                 write_twin(graph.model(), graph.described, tensors, layout_of, path, stored, skip_idle_rows)
     if plan.target == CUDA:
-        write_device_graphs(directory, half=is_half(plan))
+        write_device_graphs(directory, half=is_half(plan), sliced=plan.decoder.added_embeds > 0)
     _write_embeddings(directory, tensors, precision.embeddings)
     plan.tokenizer.save(str(directory / TOKENIZER))
     settings = json.dumps(to_json(plan.preprocessing), indent=1, sort_keys=True)

@@ -85,6 +85,8 @@ def is_same(manifest: Manifest, plan: Plan) -> bool:
     if _missing(manifest, plan) or manifest.plans != compiled:
         return False
     wanted = (plan.name, plan.checkpoint.revision, plan.layers, plan.precision, plan.target)
+    if plan.images.settings != manifest.family.settings:
+        return False
     own = "vicrop-engine"
     return wanted == (
         manifest.model.name,

@@ -9,7 +9,6 @@ import platform
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 
-import numpy as np
 from tokenizers import Tokenizer
 
 from vicrop_engine.engine_dir.files import FileEntry
@@ -29,13 +28,16 @@ from vicrop_engine.engine_dir.records import (
     VisionGeometry,
 )
 from vicrop_engine.engine_dir.registry import MODELS
+from vicrop_engine.families.table import family_of
+from vicrop_engine.model.probe import ProbeInput
 from vicrop_export.checkpoint.locate import Checkpoint
 from vicrop_export.checkpoint.tokenizer import begin_token, demand_rows, load_tokenizer
 from vicrop_export.families.interfaces import ExportFamily, ImageSettings
 from vicrop_export.families.table import read_family
 from vicrop_export.modules.interfaces import writes_in_place
-from vicrop_export.probe import Probe
+from vicrop_export.probe import Picture, Probe
 from vicrop_export.trt.compiler import Compiler
+from vicrop_export.trt.lengths import planned_context
 
 PACKAGES = ("vicrop-engine", "torch", "transformers", "onnxscript", "onnx-ir", "onnxruntime", "tokenizers")
 
@@ -66,18 +68,26 @@ class Plan:
 
     @property
     def decoder(self) -> DecoderGeometry:
-        """Sizes of the decoder, cut after the highest heatmap layer."""
+        """Sizes of the decoder, cut after the highest heatmap layer and what a picture adds to layers."""
         text = self.family.text
         return DecoderGeometry(
             num_layers=text.num_layers,
-            num_lower_layers=max(self.layers) + 1,
+            num_lower_layers=max(max(self.layers) + 1, text.added_embeds),
             num_heads=text.num_heads,
             num_kv_heads=text.num_kv_heads,
             head_dim=text.head_dim,
             hidden_size=text.hidden_size,
             vocab_size=text.vocab_size,
-            context_length=text.context_length,
+            context_length=self.context_length,
+            position_axes=text.rope.num_axes,
+            added_embeds=text.added_embeds,
         )
+
+    @property
+    def context_length(self) -> int:
+        """Positions there are, and that plans are made for."""
+        context = self.family.text.context_length
+        return context if self.target != TENSORRT else planned_context(context, self.vision.image_tokens)
 
     @property
     def vision(self) -> VisionGeometry:
@@ -89,19 +99,25 @@ class Plan:
         """How one input of the vision tower is made."""
         return self.images.preprocessing
 
-    def probe(self) -> Probe:
-        """One input of seeded noise with the general prompt, to compare the graphs and transformers on."""
-        side, image_token, prompts = self.vision.image_size, self.family.image_token, self.prompts
+    def probe(self, picture: Picture | None = None) -> Probe:
+        """A picture with the general prompt, to compare the graphs and transformers on; by default noise."""
+        image_token, prompts = self.family.image_token, self.prompts
+        picture = picture or self.family.picture()
         template = prompts.question.replace(prompts.image_placeholder, self.family.one_input(prompts))
         ids = self.tokenizer.encode(template.format(question=prompts.general_question)).ids
         cut = ids.index(image_token)
         return Probe(
-            pixel_values=np.random.default_rng(0).standard_normal((1, 3, side, side), np.float32),
+            picture=picture,
             image_token=image_token,
-            prefix=ids[:cut] + [image_token] * self.vision.image_tokens,
+            prefix=ids[:cut] + [image_token] * picture.tokens,
             suffix=ids[cut + 1 :],
             decoded=ids[-1],
+            axes=self.family.text.rope.num_axes,
         )
+
+    def probe_input(self, manifest: Manifest) -> ProbeInput:
+        """What the finished engine's own probe is shown."""
+        return ProbeInput.of(manifest, family_of(manifest, self.preprocessing))
 
     def end_tokens(self, generation: tuple[int, ...]) -> tuple[int, ...]:
         """What ends an answer: the ids of the generation settings, then the family's own, once each."""
@@ -126,7 +142,7 @@ class Plan:
             decoder=self.decoder,
             tokens=SpecialTokens(bos=self.begin, eos=eos, image=self.family.image_token),
             prompts=self.prompts,
-            crop=CropSettings(window=self.vision.image_size, layers=self.layers, source=self.layer_source),
+            crop=CropSettings(window=self.family.window, layers=self.layers, source=self.layer_source),
             parity=parity,
             files=files,
             versions=versions(),
@@ -143,13 +159,14 @@ def make_plan(
     layers: LayerChoice | None,
     precision: str,
     target: str,
+    max_pixels: int | None = None,
     layer_source: LayerSource = "chosen at build",
 ) -> Plan:
     """Read and check everything but the weights; `layer_source` says where `layers` are from, if given.
 
     Raises CheckpointError or LayerError.
     """
-    family = read_family(checkpoint.directory)
+    family = read_family(checkpoint.directory, max_pixels)
     in_place = writes_in_place(target, family.text)
     tokenizer = load_tokenizer(checkpoint.directory)
     demand_rows(tokenizer, family.text.vocab_size)

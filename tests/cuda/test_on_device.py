@@ -18,6 +18,7 @@ from vicrop_engine.counters import Counters
 from vicrop_engine.model.decoder_on_device import DeviceDecoder
 from vicrop_engine.model.kv_cache import HostKVBuffers
 from vicrop_engine.model.prefix_cache import Prefix
+from vicrop_engine.model.states import ImageEmbeds
 from vicrop_engine.runtime.device import AttentionRow, DeviceTensor
 from vicrop_engine.runtime.device_graph import DeviceGraph
 from vicrop_engine.vicrop.localizers.localizer import Localization
@@ -50,7 +51,7 @@ def begin(engine: ViCropEngine, decoder: DeviceDecoder) -> Callable[[], Prefix]:
     shape = (1, vision.image_tokens, engine.manifest.decoder.hidden_size)
     embeds = device.upload(np.random.default_rng(5).standard_normal(shape).astype(np.float16))
     ids = [1, *[tokens.image] * vision.image_tokens]
-    return lambda: decoder.begin(ids, [embeds], len(ids) + 64)
+    return lambda: decoder.begin(ids, [ImageEmbeds(embeds)], len(ids) + 64)
 
 
 def buffers_of(buffers: HostKVBuffers) -> list[DeviceTensor]:

@@ -58,9 +58,10 @@ def test_modules_agree_with_transformers(kind: str, tmp_path: Path) -> None:
     plan = plan_of(write_checkpoint(tmp_path, KINDS[kind]), layers=(1,))
     reference, probe, facts = reference_of(plan), plan.probe(), plan.family.text
     tensors = CheckpointTensors(tmp_path, canonical_name)
-    embeds = VisionTower(tensors, read_facts(tmp_path).vision)(torch.from_numpy(probe.pixel_values))[0]
+    pixels = torch.from_numpy(probe.picture.arrays["pixel_values"])
+    embeds = VisionTower(tensors, read_facts(tmp_path).vision)(pixels)[0]
     assert embeds.shape == (plan.vision.image_tokens, facts.hidden_size)
-    assert relative_l2(embeds.numpy(), reference.image_embeds) < TOLERANCE
+    assert relative_l2(embeds[None].numpy(), reference.image_embeds) < TOLERANCE
 
     inputs = tensors.get("language_model.embed_tokens.weight")[probe.ids]
     inputs[torch.tensor(probe.ids) == probe.image_token] = embeds

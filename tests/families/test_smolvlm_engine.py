@@ -133,7 +133,10 @@ def test_operations_are_those_of_the_formula(engine: ViCropEngine, image: Image.
     counted = engine.manifest.multiply_adds
     assert counted is not None
     flops = sum(num_flops(counted[graph], run.axes) for run in runs for graph in run.graphs)
-    tiles, patches = len(engine.model.family.see(image, Way()).pixels), (spec.side // spec.patch_size) ** 2
+    tiles, patches = (
+        len(engine.model.family.see(image, Way()).inputs.pixels),
+        (spec.side // spec.patch_size) ** 2,
+    )
     wide, cells = spec.vision_hidden, engine.manifest.vision.image_tokens
     layer = patches * (4 * wide**2 + 2 * wide * 2 * wide) + 2 * patches**2 * wide
     tower = patches * 3 * spec.patch_size**2 * wide + spec.vision_layers * layer

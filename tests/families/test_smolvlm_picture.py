@@ -60,8 +60,8 @@ def test_pixels_are_those_of_transformers_to_the_bit(
     theirs = processor(kind)(images=[[image]], return_tensors="np", do_image_splitting=not one)
     got = family().see(image, Way(one=one))
     wanted = theirs["pixel_values"][0]
-    assert got.pixels.shape == wanted.shape
-    assert np.array_equal(got.pixels, wanted)
+    assert got.inputs.pixels.shape == wanted.shape
+    assert np.array_equal(got.inputs.pixels, wanted)
 
 
 @pytest.mark.parametrize("size", SIZES)
@@ -96,7 +96,7 @@ def test_a_mark_changes_the_cell_that_is_said_to_lie_there(size: tuple[int, int]
         marked = grey.copy()
         marked[y : y + 5, x : x + 5] = 255
         seen = own.see(Image.fromarray(marked), Way())
-        changed = np.abs(seen.pixels - before.pixels).sum(axis=1)
+        changed = np.abs(seen.inputs.pixels - before.inputs.pixels).sum(axis=1)
         cell = SIDE // CELLS
         tokens = changed.reshape(-1, CELLS, cell, CELLS, cell).sum(axis=(2, 4)).reshape(-1)
         layout = seen.layout
@@ -130,7 +130,7 @@ def test_a_tile_of_high_res_is_one_input() -> None:
     picture = noise((1500, 1100))
     plan = plan_tiles(picture.size)
     seen = family().see_tile(picture.crop(plan.boxes[0]), plan)
-    assert len(seen.pixels) == 1
+    assert len(seen.inputs.pixels) == 1
     assert seen.layout.grid.rows == CELLS
     assert family().auto_side == 2 * 4 * SIDE
 

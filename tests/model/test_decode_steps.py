@@ -33,7 +33,7 @@ def test_a_bias_of_all_rows_gives_the_same_as_one_of_those_in_use(
     assert decoder.takes_batches
     whole = decoder.steps(output.cache.buffers)
     for length in (9, 10, 9, 11):
-        embeds = decoder.embed([20 + length])
+        embeds = decoder.table.embed([20 + length])
         alone = decoder.steps(output.cache.buffers)
         wanted = alone.run(embeds, np.array([[length]]), np.zeros((1, 1, 1, length + 1), np.float32))
         assert np.array_equal(whole.after(embeds[0, 0], length), wanted[0])
@@ -49,10 +49,10 @@ def test_graphs_that_count_rows_by_their_bias_get_no_more_than_those_in_use(
             biases.append(array.shape[3])
         return decoder._graphs.lower.tensor(array)
 
-    sizes = decoder._vocab_size, decoder._embeddings.shape[1]
-    wanted = decoder.steps(buffers).after(decoder._embeddings[7], 9).copy()
+    sizes = decoder._vocab_size, decoder.table.rows.shape[1]
+    wanted = decoder.steps(buffers).after(decoder.table.rows[7], 9).copy()
     steps = DecodeSteps(buffers, tensor, *sizes)
-    assert np.array_equal(steps.after(decoder._embeddings[7], 9), wanted)
+    assert np.array_equal(steps.after(decoder.table.rows[7], 9), wanted)
     assert biases == [10]
 
 
@@ -71,14 +71,14 @@ def test_a_token_alone_binds_nothing_after_its_first_step(decoder: HostDecoder, 
             bound.append(name)
             self.inner.bind_ortvalue_input(name, value)
 
-    steps.after(decoder._embeddings[7], 9)
+    steps.after(decoder.table.rows[7], 9)
     lower: Any = steps._lower
     session = lower._graph.session
     lower._graph = replace(lower._graph, session=WatchedSession(session))
     lower._binding = Watched(lower._binding)
-    steps.after(decoder._embeddings[8], 10)
+    steps.after(decoder.table.rows[8], 10)
     assert bound == []
-    steps.run(decoder.embed([9]), np.array([[11]]), np.zeros((1, 1, 1, 12), np.float32))
+    steps.run(decoder.table.embed([9]), np.array([[11]]), np.zeros((1, 1, 1, 12), np.float32))
     assert bound == ["attention_bias"]
 
 

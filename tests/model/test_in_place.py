@@ -19,6 +19,7 @@ from vicrop_engine.model.decoder import HostDecoder
 from vicrop_engine.model.forward import HostOutput
 from vicrop_engine.model.kv_cache import HostKVBuffers
 from vicrop_engine.model.prefix_cache import Prefix
+from vicrop_engine.model.states import ImageEmbeds
 from vicrop_engine.vicrop.answer import Answer
 
 QUESTION = "What is written on the red sign?"
@@ -38,7 +39,7 @@ def begin(engine: ViCropEngine, decoder: HostDecoder) -> Callable[[], Prefix]:
     shape = (vision.image_tokens, engine.manifest.decoder.hidden_size)
     embeds = np.random.default_rng(5).standard_normal(shape, np.float32)
     ids = [1, *[tokens.image] * vision.image_tokens]
-    return lambda: decoder.begin(ids, [embeds], len(ids) + 64)
+    return lambda: decoder.begin(ids, [ImageEmbeds(embeds[None])], len(ids) + 64)
 
 
 def arrays(buffers: HostKVBuffers) -> list[Floats]:

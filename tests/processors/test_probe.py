@@ -34,7 +34,7 @@ from vicrop_engine.errors import ProbeError
 from vicrop_engine.model.probe import prove
 try:
     engine = ViCropEngine.load(sys.argv[1])  # where it was built on such a processor this runs no probe
-    prove(engine.model.vision, engine.model.decoder, engine.manifest, Path(sys.argv[1]))
+    prove(engine.model, Path(sys.argv[1]))
     print(engine.ask(sys.argv[2], sys.argv[3], max_new_tokens=1).crop_box)
 except ProbeError as error:
     print(error)

@@ -32,7 +32,7 @@ def step(decoder: HostDecoder, arena: KVArena, slots: list[int], tokens: list[in
         arena.move(slot, place, arena.capacity)
     bias = np.where(np.arange(lengths.max() + 1) <= lengths[:, None], np.float32(0), np.float32(-np.inf))
     steps = decoder.steps(arena.first(len(slots)), len(slots))
-    return steps.run(decoder.embed(tokens), lengths[None], bias[:, None, None])
+    return steps.run(decoder.table.embed(tokens), lengths[None], bias[:, None, None])
 
 
 @pytest.mark.parametrize("precision", ["fp32", "int8", "int4"])

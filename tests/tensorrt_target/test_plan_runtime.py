@@ -19,6 +19,7 @@ from vicrop_engine.engine_dir.manifest import GRAPHS, plan_file, read_manifest
 from vicrop_engine.errors import EngineDamagedError, ProviderError, RunError
 from vicrop_engine.examples import signs
 from vicrop_engine.model.decoder import HostDecoder
+from vicrop_engine.model.states import ImageEmbeds
 from vicrop_engine.runtime import cuda, nvidia
 from vicrop_engine.runtime.tensorrt_plans import DeviceTensor
 from vicrop_export.trt.lengths import plan_lengths
@@ -87,7 +88,7 @@ def test_keys_and_values_are_written_where_they_stay(on_gpu: ViCropEngine, machi
     decoder: HostDecoder = on_gpu._model.decoder
     embeds = np.random.default_rng(5).standard_normal((on_gpu.manifest.vision.image_tokens, 128), np.float32)
     ids = [1, *[on_gpu.manifest.tokens.image] * len(embeds)]
-    prefix = decoder.begin(ids, [embeds], len(ids) + 64)
+    prefix = decoder.begin(ids, [ImageEmbeds(embeds[None])], len(ids) + 64)
     output = decoder.prefill(prefix, [[5, 6, 7]])
     buffers = prefix.buffers.lower.buffers
     before = {name: buffer.numpy() for name, buffer in buffers.items()}

@@ -182,7 +182,7 @@ def test_a_localizer_of_pixels_alone_runs_no_graph_on_tiles(
         counted.append(len(state.prefix.general))
         state.prefix.general[0] = np.zeros(3, np.float32)
         assert state.prompts.question == engine._model.prompts.one_image(OTHER, state.seen.layout)
-        return state.seen.pixels.mean(axis=(0, 1)).reshape(16, 14, 16, 14).mean(axis=(1, 3))
+        return state.seen.inputs.pixels.mean(axis=(0, 1)).reshape(16, 14, 16, 14).mean(axis=(1, 3))
 
     monkeypatch.setattr(RelativeAttention, "targets_of_tile", PassTargets(answer=False, layers=()))
     monkeypatch.setattr(RelativeAttention, "heatmap", brightness)

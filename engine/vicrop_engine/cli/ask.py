@@ -12,6 +12,7 @@ from vicrop_engine.cli.opening import Opening
 from vicrop_engine.cli.options import (
     BoxOption,
     CompatOption,
+    CropMinPixelsOption,
     CropTilesOption,
     CropTokensOption,
     DebugOption,
@@ -22,6 +23,7 @@ from vicrop_engine.cli.options import (
     LayersOption,
     LocalizeOption,
     MaxNewTokensOption,
+    MaxPixelsOption,
     MethodOption,
     NoFirstAnswerOption,
     NoProbeOption,
@@ -63,6 +65,8 @@ def ask(
     crop_tokens: CropTokensOption = "all",
     picture_tiles: PictureTilesOption = None,
     crop_tiles: CropTilesOption = None,
+    max_pixels: MaxPixelsOption = None,
+    crop_min_pixels: CropMinPixelsOption = None,
     compat: CompatOption = None,
     threads: ThreadsOption = None,
     share_weights: ShareWeightsOption = False,
@@ -101,6 +105,8 @@ def ask(
         crop_tokens=crop_tokens,
         picture_tiles=picture_tiles,
         crop_tiles=crop_tiles,
+        max_pixels=max_pixels,
+        crop_min_pixels=crop_min_pixels,
     )
     tools = (clip, yolo, sam)
     loaded = Opening(engine, threads, share_weights, device, tools, no_probe, huge_pages=False).open()

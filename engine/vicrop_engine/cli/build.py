@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 PRECISIONS = ("fp32", "fp16", "int8", "int4")
 
+TOOL = None, "fp32", "cpu", None, False, None  # how a localizer's model is built, whatever it is
+
 FLOAT8 = ("fp8",)  # for tensorrt alone
 
 _, _, TENSORRT = TARGETS = ("cpu", "cuda", "tensorrt")
@@ -33,6 +35,7 @@ def build_and_print(
     precision: str,
     target: str,
     pure_grad: bool = False,
+    max_pixels: int | None = None,
     arch: str | None = None,
     force: bool,
 ) -> None:
@@ -54,6 +57,7 @@ def build_and_print(
             precision=precision,
             target=target,
             pure_grad=pure_grad,
+            max_pixels=max_pixels,
             architectures=tuple(arch.split(",")) if arch else (),
             force=force,
             progress=progress,
@@ -85,8 +89,8 @@ ModelArgument = Annotated[
     str,
     typer.Argument(
         metavar="MODEL",
-        help="llava-signs, llava-1.5, llava-1.5-13b, smolvlm2-256m, smolvlm2-500m or smolvlm2-2.2b; clip, "
-        "yolo or sam for the methods of that name.",
+        help="llava-signs, llava-1.5, llava-1.5-13b, smolvlm2-256m, -500m, -2.2b, qwen2.5-vl-3b, -7b, "
+        "qwen2-vl-2b, qwen3-vl-2b, -4b or -8b; clip, yolo or sam for the methods of that name.",
     ),
 ]
 CheckpointOption = Annotated[
@@ -107,6 +111,10 @@ TargetOption = Annotated[str, typer.Option(help="cpu, cuda (in fp16, int8 or int
 PureGradOption = Annotated[
     bool, typer.Option("--pure-grad", help="Add the graph that the method pure-grad runs.")
 ]
+MostPixelsOption = Annotated[
+    int | None,
+    typer.Option(metavar="N", help="The largest picture, of models that see pictures in their own size."),
+]
 ForceOption = Annotated[bool, typer.Option("--force", help="Replace an engine that is already there.")]
 
 
@@ -119,6 +127,7 @@ def build(
     target: TargetOption = "cpu",
     arch: ArchOption = None,
     pure_grad: PureGradOption = False,
+    max_pixels: MostPixelsOption = None,
     force: ForceOption = False,
     debug: DebugOption = False,
 ) -> None:
@@ -127,7 +136,7 @@ def build(
 
     known = find_buildable(model)
     if isinstance(known, KnownTool):
-        if (layers, precision, target, arch, pure_grad) != (None, "fp32", "cpu", None, False):
+        if (layers, precision, target, arch, pure_grad, max_pixels) != TOOL:
             raise SettingError(f"{model} is built in fp32 for cpu and has no layers; leave these options out")
         build_tool_and_print(known, out or cached_tool(known.name), checkpoint=checkpoint, force=force)
         return
@@ -139,6 +148,7 @@ def build(
         precision=precision,
         target=target,
         pure_grad=pure_grad,
+        max_pixels=max_pixels,
         arch=arch,
         force=force,
     )

@@ -111,8 +111,7 @@ def supported(manifest: Manifest) -> dict[str, Any]:
 def prove_again(directory: Path, manifest: Manifest) -> None:
     """Run the engine's probe, if it has one, whether it was run here before or not. Raises ProbeError."""
     if manifest.probe is not None:
-        model = open_model(directory, manifest)
-        prove(model.vision, model.decoder, manifest, directory)
+        prove(open_model(directory, manifest), directory)
 
 
 def providers() -> list[str]:
@@ -152,6 +151,14 @@ def _family_facts(facts: dict[str, Any]) -> str:
     return f"{', '.join(facts['methods'])}; for {', '.join(facts['targets'])}"
 
 
+def _vision_facts(vision: dict[str, Any], max_pixels: int | None) -> str:
+    """Of one input, or of the largest picture where these are seen in their own size."""
+    tokens = f"{vision['image_tokens']} image tokens"
+    if max_pixels is not None:
+        return f"pictures in their own size, up to {max_pixels} pixels: {tokens} of {vision['patch_size']} px"
+    return f"{vision['image_size']} px, {vision['rows']} x {vision['cols']} patches, {tokens}"
+
+
 def engine_facts(document: dict[str, Any]) -> dict[str, str]:
     """`engine_info` as lines for people."""
     model, vision, decoder = document["model"], document["vision"], document["decoder"]
@@ -160,8 +167,7 @@ def engine_facts(document: dict[str, Any]) -> dict[str, str]:
         "engine": document["directory"],
         "model": f"{model['name']} ({document['family']['name']}) from {source}",
         "precision": f"{document['precision']} for {document['target']}, {document['bytes'] / 1e6:.1f} MB",
-        "vision": f"{vision['image_size']} px, {vision['rows']} x {vision['cols']} patches, "
-        f"{vision['image_tokens']} image tokens",
+        "vision": _vision_facts(vision, document["family"]["settings"].get("max_pixels")),
         "decoder": f"{decoder['num_layers']} layers ({decoder['num_lower_layers']} in the lower graph), "
         f"{decoder['num_heads']} heads, {decoder['num_kv_heads']} KV heads, hidden {decoder['hidden_size']}, "
         f"context {decoder['context_length']}",

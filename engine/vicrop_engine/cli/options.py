@@ -31,6 +31,15 @@ CropTilesOption = Annotated[
     str | None, typer.Option(metavar="one|all", help="The same of the crop; one where it is not given.")
 ]
 
+MaxPixelsOption = Annotated[
+    int | None,
+    typer.Option(metavar="N", help="See picture and crop in fewer pixels than the engine was built for."),
+]
+
+CropMinPixelsOption = Annotated[
+    int | None, typer.Option(metavar="N", help="Scale a crop of fewer pixels up to as many.")
+]
+
 NoProbeOption = Annotated[
     bool,
     typer.Option(

@@ -52,7 +52,11 @@ class VisionGeometry:
 
 @dataclass(frozen=True)
 class DecoderGeometry:
-    """Sizes of the language model; `num_lower_layers` of its layers are in `decoder_lower`."""
+    """Sizes of the language model; `num_lower_layers` of its layers are in `decoder_lower`.
+
+    A token's position has `position_axes` numbers, and its embedding `added_embeds` further slices: slice
+    number i + 1 is added to the states after layer i.
+    """
 
     num_layers: int
     num_lower_layers: int
@@ -62,6 +66,8 @@ class DecoderGeometry:
     hidden_size: int
     vocab_size: int
     context_length: int
+    position_axes: int = 1
+    added_embeds: int = 0
 
 
 @dataclass(frozen=True)

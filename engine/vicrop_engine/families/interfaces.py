@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Protocol
 
+import numpy as np
 from PIL import Image
 
 from vicrop_engine.engine_dir.manifest import Manifest
@@ -19,11 +20,18 @@ class Family(Protocol):
     def auto_side(self) -> int:
         """Pixels of a picture's longer side above which high-res "auto" looks at it in tiles."""
 
+    @property
+    def largest_input(self) -> int:
+        """Pixels of a picture's largest input."""
+
     def see(self, image: Image.Image, way: Way) -> Seen:
         """An RGB picture as the vision tower takes it. Raises ImageError where it cannot be."""
 
     def see_tile(self, tile: Image.Image, plan: TilePlan) -> Seen:
         """One of the plan's tiles of a picture, to be looked at like a picture of its own."""
+
+    def noise(self, random: np.random.RandomState) -> Seen:
+        """A small picture of noise around zero for an engine's probe, the same from the same generator."""
 
     def layouts(self, way: Way) -> tuple[Layout, Layout]:
         """The layouts with the fewest and with the most tokens that a picture seen so can have."""
@@ -34,6 +42,8 @@ class FamilyType(Protocol):
 
     in_several_inputs: bool
     """Whether a picture may be several inputs of the vision tower."""
+    in_own_size: bool
+    """Whether a picture is seen in its own size, within bounds of pixels, and takes tokens by it."""
     takes_pixel_gradients: bool
     """Whether there is a graph that goes back to its pixels, for pure-grad."""
     is_published: bool

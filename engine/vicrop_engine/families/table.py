@@ -7,9 +7,15 @@ from vicrop_engine.engine_dir.records import Preprocessing
 from vicrop_engine.errors import ConfigError, EngineDirectoryError
 from vicrop_engine.families.interfaces import Family, FamilyType
 from vicrop_engine.families.llava.picture import Llava
+from vicrop_engine.families.qwen.picture import PublishedQwen, Qwen
 from vicrop_engine.families.smolvlm.picture import SmolVLM
 
-FAMILIES: dict[str, FamilyType] = {"llava-1.5": Llava, "smolvlm": SmolVLM}
+FAMILIES: dict[str, FamilyType] = {
+    "llava-1.5": Llava,
+    "smolvlm": SmolVLM,
+    "qwen2.5-vl": PublishedQwen,
+    "qwen3-vl": Qwen,
+}
 
 
 def family_type(manifest: Manifest) -> FamilyType:

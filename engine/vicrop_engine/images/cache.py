@@ -47,7 +47,7 @@ class OpenedPicture:
     @property
     def nbytes(self) -> int:
         """Bytes of both."""
-        return held_bytes(self.picture.size) + self.seen.pixels.nbytes
+        return held_bytes(self.picture.size) + self.seen.inputs.nbytes
 
 
 class PictureCache:

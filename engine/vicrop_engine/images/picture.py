@@ -28,7 +28,7 @@ ImageInput = str | os.PathLike[str] | bytes | Image.Image | npt.NDArray[np.uint8
 
 MAX_PIXELS = 150_000_000
 
-MIN_SIDE = 2
+MIN_SIDE = 1
 
 COMMON_FORMATS = ("JPEG", "PNG", "GIF", "BMP", "PPM")  # those Pillow knows without loading all its plugins
 

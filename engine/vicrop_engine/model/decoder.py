@@ -11,17 +11,18 @@ from copy import copy
 
 import numpy as np
 
-from vicrop_engine.arrays import Floats
+from vicrop_engine.arrays import Floats, Ints
 from vicrop_engine.counters import Tally
 from vicrop_engine.engine_dir.manifest import GRADIENT, GRAPHS
 from vicrop_engine.engine_dir.records import DecoderGeometry, SpecialTokens
+from vicrop_engine.model.embedding import TokenTable
 from vicrop_engine.model.forward import DecodeSteps, ForwardInputs, HostOutput, gradient_inputs
 from vicrop_engine.model.greedy import AnswerTokens, Generation, OnTokens
 from vicrop_engine.model.interfaces import BothAnswers, Prefilled
 from vicrop_engine.model.kv_cache import HostKVBuffers, KVArena, KVBuffers, KVCache, host_buffers
 from vicrop_engine.model.packing import PackedPrompt, PackedStep
 from vicrop_engine.model.prefix_cache import Prefix
-from vicrop_engine.model.states import Floating, States, joined, num_waiting, of_kind, on_host
+from vicrop_engine.model.states import Floating, ImageEmbeds, joined, num_waiting, of_kind, on_host
 from vicrop_engine.model.two_answers import OneAfterTheOther, SideBySide
 from vicrop_engine.runtime.graphs import Graphs
 from vicrop_engine.runtime.host_graph import Graph
@@ -41,7 +42,7 @@ class HostDecoder:
         tally: Tally,
     ) -> None:
         self._graphs = graphs
-        self._embeddings = embeddings
+        self.table = TokenTable(embeddings, tokens.image, geometry)
         self._tokens = tokens
         self._tally = tally
         self._num_lower = geometry.num_lower_layers
@@ -58,20 +59,13 @@ class HostDecoder:
         """Tokens that end an answer."""
         return self._tokens.eos
 
-    def embed(self, ids: Sequence[int], images: Sequence[States] = ()) -> Floats:
-        """[1, len, hidden]: rows of the token table, with image embeds in place of image tokens."""
-        index = np.asarray(ids, np.int64)
-        embeds: Floats = self._embeddings[index].astype(np.float32)
-        if images:
-            embeds[index == self._tokens.image] = np.concatenate([on_host(image) for image in images])
-        return embeds[None]
-
-    def begin(self, ids: Sequence[int], images: Sequence[States], capacity: int) -> Prefix:
+    def begin(self, ids: Sequence[int], images: Sequence[ImageEmbeds], capacity: int) -> Prefix:
         """A prefix with room for `capacity` tokens, to be run with its first suffixes.
 
-        Image tokens take the rows of `images`, [image_tokens, hidden] each, in order.
+        Image tokens take the rows of `images`, [1 + added, image_tokens, hidden] each, in order.
         """
-        return Prefix(self._buffers(capacity), len(ids), embeds=self.embed(ids, images))
+        embeds, positions = self.table.embed(ids, images), self.table.positions(ids, images, 0)
+        return Prefix(self._buffers(capacity), len(ids), embeds=embeds, positions=positions)
 
     def reserve(self, prefix: Prefix, capacity: int) -> None:
         """Make room for `capacity` tokens; a prefix with less moves to larger buffers, once."""
@@ -87,7 +81,7 @@ class HostDecoder:
         self,
         prefix: Prefix,
         suffixes: Sequence[Sequence[int]],
-        images: Sequence[States] = (),
+        images: Sequence[ImageEmbeds] = (),
         *,
         answer: bool = True,
         layers: Sequence[int] = (),
@@ -100,23 +94,30 @@ class HostDecoder:
         be asked for next. Only the first stays in the cache.
         """
         lengths = tuple(len(suffix) for suffix in suffixes)
-        embeds = self.embed([id for suffix in suffixes for id in suffix], images)
-        return self.prefill_embeds(prefix, embeds, lengths, answer=answer, layers=layers, gradients=gradients)
+        embeds = self.table.embed([id for suffix in suffixes for id in suffix], images)
+        positions = self.table.positions_of_each(suffixes, images, prefix.next_position)
+        return self.prefill_embeds(
+            prefix, embeds, lengths, positions, answer=answer, layers=layers, gradients=gradients
+        )
 
     def prefill_embeds(
         self,
         prefix: Prefix,
         embeds: Floats,
         lengths: tuple[int, ...],
+        positions: Ints | None = None,
         *,
         answer: bool = True,
         layers: Sequence[int] = (),
         gradients: bool = False,
     ) -> HostOutput:
-        """`prefill` of suffixes of these lengths, whose embeddings [1, tokens, hidden] follow each other."""
+        """`prefill` of suffixes of these lengths, whose tokens follow each other.
+
+        `embeds` [1 + added, tokens, hidden] and `positions` [axes, tokens] are theirs.
+        """
         above = gradients or self.reaches_upper(layers)
         num_upper = len(lengths) if above else int(answer)
-        block = PackedPrompt(prefix.length - num_waiting(prefix.embeds), prefix.length, lengths)
+        block = PackedPrompt.after(prefix, num_waiting(prefix.embeds), lengths, positions)
         cache = prefix.buffers.write(block.done, block.total, prefix.length + lengths[0])
         feeds = self._feeds(block, bool(layers) or gradients)
         hidden, lower_rows, tapped = self._lower(cache, joined(prefix.embeds, embeds), feeds)
@@ -126,9 +127,7 @@ class HostDecoder:
         if not num_upper:
             return HostOutput(cache, None, (lower_rows, None), tapped, block)
         hidden = hidden[:, block.prefix - block.done :][:, : sum(lengths[:num_upper])]
-        going_up = PackedPrompt(
-            prefix.length - num_waiting(prefix.hidden), prefix.length, lengths[:num_upper]
-        )
+        going_up = PackedPrompt.after(prefix, num_waiting(prefix.hidden), lengths[:num_upper], positions)
         logits, upper_rows = self._upper(cache, joined(prefix.hidden, hidden), self._feeds(going_up, above))
         prefix.hidden = None
         return HostOutput(cache, logits, (lower_rows, upper_rows), tapped, block)
@@ -149,26 +148,26 @@ class HostDecoder:
         False when nothing was left to run.
         """
         if prefix.embeds is not None:
-            embeds, rest = np.split(on_host(prefix.embeds), [num_tokens], axis=1)
-            block, cache = self._next(prefix, prefix.embeds.shape[1], embeds)
-            hidden, _, _ = self._lower(cache, embeds, self._feeds(block))
+            embeds, rest, cache, feeds = self._next(prefix, on_host(prefix.embeds), num_tokens)
+            hidden, _, _ = self._lower(cache, embeds, feeds)
             prefix.hidden = joined(prefix.hidden, hidden) if self._num_upper else None
-            prefix.embeds = rest if rest.shape[1] else None
+            prefix.embeds = rest
             return True
         if prefix.hidden is None or not above:
             return False
-        hidden, rest = np.split(on_host(prefix.hidden), [num_tokens], axis=1)
-        block, cache = self._next(prefix, prefix.hidden.shape[1], hidden)
-        self._upper(cache, hidden, self._feeds(block))
-        prefix.hidden = rest if rest.shape[1] else None
+        hidden, rest, cache, feeds = self._next(prefix, on_host(prefix.hidden), num_tokens)
+        self._upper(cache, hidden, feeds)
+        prefix.hidden = rest
         return True
 
-    @staticmethod
-    def _next(prefix: Prefix, num_left: int, tokens: Floats) -> tuple[PackedPrompt, KVCache]:
-        """Where the next tokens of a prefix stand that has `num_left` of them to go, and their rows."""
-        done = prefix.length - num_left
-        block = PackedPrompt(done, done + tokens.shape[1], ())
-        return block, prefix.buffers.write(block.done, block.total, block.total)
+    def _next(
+        self, prefix: Prefix, states: Floats, number: int
+    ) -> tuple[Floats, Floats | None, KVCache, ForwardInputs]:
+        """The next `number` of the states that wait, those left after them, their rows and feeds."""
+        now, rest = np.split(states, [number], axis=1)
+        block = PackedPrompt.of_prefix(prefix, states.shape[1], now.shape[1])
+        cache = prefix.buffers.write(block.done, block.total, block.total)
+        return now, rest if rest.shape[1] else None, cache, self._feeds(block)
 
     def gradients(self, output: Prefilled, suffix: int) -> tuple[Floats, Floats]:
         """Attention of a suffix's last token and the loss's gradient at it, [layers, heads, total] each.
@@ -199,12 +198,14 @@ class HostDecoder:
         `on_tokens` is told their ids whenever there is one more.
         """
         answer = AnswerTokens(self._tokens.eos, max_new_tokens, on_tokens)
-        cache, steps = of_kind(HostOutput, output).cache, None
+        made, steps = of_kind(HostOutput, output), None
+        cache, ahead = made.cache, made.next_position - made.cache.length
         answer.take(self.logits(output))
         while not answer.is_done:
             steps = steps or self.steps(cache.buffers)
             with self._counted_step(1, cache.length + 1, cache.buffers.capacity):
-                logits = steps.after(self._embeddings[answer.ids[-1]], cache.length)
+                embeds = self.table.rows[answer.ids[-1]]
+                logits = steps.after(embeds, cache.length, cache.length + ahead)
             answer.take(logits)
             cache = cache.grown(1)
         return answer.generation
@@ -228,7 +229,7 @@ class HostDecoder:
     def step(self, steps: DecodeSteps, embeds: Floats, block: PackedStep) -> Floats:
         """One step of an answer or two; logits [answers, vocab]."""
         with self._counted_step(block.num_new, block.total, steps.capacity):
-            return steps.run(embeds, block.position_ids, block.bias())
+            return steps.run(embeds[0], block.position_ids, block.bias())
 
     def _counted_step(self, tokens: int, total: int, capacity: int) -> AbstractContextManager[object]:
         self._tally.add(
@@ -252,9 +253,10 @@ class HostDecoder:
 
     def steps(self, buffers: KVBuffers, count: int = 1) -> DecodeSteps:
         """Steps of `count` tokens on these buffers."""
-        sizes = self._vocab_size, self._embeddings.shape[1], count
-        tensor, spare = self._graphs.lower.tensor, self.takes_batches
-        return DecodeSteps(host_buffers(buffers), tensor, *sizes, spare_rows=spare)
+        sizes = self._vocab_size, self.table.rows.shape[1], count
+        axes, slices, spare = self.table.axes, self.table.slices, self.takes_batches
+        tensor = self._graphs.lower.tensor
+        return DecodeSteps(host_buffers(buffers), tensor, *sizes, axes=axes, slices=slices, spare_rows=spare)
 
     def side_by_side(
         self, cache: KVCache, block: PackedStep, embeds: Floats, num_decoded: int

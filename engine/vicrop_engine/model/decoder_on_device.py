@@ -14,14 +14,15 @@ from typing import ClassVar
 import numpy as np
 import numpy.typing as npt
 
-from vicrop_engine.arrays import Floats
+from vicrop_engine.arrays import Floats, Ints
 from vicrop_engine.counters import Tally
 from vicrop_engine.engine_dir.records import DecoderGeometry, SpecialTokens
 from vicrop_engine.model.greedy import AnswerTokens, Generation, OnTokens
 from vicrop_engine.model.interfaces import BothAnswers, Prefilled
 from vicrop_engine.model.kv_cache import KVBuffers, KVCache
+from vicrop_engine.model.positions import counted, next_position, positions_of
 from vicrop_engine.model.prefix_cache import Prefix
-from vicrop_engine.model.states import Floating, States, of_kind
+from vicrop_engine.model.states import Floating, ImageEmbeds, States, of_kind
 from vicrop_engine.model.two_answers import OneAfterTheOther
 from vicrop_engine.runtime.device import AttentionRow, Device, DeviceTensor
 from vicrop_engine.runtime.device_graph import BoundDeviceGraph, DeviceGraph, DeviceGraphs, Feed
@@ -34,13 +35,15 @@ class DeviceOutput:
     """What a pass over a prefix and its suffixes left on the device.
 
     `cache` ends with the first suffix; `logits` [1, vocab] are those after it, None when it did not go up.
-    `attention` holds, by suffix, its last row of lower and upper graph, each [layers, 1, heads, total].
+    `attention` holds, by suffix, its last row of lower and upper graph, each [layers, 1, heads, total];
+    `next_position` is that of the token after the first suffix.
     """
 
     device: Device
     cache: KVCache
     logits: DeviceTensor | None
     attention: tuple[tuple[DeviceTensor, ...], ...]
+    next_position: int
 
     def rows(self, suffix: int) -> dict[int, AttentionRow]:
         """Attention [heads, total] of a suffix's last token, by absolute layer."""
@@ -80,19 +83,21 @@ class DeviceDecoder:
         self._tally = tally
         self._num_lower = geometry.num_lower_layers
         self._num_upper = geometry.num_layers - geometry.num_lower_layers
+        self._axes, self._slices = geometry.position_axes, 1 + geometry.added_embeds
         self._copied: tuple[DeviceOutput, Floats] | None = None
 
     def embed(self, ids: Sequence[int]) -> Floating:
-        """Rows of the token table on the host, [1, len, hidden]."""
+        """Rows of the token table on the host, [1 + added, len, hidden]; the added slices hold nothing."""
         rows: Floating = self._embeddings[np.asarray(ids, np.int64)].astype(self._graphs.lower.states)
-        return rows[None]
+        return np.concatenate((rows[None], np.zeros((self._slices - 1, *rows.shape), rows.dtype)))
 
-    def begin(self, ids: Sequence[int], images: Sequence[States], capacity: int) -> Prefix:
+    def begin(self, ids: Sequence[int], images: Sequence[ImageEmbeds], capacity: int) -> Prefix:
         """A prefix with room for `capacity` tokens, to be run with its first suffixes.
 
-        Image tokens take the rows of `images`, [1, image_tokens, hidden] each, in order.
+        Image tokens take the rows of `images`, [1 + added, image_tokens, hidden] each, in order.
         """
-        return Prefix(self._buffers(capacity), len(ids), embeds=self._embed(ids, images))
+        embeds, positions = self._embed(ids, images), self._positions(ids, images, 0)
+        return Prefix(self._buffers(capacity), len(ids), embeds=embeds, positions=positions)
 
     def reserve(self, prefix: Prefix, capacity: int) -> None:
         """Make room for `capacity` tokens; a prefix with less moves to larger buffers, once."""
@@ -106,7 +111,7 @@ class DeviceDecoder:
         self,
         prefix: Prefix,
         suffixes: Sequence[Sequence[int]],
-        images: Sequence[States] = (),
+        images: Sequence[ImageEmbeds] = (),
         *,
         answer: bool = True,
         layers: Sequence[int] = (),
@@ -125,9 +130,10 @@ class DeviceDecoder:
             suffix = suffixes[number]
             seen = images if self._tokens.image in suffix else ()
             up = above or (answer and number == 0)
-            cache, logits, rows = self._run_suffix(prefix, self._embed(suffix, seen), up)
+            stand = self._positions(suffix, seen, prefix.next_position)
+            cache, logits, rows = self._run_suffix(prefix, self._embed(suffix, seen), stand, up)
             attention.insert(0, rows)
-        return DeviceOutput(self._device, cache, logits, tuple(attention))
+        return DeviceOutput(self._device, cache, logits, tuple(attention), next_position(stand))
 
     def logits(self, output: Prefilled) -> Floats:
         """Logits [vocab] after the first suffix of a pass, on the host; copied there once.
@@ -147,12 +153,14 @@ class DeviceDecoder:
         `on_tokens` is told their ids whenever there is one more.
         """
         answer = AnswerTokens(self._tokens.eos, max_new_tokens, on_tokens)
-        cache = of_kind(DeviceOutput, output).cache
+        made = of_kind(DeviceOutput, output)
+        cache, position = made.cache, made.next_position
         answer.take(self.logits(output))
         while not answer.is_done:
             self._tally.add(decode_steps=1)
             cache = cache.grown(1)
-            feeds = self._feeds(cache.length, 1)
+            feeds = self._feeds(cache.length, counted(position, 1, self._axes))
+            position += 1
             lower = self._lower(cache, self._device.upload(self.embed(answer.ids[-1:])), feeds)
             answer.take(self._on_host(self._upper(cache, lower["hidden_states"], feeds)["logits"]))
         return answer.generation
@@ -176,14 +184,14 @@ class DeviceDecoder:
         return self._device.host(logits).reshape(-1).astype(np.float32)
 
     def _run_suffix(
-        self, prefix: Prefix, embeds: DeviceTensor, up: bool
+        self, prefix: Prefix, embeds: DeviceTensor, positions: Ints, up: bool
     ) -> tuple[KVCache, DeviceTensor | None, tuple[DeviceTensor, ...]]:
         """One pass over what waits of the prefix and a suffix after it: cache, logits and attention."""
         fresh = prefix.embeds is not None
-        length = prefix.length + embeds.num_rows
+        length = prefix.length + self._rows(embeds)
         cache = prefix.buffers.write(0 if fresh else prefix.length, length, length)
         states = self._joined(waiting(prefix.embeds), embeds)
-        feeds = self._feeds(length, states.num_rows)
+        feeds = self._feeds(length, _after(prefix, positions, self._rows(states)))
         lower = self._lower(cache, states, feeds)
         hidden, rows = lower["hidden_states"], lower["attention"]
         if fresh and not up:
@@ -193,48 +201,59 @@ class DeviceDecoder:
             return cache, None, (rows,)
         going_up = self._joined(waiting(prefix.hidden), hidden)
         if going_up is not hidden:
-            feeds = self._feeds(length, going_up.num_rows)
+            feeds = self._feeds(length, _after(prefix, positions, self._rows(going_up)))
         upper = self._upper(cache, going_up, feeds)
         prefix.hidden = None
         return cache, upper["logits"], (rows, upper["attention"]) if self._num_upper else (rows,)
 
     def _lower(self, cache: KVCache, embeds: DeviceTensor, feeds: Feeds) -> Feeds:
-        self._tally.add(lower_passes=1, lower_tokens=embeds.num_rows)
+        self._tally.add(lower_passes=1, lower_tokens=self._rows(embeds))
         return of_kind(DeviceKVBuffers, cache.buffers).lower.run({"inputs_embeds": embeds, **feeds})
 
     def _upper(self, cache: KVCache, hidden: DeviceTensor, feeds: Feeds) -> Feeds:
-        self._tally.add(upper_passes=1, upper_tokens=hidden.num_rows)
+        self._tally.add(upper_passes=1, upper_tokens=self._rows(hidden))
         return of_kind(DeviceKVBuffers, cache.buffers).upper.run({"hidden_states": hidden, **feeds})
 
-    def _feeds(self, length: int, num_new: int) -> Feeds:
-        """What both graphs are fed beside states; the last of the tokens is tapped, and may look at all."""
+    def _feeds(self, length: int, positions: Ints) -> Feeds:
+        """What both graphs are fed beside states of tokens at `positions` [axes, new], the last of `length`.
+
+        It is tapped, and may look at all.
+        """
         arrays: dict[str, npt.NDArray[np.generic]] = {
-            "position_ids": np.arange(length - num_new, length)[None],
-            "tap_positions": np.array([num_new - 1]),
+            "position_ids": positions,
+            "tap_positions": np.array([positions.shape[1] - 1]),
             "attention_bias": np.zeros((1, 1, 1, length), np.float32),
         }
         feeds = {name: self._device.upload(array) for name, array in arrays.items()}
         return {**feeds, "answer_position": feeds["tap_positions"]}
 
-    def _embed(self, ids: Sequence[int], images: Sequence[States]) -> DeviceTensor:
+    def _embed(self, ids: Sequence[int], images: Sequence[ImageEmbeds]) -> DeviceTensor:
         """[1, len, hidden]: rows of the table, with image embeds in place of image tokens."""
         index = np.asarray(ids, np.int64)
         if not images:
             return self._device.upload(self.embed(index.tolist()))
         is_image = index == self._tokens.image
-        seen = of_kind(DeviceTensor, images[0])
+        seen = of_kind(DeviceTensor, images[0].states)
         for image in images[1:]:
-            seen = self._joined(seen, of_kind(DeviceTensor, image))
+            seen = self._joined(seen, of_kind(DeviceTensor, image.states))
         if is_image.all():
             return seen
         text = self._device.upload(self.embed(index[~is_image].tolist()))
-        place = np.where(is_image, np.cumsum(is_image) - 1, seen.num_rows + np.cumsum(~is_image) - 1)
+        place = np.where(is_image, np.cumsum(is_image) - 1, self._rows(seen) + np.cumsum(~is_image) - 1)
         return self._picked(seen, place, text)
+
+    def _positions(self, ids: Sequence[int], images: Sequence[ImageEmbeds], start: int) -> Ints:
+        is_image = np.asarray(ids, np.int64) == self._tokens.image
+        return positions_of(is_image, [image.offsets for image in images], start, self._axes)
 
     def _joined(self, waiting: DeviceTensor | None, new: DeviceTensor) -> DeviceTensor:
         if waiting is None:
             return new
-        return self._picked(waiting, np.arange(waiting.num_rows + new.num_rows), new)
+        return self._picked(waiting, np.arange(self._rows(waiting) + self._rows(new)), new)
+
+    def _rows(self, tensor: DeviceTensor) -> int:
+        """Tokens of [pictures, rows, hidden], or of [slices, rows, hidden] where pictures add to layers."""
+        return tensor.shape[1] if self._slices > 1 else tensor.num_rows
 
     def _picked(
         self, first: DeviceTensor, index: npt.NDArray[np.int64], second: DeviceTensor | None = None
@@ -268,3 +287,11 @@ class DeviceDecoder:
 def waiting(states: States | None) -> DeviceTensor | None:
     """What waits on the device. Raises TypeError for the host's."""
     return None if states is None else of_kind(DeviceTensor, states)
+
+
+def _after(prefix: Prefix, positions: Ints, num_new: int) -> Ints:
+    """The positions of the last `num_new` tokens of a prefix and those at `positions` after it."""
+    waits = num_new - positions.shape[1]
+    if not waits or prefix.positions is None:
+        return positions
+    return np.concatenate((prefix.positions[:, -waits:], positions), axis=1)

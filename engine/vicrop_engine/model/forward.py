@@ -40,6 +40,11 @@ class HostOutput:
         return dict(enumerate(row for part in parts for row in part))
 
     @property
+    def next_position(self) -> int:
+        """That of the token after the first suffix."""
+        return self.cache.length if self.block is None else self.block.next_position
+
+    @property
     def total(self) -> int:
         """Tokens of prefix and suffixes. Raises ValueError where that was not noted."""
         if self.block is None:
@@ -98,6 +103,7 @@ NO_TAPS: Ints = np.zeros(0, np.int64)
 class DecodeSteps:
     """Steps on these buffers, each of `count` tokens, whose logits are all wanted.
 
+    A token's position has `axes` numbers, and its embedding `slices`, of which text has the first alone.
     `tensor` puts an array where the graphs want it. Graphs with `spare_rows` take a bias of all rows of the
     buffers, also those after the last token's: then that of a token alone is bound once as well.
     """
@@ -110,17 +116,19 @@ class DecodeSteps:
         hidden_size: int,
         count: int = 1,
         *,
+        axes: int = 1,
+        slices: int = 1,
         spare_rows: bool = False,
     ) -> None:
         self.capacity, self._tensor = buffers.capacity, tensor
-        self._embeds = np.empty((1, count, hidden_size), np.float32)
-        self._positions = np.empty((1, count), np.int64)
+        self._embeds = np.zeros((slices, count, hidden_size), np.float32)
+        self._positions = np.empty((axes, count), np.int64)
         self._bias = np.zeros((1, 1, 1, buffers.capacity), np.float32)
         self._whole_bias, self._seen = tensor(self._bias) if spare_rows else None, buffers.capacity
         self._logits = np.empty((count, vocab_size), np.float32)
         feeds: dict[str, Feed] = {
             "inputs_embeds": self._embeds,
-            "hidden_states": np.empty_like(self._embeds),
+            "hidden_states": np.empty((1, count, hidden_size), np.float32),
             "position_ids": self._positions,
             "tap_positions": tensor(NO_TAPS),
             "answer_position": tensor(np.arange(count)),
@@ -128,23 +136,24 @@ class DecodeSteps:
         }
         self._lower, self._upper = buffers.lower.step(feeds), buffers.upper.step(feeds)
 
-    def after(self, embeds: npt.NDArray[np.floating], length: int) -> Floats:
+    def after(self, embeds: npt.NDArray[np.floating], length: int, position: int | None = None) -> Floats:
         """Logits [vocab] of one token, `embeds` [hidden], that comes after `length` others it sees.
 
-        The next step writes over them.
+        It stands at `position`, by default at their number. The next step writes over the logits.
         """
-        logits: Floats = self._step(embeds, length, self._sees(length + 1))[0]
+        position = length if position is None else position
+        logits: Floats = self._step(embeds, position, self._sees(length + 1))[0]
         return logits
 
     def run(self, embeds: Floats, positions: Ints, bias: Floats) -> Floats:
-        """Logits [count, vocab] of `embeds` [1, count, hidden] at these positions.
+        """Logits [count, vocab] of `embeds` [count, hidden] at these positions [axes or 1, count].
 
         `bias` [1, 1, count, total] is 0 where a token may look and -inf elsewhere.
         """
         return self._step(embeds, positions, self._tensor(bias)).copy()
 
     def _step(self, embeds: npt.NDArray[np.floating], positions: Ints | int, bias: Tensor) -> Floats:
-        self._embeds[:] = embeds
+        self._embeds[0] = embeds
         self._positions[:] = positions
         changed = {"attention_bias": bias}
         self._lower.run(changed)

@@ -10,19 +10,20 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol
 
 from vicrop_engine.arrays import Floats
+from vicrop_engine.images.seen import VisionInputs
 from vicrop_engine.model.greedy import Generation, OnTokens
 from vicrop_engine.model.prefix_cache import Prefix, PrefixKey
-from vicrop_engine.model.states import AttentionRows, States
+from vicrop_engine.model.states import AttentionRows, ImageEmbeds, States
 
 
 class VisionTower(Protocol):
-    """Pixels to image embeds, remembered by the pixels."""
+    """Pictures to image embeds, remembered by what the tower takes of them."""
 
-    def embed(self, pixels: Floats) -> States:
-        """Image embeds [tokens, hidden] of pixels [inputs, 3, height, width]. Raises RunError."""
+    def embed(self, inputs: VisionInputs) -> States:
+        """Image embeds [1 + added, tokens, hidden] of a picture. Raises RunError."""
 
-    def embed_all(self, pictures: Sequence[Floats]) -> Sequence[States]:
-        """The same for several pictures; those that are new go through the graph together."""
+    def embed_all(self, pictures: Sequence[VisionInputs]) -> Sequence[States]:
+        """The same for several pictures; those that are new go through the graph together if they can."""
 
     def forget(self) -> None:
         """Let go of all embeds."""
@@ -41,7 +42,7 @@ class Prefilled(Protocol):
 class BothAnswers(Protocol):
     """First and final answer of one request, decoded in whatever order costs least."""
 
-    def begin_final(self, suffix: Sequence[int], images: Sequence[States]) -> None:
+    def begin_final(self, suffix: Sequence[int], images: Sequence[ImageEmbeds]) -> None:
         """Prefill the final answer's prompt after the picture's prefix."""
 
     def finish(self) -> tuple[Generation, Generation]:
@@ -55,7 +56,7 @@ class Decoder(Protocol):
     def answers_side_by_side(self) -> bool:
         """Whether first and final answer lie in one prefix's buffers, which then need room for both."""
 
-    def begin(self, ids: Sequence[int], images: Sequence[States], capacity: int) -> Prefix:
+    def begin(self, ids: Sequence[int], images: Sequence[ImageEmbeds], capacity: int) -> Prefix:
         """A prefix with room for `capacity` tokens, whose image tokens take the rows of `images` in order.
 
         It is run with its first suffixes.
@@ -68,7 +69,7 @@ class Decoder(Protocol):
         self,
         prefix: Prefix,
         suffixes: Sequence[Sequence[int]],
-        images: Sequence[States] = (),
+        images: Sequence[ImageEmbeds] = (),
         *,
         answer: bool = True,
         layers: Sequence[int] = (),

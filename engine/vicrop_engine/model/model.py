@@ -9,19 +9,18 @@ from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 
-from vicrop_engine.arrays import Floats
 from vicrop_engine.counters import Tally
 from vicrop_engine.engine_dir.manifest import Manifest
 from vicrop_engine.engine_dir.records import Preprocessing
 from vicrop_engine.external.toolbox import Toolbox
 from vicrop_engine.families.interfaces import Family
 from vicrop_engine.images.cache import PictureCache
-from vicrop_engine.images.preprocessing import pixel_digest
+from vicrop_engine.images.seen import Seen
 from vicrop_engine.model.gradients import PixelGradients
 from vicrop_engine.model.interfaces import Decoder, PrefixStore, VisionTower
 from vicrop_engine.model.prefix_cache import Prefix, PrefixKey
 from vicrop_engine.model.prompts import Ids, PromptBuilder
-from vicrop_engine.model.states import States
+from vicrop_engine.model.states import ImageEmbeds
 from vicrop_engine.runtime.device import Device
 from vicrop_engine.timing import Stopwatch
 
@@ -45,34 +44,35 @@ class Model:
     tools: Toolbox
     device: Device | None = None
 
-    def prefix(self, pixels: Floats, ids: Ids, capacity: int, watch: Stopwatch) -> tuple[PrefixKey, Prefix]:
-        """The image prefix for these pixels and token ids with room for `capacity` tokens.
+    def prefix(self, seen: Seen, ids: Ids, capacity: int, watch: Stopwatch) -> tuple[PrefixKey, Prefix]:
+        """The image prefix for this picture and token ids with room for `capacity` tokens.
 
         From the cache, or made now: then it is run with its first suffixes. `keep` it after using it.
         """
-        [(key, prefix)] = self.prefixes_of([pixels], ids, capacity, watch)
+        [(key, prefix)] = self.prefixes_of([seen], ids, capacity, watch)
         self.keep(key, prefix)
         return key, prefix
 
     def prefixes_of(
-        self, pictures: Sequence[Floats], ids: Ids, capacity: int, watch: Stopwatch
+        self, pictures: Sequence[Seen], ids: Ids, capacity: int, watch: Stopwatch
     ) -> Iterator[tuple[PrefixKey, Prefix]]:
         """The same for several pictures in order, each made when it is asked for.
 
         New ones go through the vision tower together. Without `ids` they are empty and nothing is run: for
-        what depends on the pixels alone. A prefix that was kept is to be kept again.
+        what depends on the picture alone. A prefix that was kept is to be kept again.
         """
-        keys = [PrefixKey(self.digest, pixel_digest(pixels), ids) for pixels in pictures]
+        keys = [PrefixKey(self.digest, seen.inputs.digest, ids) for seen in pictures]
         known = {key: kept for key in keys if (kept := self.prefixes.get(key)) is not None}
-        new = [pixels for key, pixels in zip(keys, pictures, strict=True) if key not in known]
+        new = [seen.inputs for key, seen in zip(keys, pictures, strict=True) if key not in known]
         if new and ids:
             watch.enter("vision")
         embeds = iter(self.vision.embed_all(new) if new and ids else ())
-        for key in keys:
-            fresh = [next(embeds)] if ids and key not in known else []
+        for key, seen in zip(keys, pictures, strict=True):
+            is_new = bool(ids) and key not in known
+            fresh = [ImageEmbeds(next(embeds), seen.layout.positions)] if is_new else []
             yield key, self._prefix(key, fresh, ids, capacity)
 
-    def _prefix(self, key: PrefixKey, images: Sequence[States], ids: Ids, capacity: int) -> Prefix:
+    def _prefix(self, key: PrefixKey, images: Sequence[ImageEmbeds], ids: Ids, capacity: int) -> Prefix:
         prefix, was_there = self.prefixes.get_or_begin(key, lambda: self.decoder.begin(ids, images, capacity))
         self.tally.add(prefix_hits=was_there, prefix_prefills=not was_there and bool(ids))
         if was_there:

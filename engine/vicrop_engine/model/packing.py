@@ -6,24 +6,46 @@ Suffixes of one prefix may go through a pass side by side: each continues the pr
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import pairwise
 
 import numpy as np
 
 from vicrop_engine.arrays import Floats, Ints
+from vicrop_engine.model.positions import next_position
+from vicrop_engine.model.prefix_cache import Prefix
 
 
 @dataclass(frozen=True)
 class PackedPrompt:
     """The tokens of a prefix from `done` on, then suffixes of the lengths given, in this order.
 
-    `done` tokens of the prefix are in the KV buffers already.
+    `done` tokens of the prefix are in the KV buffers already. `positions` [axes, new] are those of the new
+    tokens; without any they are counted, a suffix from where the prefix ends.
     """
 
     done: int
     prefix: int
     suffixes: tuple[int, ...]
+    positions: Ints | None = field(default=None, compare=False)
+
+    @classmethod
+    def after(
+        cls, prefix: Prefix, waiting: int, lengths: tuple[int, ...], positions: Ints | None
+    ) -> PackedPrompt:
+        """What waits of a prefix, then suffixes of these lengths, the first of those at `positions`."""
+        done, number = prefix.length - waiting, sum(lengths)
+        if prefix.positions is None or positions is None:
+            return cls(done, prefix.length, lengths)
+        parts = prefix.positions[:, done:], positions[:, :number]
+        return cls(done, prefix.length, lengths, np.concatenate(parts, axis=1))
+
+    @classmethod
+    def of_prefix(cls, prefix: Prefix, waiting: int, number: int) -> PackedPrompt:
+        """The next `number` tokens of a prefix of which `waiting` are left."""
+        done = prefix.length - waiting
+        own = None if prefix.positions is None else prefix.positions[:, done : done + number]
+        return cls(done, done + number, (), own)
 
     @property
     def num_new(self) -> int:
@@ -42,10 +64,20 @@ class PackedPrompt:
 
     @property
     def position_ids(self) -> Ints:
-        """[1, new]: every suffix goes on where the prefix ends."""
+        """[axes, new]: every suffix goes on where the prefix ends."""
+        if self.positions is not None:
+            return self.positions
         parts = [np.arange(self.done, self.prefix)]
         parts += [np.arange(self.prefix, self.prefix + length) for length in self.suffixes]
         return np.concatenate(parts).astype(np.int64)[None]
+
+    @property
+    def next_position(self) -> int:
+        """That of a token after the first suffix."""
+        if self.positions is None:
+            return self.prefix + self.suffixes[0]
+        start = self.prefix - self.done
+        return next_position(self.positions[:, start : start + self.suffixes[0]])
 
     def bias(self) -> Floats:
         """[1, 1, new, total]: 0 where a new token may look and -inf elsewhere."""
@@ -73,30 +105,44 @@ class PackedPrompt:
 
 @dataclass(frozen=True)
 class Branch:
-    """One continuation: the spans of rows (start, stop) with its tokens in order, the prefix's first."""
+    """One continuation: the spans of rows (start, stop) with its tokens in order, the prefix's first.
+
+    Its next token's position is `ahead` of how many tokens it has.
+    """
 
     spans: tuple[tuple[int, int], ...]
+    ahead: int = 0
 
     @property
     def length(self) -> int:
-        """Its tokens, and so the position of the next one."""
+        """Its tokens."""
         return sum(stop - start for start, stop in self.spans)
 
-    def grown(self, start: int, count: int) -> Branch:
-        """With `count` more tokens, in the rows from `start` on."""
+    @property
+    def position(self) -> int:
+        """That of its next token."""
+        return self.length + self.ahead
+
+    def grown(self, start: int, count: int, position: int | None = None) -> Branch:
+        """With `count` more tokens in the rows from `start` on, the next one at `position` if that jumps."""
         first, last = self.spans[-1]
+        ahead = self.ahead if position is None else position - self.length - count
         if last == start:
-            return Branch((*self.spans[:-1], (first, start + count)))
-        return Branch((*self.spans, (start, start + count)))
+            return Branch((*self.spans[:-1], (first, start + count)), ahead)
+        return Branch((*self.spans, (start, start + count)), ahead)
 
 
 @dataclass(frozen=True)
 class PackedStep:
-    """New tokens of several branches, `counts` of each, in the rows from `done` on."""
+    """New tokens of several branches, `counts` of each, in the rows from `done` on.
+
+    `positions` [axes, new] are theirs; without any they are counted, from where each branch ends.
+    """
 
     branches: tuple[Branch, ...]
     counts: tuple[int, ...]
     done: int
+    positions: Ints | None = field(default=None, compare=False)
 
     @property
     def num_new(self) -> int:
@@ -115,17 +161,19 @@ class PackedStep:
 
     @property
     def position_ids(self) -> Ints:
-        """[1, new]: every branch goes on where it ends."""
+        """[axes, new]: every branch goes on where it ends."""
+        if self.positions is not None:
+            return self.positions
         pairs = zip(self.branches, self.counts, strict=True)
-        parts = [np.arange(branch.length, branch.length + count) for branch, count in pairs]
+        parts = [np.arange(branch.position, branch.position + count) for branch, count in pairs]
         return np.concatenate(parts).astype(np.int64)[None]
 
     @property
     def grown(self) -> tuple[Branch, ...]:
         """The branches after this pass."""
-        starts = self.done + np.cumsum((0, *self.counts))
+        starts, positions = np.cumsum((0, *self.counts)).tolist(), self.position_ids
         return tuple(
-            branch.grown(int(start), count)
+            branch.grown(self.done + start, count, next_position(positions[:, start : start + count]))
             for branch, start, count in zip(self.branches, starts, self.counts, strict=False)
         )
 

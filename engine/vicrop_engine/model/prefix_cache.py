@@ -12,17 +12,18 @@ from collections.abc import Callable, Hashable
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from vicrop_engine.arrays import Floats
+from vicrop_engine.arrays import Floats, Ints
 from vicrop_engine.byte_cache import ByteCache
 from vicrop_engine.model.kv_cache import KVBuffers
+from vicrop_engine.model.positions import next_position
 from vicrop_engine.model.states import AttentionRows, States
 
 
 class PrefixKey(NamedTuple):
-    """What a prefix depends on: digests of engine and pixels, and the token ids."""
+    """What a prefix depends on: digests of engine and of the vision tower's inputs, and the token ids."""
 
     engine: str
-    pixels: bytes
+    inputs: bytes
     ids: tuple[int, ...]
 
 
@@ -30,8 +31,9 @@ class PrefixKey(NamedTuple):
 class Prefix:
     """An image prefix of `length` tokens to be continued.
 
-    `embeds` [1, length, hidden] still have to go through the lower layers; `hidden` have been there and wait
-    for the upper ones: both go along with the next pass. `general` holds the general prompt's attention rows
+    `embeds` [1 + added, length, hidden] still have to go through the lower layers; `hidden` have been there
+    and wait for the upper ones: both go along with the next pass. `positions` [axes, length] are its tokens',
+    None where they are counted. `general` holds the general prompt's attention rows
     [heads, patches] by layer, `general_gradient` how its answer hangs on the pixels [height, width]; both
     depend on the picture alone. Who has the `lock` may write into the buffers.
     """
@@ -40,9 +42,15 @@ class Prefix:
     length: int
     embeds: States | None = None
     hidden: States | None = None
+    positions: Ints | None = None
     general: dict[int, AttentionRows] = field(default_factory=dict)
     general_gradient: Floats | None = None
     lock: threading.RLock = field(default_factory=threading.RLock, repr=False, compare=False)
+
+    @property
+    def next_position(self) -> int:
+        """That of the token after it."""
+        return self.length if self.positions is None else next_position(self.positions)
 
     @property
     def nbytes(self) -> int:

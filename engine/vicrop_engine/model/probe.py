@@ -9,18 +9,21 @@ opened on another processor or ONNX Runtime they are asked again.
 from __future__ import annotations
 
 import zipfile
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
-from vicrop_engine.arrays import Floats
+from vicrop_engine.arrays import Floats, Ints
 from vicrop_engine.counters import Tally
 from vicrop_engine.engine_dir.manifest import PROBE, Manifest, remedy_command
 from vicrop_engine.errors import EngineDamagedError, ProbeError
+from vicrop_engine.families.interfaces import Family
+from vicrop_engine.images.seen import VisionInputs
 from vicrop_engine.model.decoder import HostDecoder
 from vicrop_engine.model.interfaces import Decoder, VisionTower
-from vicrop_engine.model.states import of_kind
+from vicrop_engine.model.model import Model
+from vicrop_engine.model.states import ImageEmbeds, of_kind, on_host
 from vicrop_engine.model.vision import HostVisionTower
 from vicrop_engine.runtime.proofs import Proof, is_proven, remember, this_machine
 
@@ -31,10 +34,14 @@ SLACK = 4  # of a tolerance over what was measured where the engine was built
 
 @dataclass(frozen=True)
 class ProbeInput:
-    """`pixels` [1, 3, side, side] around zero; token ids before and after the image's, and of the steps."""
+    """A picture of noise around zero; token ids before and after the image's, and of the steps.
 
-    pixels: Floats
+    `offsets` [axes, tokens] is where the picture's tokens stand, None where they are counted.
+    """
+
+    inputs: VisionInputs
     ids: tuple[int, ...]
+    offsets: Ints | None = None
 
     @property
     def before(self) -> tuple[int, ...]:
@@ -52,59 +59,69 @@ class ProbeInput:
         return self.ids[-STEPS:]
 
     @classmethod
-    def of(cls, manifest: Manifest) -> ProbeInput:
+    def of(cls, manifest: Manifest, family: Family) -> ProbeInput:
         """The same for every engine of these sizes, with NumPy's generator that never changes."""
-        random, side = np.random.RandomState(0), manifest.vision.image_size
-        pixels = random.randint(-128, 128, (1, 3, side, side)).astype(np.float32) / np.float32(64)
+        random = np.random.RandomState(0)
+        seen = family.noise(random)
         ids = random.randint(0, manifest.decoder.vocab_size - 1, BEFORE + AFTER + STEPS)
-        return cls(pixels, tuple(int(id) + (id >= manifest.tokens.image) for id in ids))
+        others = tuple(int(id) + (id >= manifest.tokens.image) for id in ids)
+        return cls(seen.inputs, others, seen.layout.positions)
 
     def moved(self, by: float, seed: int) -> ProbeInput:
         """The same input, each pixel moved by some share of itself, `by` at most."""
-        share = np.random.RandomState(seed).uniform(-by, by, self.pixels.shape)
-        return ProbeInput((self.pixels * (1 + share)).astype(np.float32), self.ids)
+        random, arrays = np.random.RandomState(seed), {}
+        for name, array in self.inputs.arrays.items():
+            is_float = np.issubdtype(array.dtype, np.floating)
+            share = random.uniform(-by, by, array.shape) if is_float else 0
+            arrays[name] = (array * (1 + share)).astype(array.dtype)
+        return replace(self, inputs=replace(self.inputs, arrays=arrays))
+
+    def shown(self, embeds: Floats) -> ImageEmbeds:
+        """At most IMAGE_TOKENS of a picture's embeddings [1 + added, tokens, hidden], from first to last."""
+        tokens = embeds.shape[1]
+        kept = np.linspace(0, tokens - 1, min(IMAGE_TOKENS, tokens)).astype(int)
+        offsets = None if self.offsets is None else self.offsets[:, kept]
+        return ImageEmbeds(embeds[:, kept], offsets)
 
 
-def run_probe(vision: VisionTower, decoder: Decoder, manifest: Manifest) -> Outputs:
+def run_probe(vision: VisionTower, decoder: Decoder, given: ProbeInput, manifest: Manifest) -> Outputs:
     """`image_embeds` of some image tokens, `attention` [layers, heads, total], `logits` [1 + steps, vocab].
 
     Nothing is kept and nothing counted. Raises RunError.
     """
-    given = ProbeInput.of(manifest)
     tower = of_kind(HostVisionTower, vision).counted_by(Tally())
     host = of_kind(HostDecoder, decoder).counted_by(Tally())
-    shown = some_rows(tower.run([given.pixels])[0])
-    ids = (*given.before, *(manifest.tokens.image,) * len(shown))
+    shown = given.shown(tower.run([given.inputs])[0])
+    embeds = on_host(shown.states)
+    ids = (*given.before, *(manifest.tokens.image,) * embeds.shape[1])
     prefix = host.begin(ids, [shown], len(ids) + len(given.after) + len(given.steps))
     output = host.prefill(prefix, [given.after], layers=manifest.crop.layers)
-    rows = output.rows(0)
+    rows, length = output.rows(0), output.cache.length
     logits, steps = [host.logits(output)], host.steps(output.cache.buffers)
     for number, id in enumerate(given.steps):
-        logits.append(steps.after(host.embed([id])[0, 0], output.cache.length + number).copy())
+        row, position = host.table.embed([id])[0, 0], output.next_position + number
+        logits.append(steps.after(row, length + number, position).copy())
     attention = np.stack([rows[layer] for layer in manifest.crop.layers])
-    return {"image_embeds": shown, "attention": attention, "logits": np.stack(logits)}
+    flat = embeds.reshape(-1, embeds.shape[-1])
+    return {"image_embeds": flat, "attention": attention, "logits": np.stack(logits)}
 
 
-def some_rows(embeds: Floats) -> Floats:
-    """At most IMAGE_TOKENS of the rows, from the first to the last."""
-    rows: Floats = embeds[np.linspace(0, len(embeds) - 1, min(IMAGE_TOKENS, len(embeds))).astype(int)]
-    return rows
-
-
-def prove_once(vision: VisionTower, decoder: Decoder, manifest: Manifest, directory: Path) -> None:
+def prove_once(model: Model, directory: Path) -> None:
     """`prove`, unless this engine was proven on such a processor and ONNX Runtime, or has no probe."""
-    if manifest.probe is not None and not is_proven(directory, manifest):
-        prove(vision, decoder, manifest, directory)
+    if model.manifest.probe is not None and not is_proven(directory, model.manifest):
+        prove(model, directory)
 
 
-def prove(vision: VisionTower, decoder: Decoder, manifest: Manifest, directory: Path) -> None:
+def prove(model: Model, directory: Path) -> None:
     """Compare what the graphs give here with what they gave where they were built, and remember it.
 
     Raises ProbeError, and EngineDamagedError for an engine without a probe that can be read.
     """
+    manifest = model.manifest
     wanted, probed = read_outputs(directory, manifest), manifest.probe
     assert probed is not None, "the manifest of an engine with a probe says so"
-    found = distances(run_probe(vision, decoder, manifest), wanted)
+    given = ProbeInput.of(manifest, model.family)
+    found = distances(run_probe(model.vision, model.decoder, given, manifest), wanted)
     here = this_machine()
     for name, distance in found.items():
         if not distance <= probed.tolerances[name]:

@@ -2,18 +2,30 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
-from vicrop_engine.arrays import Floats
+from vicrop_engine.arrays import Floats, Ints
 from vicrop_engine.runtime.device import AttentionRow, DeviceTensor
 
 States = Floats | DeviceTensor
 AttentionRows = Floats | AttentionRow  # [heads, keys]
 T = TypeVar("T")
 Floating = npt.NDArray[np.floating]  # rows of a token table, float16 or float32
+
+
+@dataclass(frozen=True)
+class ImageEmbeds:
+    """A picture's embeddings [1 + added, tokens, hidden], and where its tokens stand.
+
+    `offsets` [axes, tokens] are counted from where the picture begins; None: one after the other.
+    """
+
+    states: States
+    offsets: Ints | None = None
 
 
 def on_host(states: States) -> Floats:

@@ -9,18 +9,21 @@ from itertools import groupby
 
 import numpy as np
 
-from vicrop_engine.arrays import Floats
 from vicrop_engine.model.prompts import Ids
+from vicrop_engine.model.states import ImageEmbeds, on_host
 
 
-def most_distinct(embeds: Floats, number: int) -> Floats:
-    """The `number` rows of `embeds` [tokens, hidden] farthest from their median, in their own order.
+def most_distinct(image: ImageEmbeds, number: int) -> ImageEmbeds:
+    """The `number` tokens whose embeddings are farthest from their median, in their own order and place.
 
     What most of a crop shows (a wall, the sky) is near the median, and a few tokens of it say as much as all.
     """
+    states = on_host(image.states)
+    embeds = states[0]
     distances = np.linalg.norm(embeds - np.median(embeds, axis=0), axis=1)
     kept = np.sort(np.argsort(-distances, kind="stable")[:number])
-    return np.ascontiguousarray(embeds[kept])
+    offsets = None if image.offsets is None else image.offsets[:, kept]
+    return ImageEmbeds(np.ascontiguousarray(states[:, kept]), offsets)
 
 
 def with_fewer(ids: Ids, image: int, number: int) -> Ids:

@@ -9,14 +9,18 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Protocol
 
-from vicrop_engine.arrays import Floats
+import numpy as np
+
+from vicrop_engine.arrays import Floats, Ints
+from vicrop_engine.model.embedding import TokenTable
 from vicrop_engine.model.forward import DecodeSteps, HostOutput
 from vicrop_engine.model.greedy import AnswerTokens, Generation, OnTokens
 from vicrop_engine.model.interfaces import Decoder, Prefilled
 from vicrop_engine.model.kv_cache import KVBuffers, KVCache
 from vicrop_engine.model.packing import Branch, PackedStep
+from vicrop_engine.model.positions import counted
 from vicrop_engine.model.prefix_cache import Prefix
-from vicrop_engine.model.states import States
+from vicrop_engine.model.states import ImageEmbeds
 
 
 class OneAfterTheOther:
@@ -34,7 +38,7 @@ class OneAfterTheOther:
         self._first = decoder.decode(output, max_new_tokens, on_tokens)
         self._started: Prefilled | None = None
 
-    def begin_final(self, suffix: Sequence[int], images: Sequence[States]) -> None:
+    def begin_final(self, suffix: Sequence[int], images: Sequence[ImageEmbeds]) -> None:
         """Prefill the final answer's prompt after the picture's prefix."""
         self._started = self._decoder.prefill(self._prefix, [suffix], images)
 
@@ -51,8 +55,9 @@ class PacksSteps(Decoder, Protocol):
     def end_signs(self) -> tuple[int, ...]:
         """Tokens that end an answer."""
 
-    def embed(self, ids: Sequence[int], images: Sequence[States] = ()) -> Floats:
-        """[1, len, hidden]: rows of the token table, with image embeds in place of image tokens."""
+    @property
+    def table(self) -> TokenTable:
+        """From token ids to embeddings and positions."""
 
     def side_by_side(
         self, cache: KVCache, block: PackedStep, embeds: Floats, num_decoded: int
@@ -85,13 +90,13 @@ class SideBySide:
         self._final = AnswerTokens(decoder.end_signs, max_new_tokens)
         self._cache = first.cache
         self._branches = {
-            self._early: Branch(((0, first.cache.length),)),
-            self._final: Branch(((0, prefix.length),)),
+            self._early: Branch(((0, first.cache.length),), first.next_position - first.cache.length),
+            self._final: Branch(((0, prefix.length),), prefix.next_position - prefix.length),
         }
         self._alone: Prefilled | None = None
         self._take([self._early], decoder.logits(first)[None])
 
-    def begin_final(self, suffix: Sequence[int], images: Sequence[States]) -> None:
+    def begin_final(self, suffix: Sequence[int], images: Sequence[ImageEmbeds]) -> None:
         """Prefill `suffix` of the final answer's prompt, and the first answer's latest token along with it.
 
         Where the first answer is whole already, nothing of it is left to go along.
@@ -101,8 +106,12 @@ class SideBySide:
             return
         ids = [self._early.ids[-1], *suffix]
         answers = [self._early, self._final]
-        block = self._block(answers, (1, len(suffix)))
-        embeds = self._decoder.embed(ids, images)
+        positions = self._decoder.table.positions(suffix, images, self._prefix.next_position)
+        if positions is not None:
+            own = counted(self._branches[self._early].position, 1, len(positions))
+            positions = np.concatenate((own, positions), axis=1)
+        block = self._block(answers, (1, len(suffix)), positions)
+        embeds = self._decoder.table.embed(ids, images)
         self._cache, logits = self._decoder.side_by_side(self._cache, block, embeds, 1)
         self._grow(answers, block)
         self._take(answers, logits)
@@ -115,15 +124,17 @@ class SideBySide:
             steps = self._decoder.steps(self._cache.buffers, len(answers))
             while not any(answer.is_done for answer in answers):
                 block = self._block(answers, (1,) * len(answers))
-                embeds = self._decoder.embed([answer.ids[-1] for answer in answers])
+                embeds = self._decoder.table.embed([answer.ids[-1] for answer in answers])
                 self._cache = self._cache.grown(len(answers))
                 self._take(answers, self._decoder.step(steps, embeds, block))
                 self._grow(answers, block)
         return self._early.generation, self._final.generation
 
-    def _block(self, answers: Sequence[AnswerTokens], counts: tuple[int, ...]) -> PackedStep:
+    def _block(
+        self, answers: Sequence[AnswerTokens], counts: tuple[int, ...], positions: Ints | None = None
+    ) -> PackedStep:
         branches = tuple(self._branches[answer] for answer in answers)
-        return PackedStep(branches, counts, self._cache.length)
+        return PackedStep(branches, counts, self._cache.length, positions)
 
     def _grow(self, answers: Sequence[AnswerTokens], block: PackedStep) -> None:
         self._branches.update(zip(answers, block.grown, strict=True))

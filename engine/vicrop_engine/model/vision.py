@@ -1,6 +1,7 @@
-"""The vision tower: pixels to image embeds, remembered by the pixels.
+"""The vision tower: pictures to image embeds, remembered by what the tower takes of them.
 
-A picture is one input of the tower or several, whose embeds then follow each other.
+A picture is one square input of the tower or several, whose embeds then follow each other, or arrays of its
+own sizes, which go through the graph by themselves.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from vicrop_engine.arrays import Floats
 from vicrop_engine.byte_cache import ByteCache
 from vicrop_engine.counters import Tally
 from vicrop_engine.engine_dir.manifest import GRAPHS
-from vicrop_engine.images.preprocessing import pixel_digest
+from vicrop_engine.images.seen import PIXELS, VisionInputs
 from vicrop_engine.runtime.device import DeviceTensor
 from vicrop_engine.runtime.device_graph import DeviceGraphs
 from vicrop_engine.runtime.interfaces import OpenGraph
@@ -24,7 +25,7 @@ MOST_INPUTS = 4  # in one run, where a picture is several; more gain nothing on 
 
 
 class HostVisionTower:
-    """Image embeds of one engine; the same pixels are run once while they are in the cache.
+    """Image embeds of one engine; the same picture is run once while its embeds are in the cache.
 
     With `one` the graph takes one picture at a time.
     """
@@ -38,15 +39,15 @@ class HostVisionTower:
         """The same tower with a cache of its own for nothing, whose runs are counted there."""
         return HostVisionTower(self._graph, 0, tally, one=self._one)
 
-    def embed(self, pixels: Floats) -> Floats:
-        """Image embeds [tokens, hidden] of pixels [inputs, 3, height, width]."""
-        return self.embed_all([pixels])[0]
+    def embed(self, inputs: VisionInputs) -> Floats:
+        """Image embeds [1 + added, tokens, hidden] of a picture."""
+        return self.embed_all([inputs])[0]
 
-    def embed_all(self, pictures: Sequence[Floats]) -> list[Floats]:
-        """The same for several pictures; those not in the cache go through the graph together."""
-        keys = [pixel_digest(pixels) for pixels in pictures]
+    def embed_all(self, pictures: Sequence[VisionInputs]) -> list[Floats]:
+        """The same for several pictures; those not in the cache go through the graph together if they can."""
+        keys = [inputs.digest for inputs in pictures]
         known = {key: embeds for key in keys if (embeds := self.cache.get(key)) is not None}
-        new = {key: pixels for key, pixels in zip(keys, pictures, strict=True) if key not in known}
+        new = {key: inputs for key, inputs in zip(keys, pictures, strict=True) if key not in known}
         self._tally.add(vision_images=len(new), vision_hits=len(keys) - len(new))
         if new:
             known.update(zip(new, self.run(list(new.values())), strict=True))
@@ -62,17 +63,22 @@ class HostVisionTower:
         """Raises AssertionError when the cache does not hold what it says it holds."""
         self.cache.check_integrity()
 
-    def run(self, pictures: Sequence[Floats]) -> list[Floats]:
+    def run(self, pictures: Sequence[VisionInputs]) -> list[Floats]:
         """Each picture's embeds, kept nowhere; in memory of its own so that one is let go without others."""
-        made = [embeds for inputs in inputs_of_runs(pictures, one=self._one) for embeds in self._run(inputs)]
-        places = np.cumsum([0, *map(len, pictures)]).tolist()
+        if not all(inputs.are_square for inputs in pictures):
+            return [self._run(inputs).copy() for inputs in pictures]
+        squares = [inputs.pixels for inputs in pictures]
+        runs = inputs_of_runs(squares, one=self._one)
+        made = [embeds for pixels in runs for embeds in self._run(VisionInputs.of_pixels(pixels))]
+        places = np.cumsum([0, *map(len, squares)]).tolist()
         return [joined_inputs(made[start:stop]) for start, stop in pairwise(places)]
 
-    def _run(self, pixels: Floats) -> Floats:
-        """Embeds [inputs, tokens, hidden] of one run."""
+    def _run(self, inputs: VisionInputs) -> Floats:
+        """Embeds of one run: [inputs, tokens, hidden] of square ones, else [1 + added, tokens, hidden]."""
         self._tally.add(vision_passes=1)
-        with self._tally.running(VISION, images=len(pixels)):
-            embeds: Floats = self._graph.run({"pixel_values": pixels})["image_embeds"].numpy()
+        sizes = {"images": len(inputs.pixels)} if inputs.are_square else inputs.sizes
+        with self._tally.running(VISION, **sizes):
+            embeds: Floats = self._graph.run(dict(inputs.arrays))["image_embeds"].numpy()
         return embeds
 
 
@@ -87,27 +93,27 @@ def inputs_of_runs(pictures: Sequence[Floats], *, one: bool = False) -> list[Flo
 
 
 def joined_inputs(embeds: Sequence[Floats]) -> Floats:
-    """One picture's embeds [tokens, hidden], a copy, of those of its inputs."""
-    return embeds[0].copy() if len(embeds) == 1 else np.concatenate(list(embeds))
+    """One picture's embeds [1, tokens, hidden], a copy, of those of its inputs."""
+    return embeds[0][None].copy() if len(embeds) == 1 else np.concatenate(list(embeds))[None]
 
 
 class DeviceVisionTower:
-    """Image embeds of one engine; the same pixels are run once while they are in the cache."""
+    """Image embeds of one engine; the same picture is run once while its embeds are in the cache."""
 
     def __init__(self, graphs: DeviceGraphs, cache_bytes: int, tally: Tally) -> None:
         self._graph, self._rows = graphs.vision, graphs.rows
         self._tally = tally
         self.cache: ByteCache[DeviceTensor] = ByteCache(cache_bytes)
 
-    def embed(self, pixels: Floats) -> DeviceTensor:
-        """Image embeds [1, tokens, hidden] of pixels [inputs, 3, height, width]."""
-        return self.embed_all([pixels])[0]
+    def embed(self, inputs: VisionInputs) -> DeviceTensor:
+        """Image embeds [1 + added, tokens, hidden] of a picture."""
+        return self.embed_all([inputs])[0]
 
-    def embed_all(self, pictures: Sequence[Floats]) -> list[DeviceTensor]:
-        """The same for several pictures; those not in the cache go through the graph in one run."""
-        keys = [pixel_digest(pixels) for pixels in pictures]
+    def embed_all(self, pictures: Sequence[VisionInputs]) -> list[DeviceTensor]:
+        """The same for several pictures; those not in the cache go through the graph together if they can."""
+        keys = [inputs.digest for inputs in pictures]
         known = {key: embeds for key in keys if (embeds := self.cache.get(key)) is not None}
-        new = {key: pixels for key, pixels in zip(keys, pictures, strict=True) if key not in known}
+        new = {key: inputs for key, inputs in zip(keys, pictures, strict=True) if key not in known}
         self._tally.add(vision_images=len(new), vision_hits=len(keys) - len(new))
         if new:
             known.update(zip(new, self._run(list(new.values())), strict=True))
@@ -123,15 +129,27 @@ class DeviceVisionTower:
         """Raises AssertionError when the cache does not hold what it says it holds."""
         self.cache.check_integrity()
 
-    def _run(self, pictures: Sequence[Floats]) -> list[DeviceTensor]:
+    def _run(self, pictures: Sequence[VisionInputs]) -> list[DeviceTensor]:
         """Each picture's embeds, in memory of its own so that one is let go without the others."""
+        if not all(inputs.are_square for inputs in pictures):
+            return [self._run_alone(inputs) for inputs in pictures]
         self._tally.add(vision_passes=1)
-        pixels = np.concatenate(list(pictures)).astype(self._graph.states)
-        embeds = self._graph.run({"pixel_values": pixels})["image_embeds"]
+        squares = [inputs.pixels for inputs in pictures]
+        pixels = np.concatenate(squares).astype(self._graph.states)
+        embeds = self._graph.run({PIXELS: pixels})["image_embeds"]
         if len(pixels) == 1:
             return [embeds]
         each = embeds.num_rows // len(pixels)
-        places = np.split(np.arange(embeds.num_rows), each * np.cumsum([*map(len, pictures)])[:-1])
+        places = np.split(np.arange(embeds.num_rows), each * np.cumsum([*map(len, squares)])[:-1])
         return [
             self._rows.run({"first": embeds, "second": embeds, "index": place})["picked"] for place in places
         ]
+
+    def _run_alone(self, inputs: VisionInputs) -> DeviceTensor:
+        self._tally.add(vision_passes=1)
+        floats = self._graph.states
+        arrays = {
+            name: array.astype(floats) if np.issubdtype(array.dtype, np.floating) else array
+            for name, array in inputs.arrays.items()
+        }
+        return self._graph.run(arrays)["image_embeds"]

@@ -32,6 +32,7 @@ URGENT = (float("-inf"), 0)
 class DecodingSequence:
     """An answer that is being decoded; `length` rows of its slot are in use.
 
+    Its next token's position is `ahead` of their number.
     `ended` is asked before every step and gives the error that ends the answer early; so does no longer
     being wanted.
     """
@@ -40,6 +41,7 @@ class DecodingSequence:
     length: int
     tally: Tally
     ended: Callable[[], ViCropError | None]
+    ahead: int = 0
     future: Future[Generation] = field(default_factory=Future)
     is_wanted: bool = True
 
@@ -134,16 +136,17 @@ class DecodeBatch:
         number = len(answers)
         spare = number % 2
         lengths = np.array([*(answer.length for answer in answers), *[0] * spare])
+        positions = lengths + np.array([*(answer.ahead for answer in answers), *[0] * spare])
         tokens = [*(answer.tokens.ids[-1] for answer in answers), *[0] * spare]
         if len(tokens) not in self._steps:
             self._steps[len(tokens)] = self._decoder.steps(self._arena.first(len(tokens)), len(tokens))
         total = int(lengths.max()) + 1
         bias = np.where(np.arange(total) <= lengths[:, None], np.float32(0), np.float32(-np.inf))
-        embeds = self._decoder.embed(tokens)
+        embeds = self._decoder.table.embed(tokens)[0]
         self._tally.add(lower_passes=1, upper_passes=1, shared_steps=number > 1, **_of_tokens(number))
         for answer in answers:
             answer.tally.add_own(lower_passes=1, upper_passes=1, **_of_tokens(1))
-        return self._steps[len(tokens)].run(embeds, lengths[None], bias[:, None, None])[:number]
+        return self._steps[len(tokens)].run(embeds, positions[None], bias[:, None, None])[:number]
 
     def _leave(self, leaves: Callable[[DecodingSequence], bool]) -> None:
         """Free the slots of answers that leave; the last one in use takes the place of each."""

@@ -10,7 +10,9 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 
-from vicrop_engine.arrays import Floats
+import numpy as np
+
+from vicrop_engine.arrays import Floats, Ints
 from vicrop_engine.counters import Tally
 from vicrop_engine.errors import ViCropError
 from vicrop_engine.model.decoder import HostDecoder
@@ -19,7 +21,7 @@ from vicrop_engine.model.greedy import AnswerTokens, Generation, OnTokens
 from vicrop_engine.model.interfaces import BothAnswers, Prefilled
 from vicrop_engine.model.kv_cache import KVCache
 from vicrop_engine.model.prefix_cache import Prefix
-from vicrop_engine.model.states import States, of_kind
+from vicrop_engine.model.states import ImageEmbeds, of_kind
 from vicrop_engine.serving.decode_batch import DecodeBatch, DecodingSequence
 from vicrop_engine.serving.worker_slots import WorkerSlot
 
@@ -49,7 +51,7 @@ class BothInBackground:
         self._decoder, self._first, self._prefix = decoder, first, prefix
         self._final: Prefilled | None = None
 
-    def begin_final(self, suffix: Sequence[int], images: Sequence[States]) -> None:
+    def begin_final(self, suffix: Sequence[int], images: Sequence[ImageEmbeds]) -> None:
         """Prefill the final answer's prompt after the picture's prefix."""
         self._final = self._decoder.prefill(self._prefix, [suffix], images)
 
@@ -75,7 +77,7 @@ class RequestDecoder:
     answers_side_by_side: bool = field(default=False, init=False)
     _begun: list[DecodingSequence] = field(default_factory=list, init=False)
 
-    def begin(self, ids: Sequence[int], images: Sequence[States], capacity: int) -> Prefix:
+    def begin(self, ids: Sequence[int], images: Sequence[ImageEmbeds], capacity: int) -> Prefix:
         """`HostDecoder.begin`."""
         return self.decoder.begin(ids, images, capacity)
 
@@ -87,7 +89,7 @@ class RequestDecoder:
         self,
         prefix: Prefix,
         suffixes: Sequence[Sequence[int]],
-        images: Sequence[States] = (),
+        images: Sequence[ImageEmbeds] = (),
         *,
         answer: bool = True,
         layers: Sequence[int] = (),
@@ -103,12 +105,21 @@ class RequestDecoder:
         passes: list[HostOutput] = []
         found: tuple[Floats, Floats] | None = None
         for number in reversed(range(len(suffixes))):
-            embeds = self.decoder.embed(suffixes[number], images if number == 0 else ())
+            seen = images if number == 0 else ()
+            embeds = self.decoder.table.embed(suffixes[number], seen)
+            positions = self.decoder.table.positions(suffixes[number], seen, prefix.next_position)
             goes_up = above or (answer and number == 0)
-            start = self._extend(prefix, embeds, above=goes_up)
-            rest = embeds[:, start.length - prefix.length :]
+            start = self._extend(prefix, embeds, positions, above=goes_up)
+            run = start.length - prefix.length
+            rest = embeds[:, run:]
             output = self.decoder.prefill_embeds(
-                start, rest, (rest.shape[1],), answer=goes_up, layers=layers, gradients=gradients
+                start,
+                rest,
+                (rest.shape[1],),
+                None if positions is None else positions[:, run:],
+                answer=goes_up,
+                layers=layers,
+                gradients=gradients,
             )
             passes.insert(0, output)
             if gradients and found is None:  # of the last suffix, which is the one to look with
@@ -150,17 +161,25 @@ class RequestDecoder:
         for answer in self._begun:
             answer.is_wanted = False
 
-    def _extend(self, prefix: Prefix, embeds: Floats, *, above: bool) -> Prefix:
+    def _extend(self, prefix: Prefix, embeds: Floats, positions: Ints | None, *, above: bool) -> Prefix:
         """The prefix with all chunks of a suffix's `embeds` but the last, which have been run."""
+
+        def stand(stop: int) -> Ints | None:
+            if prefix.positions is None or positions is None:
+                return None
+            return np.concatenate((prefix.positions, positions[:, : stop - prefix.length]), axis=1)
+
         length = prefix.length
         last = length + (embeds.shape[1] - 1) // self.chunk * self.chunk
         while length < last:
             begin = length - prefix.length
-            part = Prefix(prefix.buffers, length + self.chunk, embeds[:, begin : begin + self.chunk])
+            stop = length + self.chunk
+            chunk = embeds[:, begin : begin + self.chunk]
+            part = Prefix(prefix.buffers, stop, chunk, positions=stand(stop))
             while self.decoder.extend_prefix(part, self.chunk, above=above):
                 self.worker.boundary()
             length += self.chunk
-        return Prefix(prefix.buffers, length)
+        return Prefix(prefix.buffers, length, positions=stand(length))
 
     def _go_on(self, output: HostOutput, *, is_final: bool) -> Future[Generation]:
         """Decode the answer with all others', or now and alone where it does not fit a slot."""
@@ -171,7 +190,8 @@ class RequestDecoder:
             alone.set_result(self.decoder.decode(output, self.max_new_tokens, on_tokens))
             return alone
         tokens = AnswerTokens(self.decoder.end_signs, self.max_new_tokens, on_tokens)
-        answer = DecodingSequence(tokens, output.cache.length, self.tally, self.ended)
+        length = output.cache.length
+        answer = DecodingSequence(tokens, length, self.tally, self.ended, output.next_position - length)
         if self.on_tokens[0] is None:  # a first answer that nobody hears was only to be looked into
             self.leave()
         self._begun.append(answer)

@@ -1,7 +1,7 @@
-"""Pictures of all requests through the vision tower, several in one run; the same pixels once.
+"""Pictures of all requests through the vision tower, several in one run; the same picture once.
 
-Whoever has a worker slot runs what waits at the front, its own or not. Knows pixels and embeds; nothing of
-requests.
+Whoever has a worker slot runs what waits at the front, its own or not. Knows the tower's inputs and embeds;
+nothing of requests.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 from vicrop_engine.arrays import Floats
 from vicrop_engine.counters import Tally
-from vicrop_engine.images.preprocessing import pixel_digest
+from vicrop_engine.images.seen import VisionInputs
 from vicrop_engine.model.vision import HostVisionTower
 from vicrop_engine.serving.worker_slots import WorkerSlot
 
@@ -26,14 +26,14 @@ class VisionBatch:
         self._tower, self._batch, self.cache = tower, batch, tower.cache
         self._lock = threading.Lock()
         self._coming: dict[bytes, Future[Floats]] = {}
-        self._waiting: OrderedDict[bytes, Floats] = OrderedDict()
+        self._waiting: OrderedDict[bytes, VisionInputs] = OrderedDict()
 
-    def embed_all(self, pictures: Sequence[Floats], worker: WorkerSlot, tally: Tally) -> list[Floats]:
-        """Image embeds [tokens, hidden] of each of these pixels [inputs, 3, height, width].
+    def embed_all(self, pictures: Sequence[VisionInputs], worker: WorkerSlot, tally: Tally) -> list[Floats]:
+        """Image embeds [1 + added, tokens, hidden] of each of these pictures.
 
         Raises RunError, and what the worker slot's check raises.
         """
-        coming = [self._come(pixels, tally) for pixels in pictures]
+        coming = [self._come(inputs, tally) for inputs in pictures]
         worker.is_early = False
         while not all(future.done() for future in coming):
             worker.boundary()
@@ -42,15 +42,15 @@ class VisionBatch:
                     worker.result(future)
         return [future.result() for future in coming]
 
-    def _come(self, pixels: Floats, tally: Tally) -> Future[Floats]:
+    def _come(self, inputs: VisionInputs, tally: Tally) -> Future[Floats]:
         """The embeds of one picture: known, on their way, or put in line."""
-        key = pixel_digest(pixels)
+        key = inputs.digest
         with self._lock:
             known = self.cache.get(key)
             future = self._coming.get(key)
             if known is None and future is None:
                 tally.add(vision_images=1)
-                self._waiting[key] = pixels
+                self._waiting[key] = inputs
                 future = self._coming[key] = Future()
                 return future
             tally.add(vision_hits=1)
@@ -64,11 +64,11 @@ class VisionBatch:
         """Run the pictures at the front of the line; False when there are none."""
         with self._lock:
             keys = list(self._waiting)[: self._batch]
-            pixels = [self._waiting.pop(key) for key in keys]
+            pictures = [self._waiting.pop(key) for key in keys]
         if not keys:
             return False
         try:
-            made = self._tower.run(pixels)
+            made = self._tower.run(pictures)
         except BaseException as error:
             for key in keys:
                 with self._lock:
@@ -91,9 +91,9 @@ class RequestVision:
     worker: WorkerSlot
     tally: Tally
 
-    def embed(self, pixels: Floats) -> Floats:
-        """Image embeds [tokens, hidden] of pixels [inputs, 3, height, width]."""
-        return self.embed_all([pixels])[0]
+    def embed(self, inputs: VisionInputs) -> Floats:
+        """Image embeds [1 + added, tokens, hidden] of a picture."""
+        return self.embed_all([inputs])[0]
 
     def forget(self) -> None:
         """Let go of all embeds, of every request."""
@@ -103,6 +103,6 @@ class RequestVision:
         """Raises AssertionError when the cache does not hold what it says it holds."""
         self.batch.cache.check_integrity()
 
-    def embed_all(self, pictures: Sequence[Floats]) -> list[Floats]:
+    def embed_all(self, pictures: Sequence[VisionInputs]) -> list[Floats]:
         """The same for several pictures."""
         return self.batch.embed_all(pictures, self.worker, self.tally)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from vicrop_engine.images.geometry import Box
 from vicrop_engine.model.greedy import Generation, OnTokens
-from vicrop_engine.model.states import States, on_host
+from vicrop_engine.model.states import ImageEmbeds
 from vicrop_engine.model.token_pruning import most_distinct
 from vicrop_engine.vicrop.request import Request
 from vicrop_engine.vicrop.request_state import RequestState
@@ -40,16 +40,16 @@ def decode_with(
     return answers.finish()
 
 
-def encode_crop(state: RequestState, request: Request, box: Box) -> States:
+def encode_crop(state: RequestState, request: Request, box: Box) -> ImageEmbeds:
     """Image embeds of the crop, and its prompt in the state; what comes next is its prefill."""
     state.watch.enter("crop_vision")
     crop = state.model.family.see(state.picture.crop(box).image, request.crop_way)
-    embeds = state.model.vision.embed(crop.pixels)
+    embeds = ImageEmbeds(state.model.vision.embed(crop.inputs), crop.layout.positions)
     state.watch.enter("crop_prefill")
     state.crop_prompt = request.crop_prompt(state.model, state.seen.layout, crop.layout)
     state.prompt_tokens += len(state.with_crop)
     number = state.with_crop.suffix.count(state.model.manifest.tokens.image)
-    return embeds if number >= crop.layout.tokens else most_distinct(on_host(embeds), number)
+    return embeds if number >= crop.layout.tokens else most_distinct(embeds, number)
 
 
 def _final_alone(state: RequestState, request: Request, box: Box) -> Generation:

@@ -79,7 +79,7 @@ def encode(model: Model, request: Request, opened: OpenedPicture, watch: Stopwat
     picture, seen = opened.picture, opened.seen
     prompts, capacity = request.prompted(model, seen.layout)
     tiles, targets = request.tiles(picture.size), _targets(model, request, picture)
-    key, prefix = model.prefix(seen.pixels, prompts.question.prefix, capacity, watch)
+    key, prefix = model.prefix(seen, prompts.question.prefix, capacity, watch)
     with model.locked(prefix):
         try:
             yield RequestState(model, picture, prompts, prefix, watch, targets, seen, tiles)

@@ -18,6 +18,7 @@ COMPAT = "mllms-know"
 CALIBRATED = "rel-att"  # the method that `calibrate` measures when none is named
 HIGH_RES = ("auto", "on", "off")
 ALL, ONE = TILES = ("all", "one")
+PIXEL_BOUNDS = ("max_pixels", "crop_min_pixels")
 ALWAYS, AUTO, NEVER = WHEN = ("always", "auto", "never")
 
 
@@ -36,6 +37,8 @@ class AskParams:
     read, those that differ most. `compat` "mllms-know" takes the published code's own geometry.
     Of families that cut a picture to tiles, `picture_tiles` and `crop_tiles` "all" take as many as their
     processor does and "one" a single one: None is "all" for the picture and "one" for the crop.
+    Of families that see a picture in its own size, `max_pixels` bounds picture and crop below what the engine
+    was built for, and a crop of fewer than `crop_min_pixels` is scaled up to as many.
 
     Raises SettingError, UnknownMethodError and BoxError for what cannot be.
     """
@@ -52,9 +55,11 @@ class AskParams:
     crop_tokens: str | int = ALL
     picture_tiles: str | None = None
     crop_tiles: str | None = None
+    max_pixels: int | None = None
+    crop_min_pixels: int | None = None
 
     def __post_init__(self) -> None:
-        for name in ("max_new_tokens", "layers", "crop_tokens"):  # whole numbers of NumPy are whole
+        for name in ("max_new_tokens", "layers", "crop_tokens", *PIXEL_BOUNDS):  # NumPy's are whole, too
             object.__setattr__(self, name, plain_ints(getattr(self, name)))
         object.__setattr__(self, "first_answer", _truth("first_answer", self.first_answer))
         check_method(self.method)
@@ -94,6 +99,8 @@ class AskKeywords(TypedDict, total=False):
     crop_tokens: str | int
     picture_tiles: str | None
     crop_tiles: str | None
+    max_pixels: int | None
+    crop_min_pixels: int | None
 
 
 def plain_int(value: T) -> T | int:
@@ -146,6 +153,10 @@ def _check_counts(params: AskParams) -> None:
         raise SettingError(f"got crop_tokens {tokens!r}, wanted 'all' or a whole number from 1 up")
     if not isinstance(count, int) or isinstance(count, bool) or count < 1:
         raise SettingError(f"got max_new_tokens {count!r}, wanted a whole number from 1 up")
+    for name in PIXEL_BOUNDS:
+        pixels = getattr(params, name)
+        if pixels is not None and (not isinstance(pixels, int) or isinstance(pixels, bool) or pixels < 1):
+            raise SettingError(f"got {name} {shown(pixels)}, wanted a number of pixels from 1 up")
 
 
 def _check_together(params: AskParams) -> None:

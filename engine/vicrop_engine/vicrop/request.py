@@ -19,7 +19,7 @@ from vicrop_engine.vicrop.localizers.given_box import GivenBox
 from vicrop_engine.vicrop.localizers.heatmap_search import HeatmapLocalizer
 from vicrop_engine.vicrop.localizers.localizer import ChecksEngine, Localizer
 from vicrop_engine.vicrop.localizers.methods import NONE, Looking, localizer_for
-from vicrop_engine.vicrop.params import ALL, AUTO, CALIBRATED, NEVER, ONE, AskParams
+from vicrop_engine.vicrop.params import ALL, AUTO, CALIBRATED, NEVER, ONE, PIXEL_BOUNDS, AskParams
 
 LEAST_ANSWER = 20  # tokens that an answer is usually given: where as many fit, the question is no trouble
 
@@ -174,10 +174,26 @@ def _ways(model: Model, params: AskParams) -> tuple[Way, Way]:
     for setting, got in (("picture_tiles", params.picture_tiles), ("crop_tiles", params.crop_tiles)):
         if got is not None and not several:
             raise SettingError(f"got {setting} {got!r}, and {name} sees every picture as one; leave it out")
-    published = params.compat is not None
+    for setting in PIXEL_BOUNDS:
+        pixels: int | None = getattr(params, setting)
+        if pixels is not None and not family.in_own_size:
+            raise SettingError(
+                f"got {setting} {pixels}, and {name} sees every picture in one size; leave it out"
+            )
+        if pixels is not None and pixels > model.family.largest_input:
+            raise SettingError(
+                f"got {setting} {pixels}, and this engine was built for {model.family.largest_input} at "
+                "most; give as many or less, or build it with --max-pixels"
+            )
+    published, most = params.compat is not None, params.max_pixels
     return (
-        Way(published, one=several and params.picture_tiles == ONE),
-        Way(published, one=several and params.crop_tiles != ALL),
+        Way(published, one=several and params.picture_tiles == ONE, most_pixels=most),
+        Way(
+            published,
+            one=several and params.crop_tiles != ALL,
+            least_pixels=params.crop_min_pixels or 0,
+            most_pixels=most,
+        ),
     )
 
 

@@ -136,7 +136,9 @@ class RequestState:
         known = self.prefix.general_gradient
         if known is None:
             suffixes.append(self.prompts.general.suffix)
-        strengths = self.model.gradients.strengths(self.seen.pixels, self.prompts.question.prefix, suffixes)
+        strengths = self.model.gradients.strengths(
+            self.seen.inputs.pixels, self.prompts.question.prefix, suffixes
+        )
         if known is None:
             known = self.prefix.general_gradient = strengths[1].copy()
         return strengths[0], known

@@ -32,12 +32,11 @@ def tile_states(state: RequestState, plan: TilePlan, targets: PassTargets) -> It
         watch.enter("preprocess")
         pictures = [state.picture.crop(box) for box in plan.boxes[start : start + VISION_BATCH]]
         inputs = [prepare_tile(model, picture, plan) for picture in pictures]
-        pixels = [seen.pixels for seen in inputs]
         prompts = _prompts_on(state, inputs[0])
         ids, capacity = prompts.question.prefix, roomy(prompts.shared_tokens(looks=True))
         if not targets.reads:
             ids, capacity = (), 0
-        prefixes = model.prefixes_of(pixels, ids, capacity, watch)
+        prefixes = model.prefixes_of(inputs, ids, capacity, watch)
         for picture, seen, (key, prefix) in zip(pictures, inputs, prefixes, strict=True):
             tile = RequestState(model, picture, prompts, prefix, watch, targets, seen)
             try:

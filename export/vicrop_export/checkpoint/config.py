@@ -7,6 +7,7 @@ family's own to read.
 from __future__ import annotations
 
 import json
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,8 +24,40 @@ TEXT_MODELS = ("llama", "mistral")
 
 
 @dataclass(frozen=True)
+class Rope:
+    """Rotary positions: the base of the angles, and how many of them each axis of a position turns.
+
+    Without `sections` there is one axis. They lie in blocks, or `interleaved`: the axes in turn, and the
+    first one's left over at the end.
+    """
+
+    theta: float
+    sections: tuple[int, ...] = ()
+    interleaved: bool = False
+
+    @property
+    def num_axes(self) -> int:
+        """Numbers a token's position has."""
+        return len(self.sections) or 1
+
+    @property
+    def axes(self) -> list[int]:
+        """The axis of each angle, where there are several."""
+        if not self.interleaved:
+            return [axis for axis, number in enumerate(self.sections) for _ in range(number)]
+        axes = [0] * sum(self.sections)
+        for axis, number in list(enumerate(self.sections))[1:]:
+            for place in range(axis, min(self.num_axes * number, len(axes)), self.num_axes):
+                axes[place] = axis
+        return axes
+
+
+@dataclass(frozen=True)
 class TextFacts:
-    """Sizes and settings of the language model."""
+    """Sizes and settings of the language model.
+
+    `added_embeds` is how many further slices an embedding has: number i + 1 is added after layer i.
+    """
 
     hidden_size: int
     num_layers: int
@@ -35,10 +68,11 @@ class TextFacts:
     context_length: int
     activation: str
     norm_eps: float
-    rope_theta: float
+    rope: Rope
     attention_bias: bool
     mlp_bias: bool
     tied_embeddings: bool
+    added_embeds: int = 0
 
 
 def read_json(path: Path) -> dict[str, Any]:
@@ -66,22 +100,26 @@ def read_config(directory: Path, kind: type[PreTrainedConfig]) -> Any:
         raise CheckpointError(f"{directory / CONFIG}: transformers refuses it: {reason(error)}") from error
 
 
-def read_text_facts(config: Any) -> TextFacts:
-    """The language model of transformers' configuration. Raises CheckpointError for what graphs lack."""
+def read_text_facts(config: Any, models: Collection[str] = TEXT_MODELS) -> TextFacts:
+    """The language model of transformers' configuration, one of `models`.
+
+    Raises CheckpointError for what graphs lack.
+    """
     text = config.text_config
     kind = text.model_type
-    demand(kind in TEXT_MODELS, "text_config.model_type", kind, " or ".join(map(repr, TEXT_MODELS)))
+    demand(kind in models, "text_config.model_type", kind, " or ".join(map(repr, models)))
+    head_dim = getattr(text, "head_dim", None) or text.hidden_size // text.num_attention_heads
     return TextFacts(
         hidden_size=text.hidden_size,
         num_layers=text.num_hidden_layers,
         num_heads=text.num_attention_heads,
         num_kv_heads=text.num_key_value_heads,
-        head_dim=text.head_dim,
+        head_dim=head_dim,
         vocab_size=text.vocab_size,
         context_length=_context_length(text),
         activation=demand_activation("text_config.hidden_act", text.hidden_act),
         norm_eps=text.rms_norm_eps,
-        rope_theta=_rope_theta(text.rope_parameters or {}),
+        rope=Rope(_rope_theta(text.rope_parameters or {})),
         attention_bias=getattr(text, "attention_bias", False),
         mlp_bias=getattr(text, "mlp_bias", False),
         tied_embeddings=bool(config.tie_word_embeddings),

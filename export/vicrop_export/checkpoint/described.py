@@ -24,12 +24,10 @@ class DescribedTensors(CheckpointTensors):
         super().__init__(directory, canonical_name)
         self._numbers: Iterator[int] = count(1)
 
-    def projection(self, prefix: str, *, bias: bool) -> Projection:
+    def projection(self, prefix: str, *, biased: bool = False) -> Projection:
         """The linear layer stored under `prefix`, its weight described."""
         name = f"{prefix}.weight"
-        return Projection(
-            self._description(self.shape(name)), self.get(f"{prefix}.bias") if bias else None, source=name
-        )
+        return Projection(self._description(self.shape(name)), self.bias(prefix, biased=biased), source=name)
 
     def _description(self, shape: tuple[int, ...]) -> Tensor:
         """One number seen as a whole tensor; each its own, so that no pass takes two weights for one."""

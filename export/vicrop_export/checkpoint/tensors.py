@@ -18,7 +18,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from vicrop_engine.errors import CheckpointError
-from vicrop_export.ops.layers import LayerNorm, Projection
+from vicrop_export.ops.layers import LayerNorm, Projection, RmsNorm
 from vicrop_export.quiet import reason
 
 WEIGHTS = "model.safetensors"
@@ -81,9 +81,18 @@ class CheckpointTensors:
         except OverflowError as error:
             raise CheckpointError(f"{self.directory}: tensor {name!r} {error}; {way_out}") from error
 
-    def projection(self, prefix: str, *, bias: bool) -> Projection:
-        """The linear layer stored under `prefix`."""
-        return Projection(self.get(f"{prefix}.weight"), self.get(f"{prefix}.bias") if bias else None)
+    def projection(self, prefix: str, *, biased: bool = False) -> Projection:
+        """The linear layer stored under `prefix`, with a bias if one is stored, as it must be if `biased`."""
+        return Projection(self.get(f"{prefix}.weight"), self.bias(prefix, biased=biased))
+
+    def bias(self, prefix: str, *, biased: bool) -> Tensor | None:
+        """The bias stored under `prefix`, if there is one. Raises CheckpointError where one has to be."""
+        name = f"{prefix}.bias"
+        return self.get(name) if biased or name in self else None
+
+    def rms_norm(self, prefix: str, eps: float) -> RmsNorm:
+        """The root-mean-square norm stored under `prefix`."""
+        return RmsNorm(self.get(f"{prefix}.weight"), eps)
 
     def layer_norm(self, prefix: str, eps: float) -> LayerNorm:
         """The layer norm stored under `prefix`."""

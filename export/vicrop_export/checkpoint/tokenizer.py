@@ -79,6 +79,17 @@ def image_placeholder(tokenizer: Tokenizer, image_token: int) -> str:
     return str(text)
 
 
+def demand_token(tokenizer: Tokenizer, text: str) -> int:
+    """The id of a token of the prompts. Raises CheckpointError where it is not one token."""
+    id = tokenizer.token_to_id(text)
+    if id is None or tokenizer.encode(text, add_special_tokens=False).ids != [id]:
+        raise CheckpointError(
+            f"tokenizer.json does not encode {text!r} as one token, and the prompts of this model hold it; "
+            "take the checkpoint's own tokenizer"
+        )
+    return int(id)
+
+
 def stop_tokens(eos: int | list[int] | None) -> tuple[int, ...]:
     """End-of-sequence ids as transformers' generation configuration gives them."""
     if eos is None:

@@ -6,7 +6,7 @@ runtime uses. Knows the graphs' interface in both flavours of attention, not how
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
@@ -14,10 +14,11 @@ from typing import Any
 
 import numpy as np
 
-from vicrop_engine.arrays import Floats
+from vicrop_engine.arrays import Floats, Ints
 from vicrop_engine.engine_dir.manifest import GRADIENT
 from vicrop_engine.engine_dir.records import DecoderGeometry, Parity
 from vicrop_engine.errors import ParityError
+from vicrop_engine.images.seen import PIXELS
 from vicrop_engine.runtime.appending_graph import TYPES
 from vicrop_engine.runtime.graphs import UNFUSED
 from vicrop_engine.runtime.interfaces import PAST, PRESENT
@@ -82,14 +83,15 @@ def measure_parity(
     so that a graph larger than memory can be run in pieces.
     """
     graphs = EngineGraphs(directory, decoder, len(probe.ids) + SPARE, open_graph)
-    embeds = graphs.image_embeds(probe.pixel_values)
+    embeds = graphs.image_embeds(probe.picture.arrays)
     attention, logits, gradient = [], [], None
-    prefix = np.array(graphs.table[probe.prefix], np.float32)
-    prefix[np.array(probe.prefix) == probe.image_token] = embeds
-    graphs.forward(prefix[None], taps=[])
+    prefix = graphs.embed(probe.prefix)
+    prefix[:, probe.is_image[: len(probe.prefix)]] = embeds
+    graphs.forward(prefix, probe.positions[:, : len(probe.prefix)], taps=[])
     for tokens in (probe.suffix, [probe.decoded]):
-        last = len(tokens) - 1
-        rows, token_logits = graphs.forward(graphs.table[tokens][None].astype(np.float32), taps=[0, last])
+        last, start = len(tokens) - 1, graphs.num_cached
+        positions = probe.positions[:, start : start + len(tokens)]
+        rows, token_logits = graphs.forward(graphs.embed(tokens), positions, taps=[0, last])
         end = graphs.num_cached
         wanted = reference.attention[:, [end - len(tokens), end - 1], :, :end]
         attention.append([relative_l2(got, want) for got, want in zip(rows, wanted, strict=True)])
@@ -160,7 +162,8 @@ class EngineGraphs:
         self._open_gradient = partial(open_graph, directory / f"{GRADIENT}.onnx")
         self._tapped: Floats | None = None
         self.table: Floats = np.load(directory / "token_embeddings.npy", mmap_mode="r")
-        self.num_lower_layers = decoder.num_lower_layers
+        self._slices = 1 + decoder.added_embeds
+        self._last_position: Ints | None = None
         self.num_cached = 0
         last = self.lower.get_outputs()[-1]
         self.in_place = CAPACITY_AXIS in last.shape
@@ -175,19 +178,29 @@ class EngineGraphs:
         """Begin with no tokens again, where attention works in place."""
         self.num_cached = 0
 
-    def image_embeds(self, pixel_values: Floats) -> Floats:
-        """Embeddings [image_tokens, hidden] of one picture, run beside another one where that can be."""
-        one = self.vision.get_inputs()[0].shape[0] == 1
-        pixels = pixel_values if one else np.concatenate((pixel_values, np.zeros_like(pixel_values)))
-        embeds: Floats = self._run(self.vision, {"pixel_values": pixels})["image_embeds"][0]
-        return embeds
+    def image_embeds(self, picture: Mapping[str, np.ndarray]) -> Floats:
+        """Embeddings [1 + added, tokens, hidden] of one picture, run beside another one where that can be."""
+        feeds = dict(picture)
+        if PIXELS in feeds and self.vision.get_inputs()[0].shape[0] != 1:
+            feeds[PIXELS] = np.concatenate((feeds[PIXELS], np.zeros_like(feeds[PIXELS])))
+        embeds: Floats = self._run(self.vision, feeds)["image_embeds"]
+        return embeds[:1] if PIXELS in feeds else embeds
 
-    def forward(self, inputs_embeds: Floats, taps: list[int]) -> tuple[Floats, Floats]:
-        """Attention [layers, rows, heads, total] and logits [1, vocab]; the cache grows by the new tokens."""
-        start, num_new = self.num_cached, inputs_embeds.shape[1]
+    def embed(self, ids: Sequence[int]) -> Floats:
+        """Text's embeddings [1 + added, tokens, hidden], which has nothing in the added slices."""
+        rows = self.table[list(ids)].astype(np.float32)
+        return np.stack((rows, *(np.zeros_like(rows) for _ in range(self._slices - 1))))
+
+    def forward(self, inputs_embeds: Floats, positions: Ints, taps: list[int]) -> tuple[Floats, Floats]:
+        """Attention [layers, rows, heads, total] and logits [1, vocab]; the cache grows by the new tokens.
+
+        These stand at `positions` [axes, tokens].
+        """
+        num_new = inputs_embeds.shape[1]
         self.num_cached += num_new
-        shared = {
-            "position_ids": np.arange(start, start + num_new, dtype=np.int64)[None],
+        self._last_position = positions[:, -1:]
+        shared: dict[str, np.ndarray] = {
+            "position_ids": positions,
             "tap_positions": np.array(taps, np.int64),
             "attention_bias": self._bias(num_new, taps),
             "answer_position": np.array([num_new - 1]),
@@ -201,11 +214,16 @@ class EngineGraphs:
     def gradient(self) -> Floats:
         """The gradient at the attention of the last tap of the last pass, [layers, heads, total]."""
         assert self._tapped is not None, "the lower graph gives its taps' states"
+        assert self._last_position is not None, "something has been read"
         buffers = {name: np.nan_to_num(rows) for name, rows in self.cache.items()}
         capacity = max(rows.shape[2] for rows in buffers.values())
         last = np.array([self.num_cached - 1])
         bias = np.where(np.arange(capacity) <= last, 0, -np.inf).astype(np.float32)
-        feeds = {"position_ids": last[None], "attention_bias": bias[None, None, None], "own_row": last}
+        feeds: Mapping[str, np.ndarray] = {
+            "position_ids": self._last_position,
+            "attention_bias": bias[None, None, None],
+            "own_row": last,
+        }
         outputs = self._run(self._open_gradient(), {TAPPED: self._tapped[:, -1:], **feeds, **buffers})
         return outputs["gradient"][..., : self.num_cached]
 

@@ -78,6 +78,7 @@ class WatchedGraph:
 def check_products(
     directory: Path,
     manifest: Manifest,
+    given: ProbeInput,
     exported: Iterable[ExportedGraph],
     stored: StoredTensors,
     layout_of: Callable[[str], Layout],
@@ -87,10 +88,10 @@ def check_products(
     Raises ParityError above TOLERANCE.
     """
     places = {graph.name: places_of(graph) for graph in exported if graph.name in GRAPHS}
-    found = [_check(directory, manifest, places, stored, layout_of, {})]
+    found = [_check(directory, manifest, given, places, stored, layout_of, {})]
     if manifest.twins:
         twins = {twin.removesuffix(WIDE).removesuffix(PREFILL): twin for twin in manifest.twins}
-        found.append(_check(directory, manifest, places, stored, layout_of, twins))
+        found.append(_check(directory, manifest, given, places, stored, layout_of, twins))
     return max(found)
 
 
@@ -125,6 +126,7 @@ def found_in(file: Path, places: Sequence[ProductPlace]) -> list[ProductPlace]:
 def _check(
     directory: Path,
     manifest: Manifest,
+    given: ProbeInput,
     places: Mapping[str, Sequence[ProductPlace]],
     stored: StoredTensors,
     layout_of: Callable[[str], Layout],
@@ -151,7 +153,6 @@ def _check(
         there = found_in(file, places[name])
         return WatchedGraph(open_in_pieces(file, _names(there)), there, check)
 
-    given = ProbeInput.of(manifest)
     capacity = len(given.ids) + manifest.vision.image_tokens
     graph_outputs(EngineGraphs(directory, manifest.decoder, capacity, open_graph), manifest, given)
     return max(found)

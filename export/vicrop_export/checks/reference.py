@@ -27,9 +27,10 @@ from vicrop_export.quiet import reason
 class Reference:
     """Transformers' numbers: `attention` [layers, positions, heads, len] and `logits` [2, vocab].
 
-    `attention` is zero before the first position asked for; `logits` are those after the suffix and after the
-    decoded token. `gradient` [layers, heads, len] is autograd's at the attention of the suffix's last token,
-    of layers from the one asked for; the loss is minus the cross-entropy of its logits with their largest.
+    `image_embeds` are [1 + added, tokens, hidden]. `attention` is zero before the first position asked for;
+    `logits` are those after the suffix and after the decoded token. `gradient` [layers, heads, len] is
+    autograd's at the attention of the suffix's last token, of layers from the one asked for; the loss is
+    minus the cross-entropy of its logits with their largest.
     """
 
     image_embeds: Floats
@@ -53,21 +54,23 @@ def run_reference(
     """
     model = streamed_model(tensors, family)
     ids = torch.tensor([probe.ids])
-    pixel_values = torch.from_numpy(probe.pixel_values)
+    is_image, positions = torch.from_numpy(probe.is_image), torch.from_numpy(probe.positions)
+    picture = {name: torch.from_numpy(array) for name, array in probe.picture.arrays.items()}
     attention, looked = _keep_attention(family, model, len(probe.ids), first_position)
     with torch.set_grad_enabled(gradient_layer is not None):
-        embeds = family.image_features(model, pixel_values)
-        inputs = model.get_input_embeddings()(ids)
-        inputs[ids == probe.image_token] = embeds
+        embeds = family.image_features(model, picture)
+        text = model.get_input_embeddings()(ids)
+        inputs = torch.cat((text, text.new_zeros(len(embeds) - 1, *text.shape[1:])))
+        inputs[:, is_image] = embeds
         inputs.requires_grad_(gradient_layer is not None)
-        output = model(inputs_embeds=inputs, use_cache=False, logits_to_keep=2)
+        logits = family.last_logits(model, inputs, is_image, positions)
     gradient = None
     if gradient_layer is not None:
-        gradient = _gradient(output.logits[0, 0], looked[gradient_layer:], len(probe.ids) - 2)
+        gradient = _gradient(logits[0], looked[gradient_layer:], len(probe.ids) - 2)
     return Reference(
         image_embeds=embeds.numpy(),
         attention=attention,
-        logits=output.logits[0].detach().numpy(),
+        logits=logits.detach().numpy(),
         eos=stop_tokens(_generation(tensors.directory, model).eos_token_id),
         gradient=gradient,
     )

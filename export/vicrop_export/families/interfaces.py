@@ -6,10 +6,10 @@ configuration; no weights are read by making it.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from tokenizers import Tokenizer
 from torch import Tensor, nn
@@ -17,6 +17,8 @@ from torch import Tensor, nn
 from vicrop_engine.engine_dir.records import LayerSource, Preprocessing, Prompts, VisionGeometry
 from vicrop_export.checkpoint.config import TextFacts
 from vicrop_export.checkpoint.tensors import CheckpointTensors
+from vicrop_export.onnx_files.export import GraphInterface
+from vicrop_export.probe import Picture
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -83,11 +85,26 @@ class ExportFamily(Protocol):
     def one_input(self, prompts: Prompts) -> str:
         """The text of one input of the vision tower in a prompt, its image placeholder once."""
 
-    def vision(self, tensors: CheckpointTensors, half: bool) -> nn.Module:
-        """`pixel_values` [images, 3, side, side] to `image_embeds` [images, image_tokens, hidden].
+    @property
+    def window(self) -> int:
+        """Side of the smallest crop window in pixels."""
 
-        With `half` attention is in float16.
+    def vision(self, tensors: CheckpointTensors, half: bool) -> nn.Module:
+        """The vision tower and projector; with `half` attention is in float16.
+
+        Square inputs `pixel_values` [images, 3, side, side] give `image_embeds` [images, image_tokens,
+        hidden]; a picture's own arrays, by name, its embeddings [1 + added, tokens, hidden].
         """
+
+    def vision_interface(self, in_place: bool) -> GraphInterface:
+        """The interface of its graph; if not for a target that works `in_place`, of standard operators."""
+
+    @property
+    def picture_axes(self) -> Mapping[str, tuple[int, int, int]]:
+        """Least, usual and most size of each axis of the graph's that is a picture's own."""
+
+    def picture(self) -> Picture:
+        """A small picture of seeded noise to compare the graphs and transformers on."""
 
     def pixel_gradients(self, tensors: CheckpointTensors) -> nn.Module:
         """The graph for pure-grad. Raises SettingError where `has_pixel_gradients` is not set."""
@@ -96,8 +113,20 @@ class ExportFamily(Protocol):
     def reference(self) -> type[PreTrainedModel]:
         """transformers' own class of the whole model."""
 
-    def image_features(self, model: nn.Module, pixel_values: Tensor) -> Tensor:
-        """What transformers' model makes of one input [1, 3, side, side]: [image_tokens, hidden]."""
+    def image_features(self, model: nn.Module, picture: Mapping[str, Tensor]) -> Tensor:
+        """What transformers' model makes of a picture: [1 + added, tokens, hidden]."""
+
+    def last_logits(self, model: nn.Module, embeds: Tensor, is_image: Tensor, positions: Tensor) -> Tensor:
+        """Its logits [2, vocab] after the last two tokens of `embeds` [1 + added, tokens, hidden].
+
+        `is_image` [tokens] are those of the picture; `positions` are [axes, tokens].
+        """
 
     def decoder_layers(self, model: nn.Module) -> Iterable[nn.Module]:
         """The layers of transformers' language model in order, each with its `self_attn`."""
+
+
+def text_logits(model: Any, embeds: Tensor) -> Tensor:
+    """`ExportFamily.last_logits` where positions are counted and embeddings are one slice."""
+    logits: Tensor = model(inputs_embeds=embeds, use_cache=False, logits_to_keep=2).logits[0]
+    return logits

@@ -19,7 +19,7 @@ from vicrop_export.modules.interfaces import ROWS_AXIS, TAPS, TOTAL_AXIS, Parts,
 from vicrop_export.onnx_files.export import GraphInterface
 from vicrop_export.ops import contrib as contrib_ops
 from vicrop_export.ops.causal_attention import TRANSLATIONS as ATTENTION
-from vicrop_export.ops.small import Translations
+from vicrop_export.ops.small import FULL_ATTENTION, Translations, fused_full_attention
 
 BIAS = "attention_bias"
 
@@ -48,12 +48,6 @@ def onnx_rms_norm(x: FLOAT, weight: FLOAT, eps: float) -> FLOAT:
     return normed
 
 
-def onnx_full_attention(query: FLOAT, key: FLOAT, value: FLOAT, num_heads: int) -> FLOAT:
-    """ONNX Runtime's fused operator; no [tokens, tokens] is written to memory."""
-    mixed: FLOAT = contrib_ops.multi_head_attention(query, key, value, num_heads=num_heads)
-    return mixed
-
-
 def _of_rows(interface: GraphInterface) -> GraphInterface:
     """The interface with a bias of the taps alone, where there is one."""
     interface = replace(interface, translations=TRANSLATIONS)
@@ -69,5 +63,5 @@ def _of_rows(interface: GraphInterface) -> GraphInterface:
 TRANSLATIONS: Translations = {
     **ATTENTION,
     torch.ops.vicrop.rms_norm.default: onnx_rms_norm,
-    torch.ops.vicrop.full_attention.default: onnx_full_attention,
+    FULL_ATTENTION: fused_full_attention,
 }

@@ -8,30 +8,20 @@ ONNX.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor, nn
 
+from vicrop_engine.errors import CheckpointError
 from vicrop_export.checkpoint.config import TextFacts
 from vicrop_export.checkpoint.tensors import CheckpointTensors
+from vicrop_export.modules.rotary import RotaryAngles, Rotation
 from vicrop_export.ops.attention import attention
 from vicrop_export.ops.causal_attention import causal_attention
-from vicrop_export.ops.layers import ACTIVATIONS, Projection, RmsNorm, constant
+from vicrop_export.ops.layers import ACTIVATIONS, Projection, RmsNorm
 
 KeyValue = tuple[Tensor, Tensor]
-Rotation = tuple[Tensor, Tensor]
-
-
-class RotaryAngles(nn.Module):
-    """Cosine and sine of every position's angles: [1, seq] to two [1, 1, seq, head_dim / 2]."""
-
-    def __init__(self, head_dim: int, theta: float) -> None:
-        super().__init__()
-        exponents = torch.arange(0, head_dim, 2, dtype=torch.float32) / head_dim
-        self.inverse_frequencies = constant(1.0 / theta**exponents)
-
-    def forward(self, position_ids: Tensor) -> Rotation:
-        angles = position_ids.to(torch.float32).unsqueeze(1).unsqueeze(3) * self.inverse_frequencies
-        return torch.cos(angles), torch.sin(angles)
 
 
 def causal_bias(num_new: int, num_past: int) -> Tensor:
@@ -41,8 +31,22 @@ def causal_bias(num_new: int, num_past: int) -> Tensor:
     return torch.where(keys <= queries, 0.0, float("-inf"))[None, None]
 
 
+def _head_norm(tensors: CheckpointTensors, prefix: str, eps: float) -> RmsNorm | None:
+    """The norm of each head's queries or keys, where one is stored."""
+    return tensors.rms_norm(prefix, eps) if f"{prefix}.weight" in tensors else None
+
+
+def by_head(norm: RmsNorm, x: Tensor) -> Tensor:
+    """Norm of each head, [..., heads·dim] to the same."""
+    heads: Tensor = norm(x.reshape(*x.shape[:-1], -1, norm.weight.shape[0]))
+    return heads.flatten(-2)
+
+
 class DecoderLayer(nn.Module):
-    """One Llama layer; `in_place` is the flavour of its attention, and `causal` that of the CUDA provider."""
+    """One Llama layer; `in_place` is the flavour of its attention, and `causal` that of the CUDA provider.
+
+    Projections have a bias, and each head's queries and keys a norm, where the checkpoint stores them.
+    """
 
     causal = False
 
@@ -50,17 +54,29 @@ class DecoderLayer(nn.Module):
         super().__init__()
         prefix = f"language_model.layers.{index}"
         self.query, self.key, self.value, self.output = (
-            tensors.projection(f"{prefix}.self_attn.{name}_proj", bias=facts.attention_bias)
+            tensors.projection(f"{prefix}.self_attn.{name}_proj", biased=facts.attention_bias)
             for name in "qkvo"
+        )
+        self.query_norm, self.key_norm = (
+            _head_norm(tensors, f"{prefix}.self_attn.{name}_norm", facts.norm_eps) for name in "qk"
         )
         self.attention_norm = RmsNorm(tensors.get(f"{prefix}.input_layernorm.weight"), facts.norm_eps)
         self.mlp_norm = RmsNorm(tensors.get(f"{prefix}.post_attention_layernorm.weight"), facts.norm_eps)
         self.gate, self.up, self.down = (
-            tensors.projection(f"{prefix}.mlp.{name}_proj", bias=facts.mlp_bias)
+            tensors.projection(f"{prefix}.mlp.{name}_proj", biased=facts.mlp_bias)
             for name in ("gate", "up", "down")
         )
         self.activation = ACTIVATIONS[facts.activation]
         self.in_place = in_place
+
+    def projected(self, normed: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Queries, keys and values of all heads side by side, before rotation."""
+        query, key = self.query(normed), self.key(normed)
+        if self.query_norm is not None:
+            query = by_head(self.query_norm, query)
+        if self.key_norm is not None:
+            key = by_head(self.key_norm, key)
+        return query, key, self.value(normed)
 
     def forward(
         self,
@@ -75,8 +91,7 @@ class DecoderLayer(nn.Module):
 
         With `carried` [n] only the new tokens at these positions are carried on beyond attention.
         """
-        normed = self.attention_norm(hidden)
-        projected = (self.query(normed), self.key(normed), self.value(normed))
+        projected = self.projected(self.attention_norm(hidden))
         operands = (*projected, *past, *rotation, bias, tap_positions)
         mixed, rows, key, value = (
             causal_attention(*operands) if self.causal else attention(*operands, self.in_place)
@@ -93,7 +108,7 @@ class DecoderStack(nn.Module):
 
     def __init__(self, tensors: CheckpointTensors, facts: TextFacts, layers: range, in_place: bool) -> None:
         super().__init__()
-        self.angles = RotaryAngles(facts.head_dim, facts.rope_theta)
+        self.angles = RotaryAngles(facts.head_dim, facts.rope)
         self.layers = nn.ModuleList(DecoderLayer(tensors, index, facts, in_place) for index in layers)
 
     def forward(
@@ -105,11 +120,13 @@ class DecoderStack(nn.Module):
         past: list[KeyValue],
         carried: Tensor | None = None,
         tapped_layer: int | None = None,
+        added: Sequence[Tensor] = (),
     ) -> tuple[Tensor, Tensor, list[Tensor], list[Tensor]]:
         """Hidden states, attention [layers, rows, heads, total], and each layer's keys and values in turn.
 
         With `carried` [n] only these new tokens leave the last layer. The last list holds the taps' states
-        that enter `tapped_layer`, [1, rows, hidden], if there is one.
+        that enter `tapped_layer`, [1, rows, hidden], if there is one. `added`, [1, seq, hidden] each, are
+        added to the states after the first layers.
         """
         rotation = self.angles(position_ids)
         rows, present, tapped = [], [], []
@@ -118,6 +135,8 @@ class DecoderStack(nn.Module):
                 tapped.append(hidden.index_select(1, tap_positions))
             last = carried if layer is self.layers[-1] else None
             hidden, layer_rows, key, value = layer(hidden, rotation, bias, tap_positions, layer_past, last)
+            if index < len(added):
+                hidden = hidden + added[index]
             rows.append(layer_rows)
             present += [key, value]
         return hidden, torch.stack(rows), present, tapped
@@ -130,7 +149,7 @@ class LanguageHead(nn.Module):
         super().__init__()
         self.norm = RmsNorm(tensors.get("language_model.norm.weight"), facts.norm_eps)
         name = "language_model.embed_tokens" if facts.tied_embeddings else "lm_head"
-        self.vocabulary: Projection = tensors.projection(name, bias=False)
+        self.vocabulary: Projection = tensors.projection(name)
 
     def forward(self, hidden_states: Tensor, answer_position: Tensor) -> Tensor:
         return self.logits(hidden_states.index_select(1, answer_position))
@@ -144,7 +163,8 @@ class LanguageHead(nn.Module):
 class LowerDecoder(nn.Module):
     """The first `num_layers` layers: embeddings in, hidden states, attention rows, taps' states and KV out.
 
-    The taps' states [1, rows, hidden] are those that enter `tapped_layer`, by default the last.
+    Embeddings [1 + added, seq, hidden] bring what is added after the first layers. The taps' states
+    [1, rows, hidden] are those that enter `tapped_layer`, by default the last.
     """
 
     def __init__(
@@ -157,7 +177,13 @@ class LowerDecoder(nn.Module):
         in_place: bool = True,
     ) -> None:
         super().__init__()
+        if num_layers < facts.added_embeds:
+            raise CheckpointError(
+                f"got {num_layers} lower layers, wanted at least {facts.added_embeds}: so many add "
+                "something of a picture; cut the decoder above them"
+            )
         self.stack = DecoderStack(tensors, facts, range(num_layers), in_place)
+        self.has_added = facts.added_embeds > 0
         self.tapped_layer = num_layers - 1 if tapped_layer is None else tapped_layer
 
     def forward(
@@ -168,8 +194,15 @@ class LowerDecoder(nn.Module):
         attention_bias: Tensor,
         past: list[KeyValue],
     ) -> tuple[Tensor, ...]:
+        hidden, *added = torch.split(inputs_embeds, 1) if self.has_added else (inputs_embeds,)
         hidden, rows, present, tapped = self.stack(
-            inputs_embeds, position_ids, tap_positions, attention_bias, past, tapped_layer=self.tapped_layer
+            hidden,
+            position_ids,
+            tap_positions,
+            attention_bias,
+            past,
+            tapped_layer=self.tapped_layer,
+            added=added,
         )
         return hidden, rows, *tapped, *present
 

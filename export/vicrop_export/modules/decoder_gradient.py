@@ -15,7 +15,8 @@ from torch import Tensor, nn
 
 from vicrop_export.checkpoint.config import TextFacts
 from vicrop_export.checkpoint.tensors import CheckpointTensors
-from vicrop_export.modules.decoder import DecoderLayer, LanguageHead, RotaryAngles, Rotation
+from vicrop_export.modules.decoder import DecoderLayer, LanguageHead
+from vicrop_export.modules.rotary import RotaryAngles, Rotation
 from vicrop_export.ops.attention import attention
 from vicrop_export.ops.attention_gradient import attention_gradient
 from vicrop_export.ops.gradient import after, transposed
@@ -45,7 +46,7 @@ class DecoderGradient(nn.Module):
 
     def __init__(self, tensors: CheckpointTensors, facts: TextFacts) -> None:
         super().__init__()
-        self.angles = RotaryAngles(facts.head_dim, facts.rope_theta)
+        self.angles = RotaryAngles(facts.head_dim, facts.rope)
         self.layers = nn.ModuleList(
             DecoderLayer(tensors, index, facts, in_place=False) for index in range(facts.num_layers)
         )

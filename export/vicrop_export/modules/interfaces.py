@@ -47,12 +47,11 @@ class Parts(Protocol):
     def text(self) -> TextFacts:
         """The language model."""
 
-    @property
-    def geometry(self) -> VisionGeometry:
-        """One input of the vision tower."""
-
     def vision(self, tensors: CheckpointTensors, half: bool) -> nn.Module:
         """The vision tower; with `half` its attention is in float16."""
+
+    def vision_interface(self, in_place: bool) -> GraphInterface:
+        """The interface of its graph; if not for a target that works `in_place`, of standard operators."""
 
 
 def graph_modules(
@@ -74,7 +73,7 @@ def graph_modules(
     """
     kv = KVKind(in_place, in_place and batched, torch.float16 if half else torch.float32)
     facts = model.text
-    yield "vision", model.vision(tensors, half), vision_interface(model.geometry, one=not in_place)
+    yield "vision", model.vision(tensors, half), model.vision_interface(in_place)
     first = num_lower_layers - 1 if first_heatmap_layer is None else first_heatmap_layer
     lower = LowerDecoder(tensors, facts, num_lower_layers, first, in_place=in_place)
     yield "decoder_lower", lower, lower_interface(facts, num_lower_layers, kv)
@@ -127,8 +126,8 @@ def pixel_interface(facts: TextFacts, geometry: VisionGeometry) -> GraphInterfac
     )
 
 
-def vision_interface(geometry: VisionGeometry, *, one: bool = False) -> GraphInterface:
-    """`pixel_values` [images, 3, side, side] to `image_embeds` [images, image_tokens, hidden].
+def square_interface(geometry: VisionGeometry, *, one: bool = False) -> GraphInterface:
+    """Square inputs: `pixel_values` [images, 3, side, side] to `image_embeds` [images, image_tokens, hidden].
 
     With `one` there is always one image.
     """
@@ -143,7 +142,7 @@ def vision_interface(geometry: VisionGeometry, *, one: bool = False) -> GraphInt
 
 
 def lower_interface(facts: TextFacts, num_layers: int, kv: KVKind) -> GraphInterface:
-    """The first layers: `inputs_embeds` [1, seq, hidden] in; `hidden_states`, attention rows and KV out."""
+    """The first layers: `inputs_embeds` [1 + added, seq, hidden] in; `hidden_states`, rows and KV out."""
     return _decoder_interface(facts, range(num_layers), kv, "inputs_embeds", "hidden_states")
 
 
@@ -174,7 +173,7 @@ def gradient_interface(facts: TextFacts, first: int) -> GraphInterface:
         "past": [(capacity, capacity)] * len(layers),
     }
     return GraphInterface(
-        arguments=(_noise(1, 1, facts.hidden_size), last[None], bias, last, past),
+        arguments=(_noise(1, 1, facts.hidden_size), _by_axis(last, facts), bias, last, past),
         inputs=[*(name for name in axes if name != "past"), *kv_names("past_key_values", layers)],
         outputs=["attention", "gradient"],
         axes=axes,
@@ -205,7 +204,7 @@ def _decoder_interface(
     kv_heads, dim = facts.num_kv_heads, facts.head_dim
     shape = (batch, kv_heads, rows, dim) if in_place else (1, rows, kv_heads, dim)
     past = [(_noise(*shape).to(kv.cache), _noise(*shape).to(kv.cache)) for _ in layers]
-    positions = torch.arange(PAST, PAST + SEQ)[None]
+    positions = _by_axis(torch.arange(PAST, PAST + SEQ), facts)
     bias = causal_bias(SEQ, PAST).repeat(batch, 1, 1, 1)
     tapped, many = [] if answers else [TAPPED], in_place and answers
     answer = {"answer_position": torch.tensor([SEQ - 3, SEQ - 1] if many else [SEQ - 1])} if answers else {}
@@ -216,9 +215,10 @@ def _decoder_interface(
         **{name: {0: ANSWERS_AXIS} if many else {} for name in answer},
         "past": [(axis, axis)] * len(layers),
     }
-    arguments = (_noise(1, SEQ, facts.hidden_size), positions, torch.tensor(TAPS), bias, *answer.values())
+    slices = 1 if answers else 1 + facts.added_embeds
+    given = (_noise(slices, SEQ, facts.hidden_size), positions, torch.tensor(TAPS), bias)
     return GraphInterface(
-        arguments=(*arguments, past),
+        arguments=(*given, *answer.values(), past),
         inputs=[*(name for name in axes if name != "past"), *kv_names("past_key_values", layers)],
         outputs=[result, "attention", *tapped, *present],
         axes=axes,
@@ -247,6 +247,11 @@ def head_interface(facts: TextFacts, in_place: bool = True) -> GraphInterface:
 def kv_names(stem: str, layers: Sequence[int]) -> list[str]:
     """`stem.0.key, stem.0.value, stem.1.key, …` for the layers given."""
     return [f"{stem}.{layer}.{part}" for layer in layers for part in ("key", "value")]
+
+
+def _by_axis(positions: Tensor, facts: TextFacts) -> Tensor:
+    """[axes, tokens]: the same on every axis."""
+    return positions[None].expand(facts.rope.num_axes, -1)
 
 
 def _noise(*shape: int) -> Tensor:

@@ -14,7 +14,8 @@ from torch import Tensor, nn
 
 from vicrop_export.checkpoint.config import TextFacts
 from vicrop_export.checkpoint.tensors import CheckpointTensors
-from vicrop_export.modules.decoder import DecoderLayer, KeyValue, LanguageHead, RotaryAngles, Rotation
+from vicrop_export.modules.decoder import DecoderLayer, KeyValue, LanguageHead, by_head
+from vicrop_export.modules.rotary import RotaryAngles, Rotation
 from vicrop_export.ops.attention import rotate
 from vicrop_export.ops.layers import DERIVATIVES, Projection, RmsNorm
 from vicrop_export.ops.small import project_back, rms_norm_back
@@ -26,6 +27,8 @@ class _Step:
     """What going back through a layer needs of its forward pass, [1, n] each, attention [heads, capacity]."""
 
     entering: Tensor
+    normed: Tensor
+    raw_query: Tensor  # before the norm of each head, if there is one, and before rotation
     query: Tensor
     attention: Tensor
     between: Tensor
@@ -41,7 +44,7 @@ class TokenGradient(nn.Module):
 
     def __init__(self, tensors: CheckpointTensors, facts: TextFacts, first: int) -> None:
         super().__init__()
-        self.angles = RotaryAngles(facts.head_dim, facts.rope_theta)
+        self.angles = RotaryAngles(facts.head_dim, facts.rope)
         self.layers = nn.ModuleList(
             DecoderLayer(tensors, index, facts, in_place=False) for index in range(first, facts.num_layers)
         )
@@ -58,7 +61,7 @@ class TokenGradient(nn.Module):
     ) -> tuple[Tensor, Tensor]:
         """Attention and its gradient, [layers, heads, capacity] each.
 
-        tapped_states [1, 1, hidden] enter layer `first`; position_ids [1, 1]; attention_bias
+        tapped_states [1, 1, hidden] enter layer `first`; position_ids [axes, 1]; attention_bias
         [1, 1, 1, capacity] is 0 where the token may look and -inf elsewhere; its own keys and values are in
         row `own_row` [1] of the buffers.
         """
@@ -78,7 +81,7 @@ class TokenGradient(nn.Module):
             )
             gradients.insert(0, at_attention)
             if layer is not self._layers[0]:
-                gradient = gradient + _projections_back(layer, step.entering, rotation, at_token)
+                gradient = gradient + _projections_back(layer, step, rotation, at_token)
         return torch.stack([step.attention for step in steps]), torch.stack(gradients)
 
     @property
@@ -111,25 +114,35 @@ def _forwards(
     layer: DecoderLayer, hidden: Tensor, rotation: Rotation, bias: Tensor, cached: KeyValue
 ) -> _Step:
     """The layer up to its MLP's activation; the token's key and value are in the cache already."""
-    query = _turn(layer.query(layer.attention_norm(hidden)), *rotation)
+    entered = layer.attention_norm(hidden)
+    raw = layer.query(entered)
+    query = _turn(raw if layer.query_norm is None else by_head(layer.query_norm, raw), *rotation)
     mixed, weights = token_attention(query, *cached, bias)
     between = hidden + layer.output(mixed)
     normed = layer.mlp_norm(between)
-    return _Step(hidden, query, weights, between, layer.gate(normed), layer.up(normed))
+    return _Step(hidden, entered, raw, query, weights, between, layer.gate(normed), layer.up(normed))
 
 
-def _projections_back(
-    layer: DecoderLayer, entering: Tensor, rotation: Rotation, at_token: list[Tensor]
-) -> Tensor:
+def _projections_back(layer: DecoderLayer, step: _Step, rotation: Rotation, at_token: list[Tensor]) -> Tensor:
     """What reaches the layer's input through the token's query, key and value; turned back first."""
     cos, sin = rotation
     query, key, value = at_token
     normed = (
-        _product_back(layer.query, _turn(query, cos, -sin))
-        + _product_back(layer.key, _turn(key, cos, -sin))
+        _product_back(layer.query, _query_back(layer, step, _turn(query, cos, -sin)))
+        + _product_back(layer.key, _key_back(layer, step, _turn(key, cos, -sin)))
         + _product_back(layer.value, value)
     )
-    return _norm_back(layer.attention_norm, entering, normed)
+    return _norm_back(layer.attention_norm, step.entering, normed)
+
+
+def _query_back(layer: DecoderLayer, step: _Step, gradient: Tensor) -> Tensor:
+    norm = layer.query_norm
+    return gradient if norm is None else _heads_back(norm, step.raw_query, gradient)
+
+
+def _key_back(layer: DecoderLayer, step: _Step, gradient: Tensor) -> Tensor:
+    norm = layer.key_norm
+    return gradient if norm is None else _heads_back(norm, layer.key(step.normed), gradient)
 
 
 def _turn(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
@@ -141,6 +154,12 @@ def _turn(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
 def _product_back(projection: Projection, gradient: Tensor) -> Tensor:
     back: Tensor = project_back(gradient, projection.weight)
     return back
+
+
+def _heads_back(norm: RmsNorm, x: Tensor, gradient: Tensor) -> Tensor:
+    """`_norm_back` of each head by itself, of queries or keys [1, heads·dim] before their norm."""
+    size = (-1, norm.weight.shape[0])
+    return _norm_back(norm, x.reshape(size), gradient.reshape(size)).reshape(1, -1)
 
 
 def _norm_back(norm: RmsNorm, x: Tensor, gradient: Tensor) -> Tensor:

@@ -51,11 +51,10 @@ class VisionLayer(nn.Module):
         self.norm1 = tensors.layer_norm(f"{prefix}.layer_norm1", facts.norm_eps)
         self.norm2 = tensors.layer_norm(f"{prefix}.layer_norm2", facts.norm_eps)
         self.query, self.key, self.value, self.output = (
-            tensors.projection(f"{prefix}.self_attn.{name}_proj", bias=True)
-            for name in ("q", "k", "v", "out")
+            tensors.projection(f"{prefix}.self_attn.{name}_proj") for name in ("q", "k", "v", "out")
         )
-        self.fc1 = tensors.projection(f"{prefix}.mlp.fc1", bias=True)
-        self.fc2 = tensors.projection(f"{prefix}.mlp.fc2", bias=True)
+        self.fc1 = tensors.projection(f"{prefix}.mlp.fc1")
+        self.fc2 = tensors.projection(f"{prefix}.mlp.fc2")
         self.activation = ACTIVATIONS[facts.activation]
         self.num_heads, self.kind = facts.num_heads, torch.float16 if half else torch.float32
 

@@ -17,12 +17,16 @@ from vicrop_export.onnx_files.export import OPSET
 from vicrop_export.ops.node_list import NodeList
 
 IR_VERSION = 10
+ROWS_OF = {"first": "m", "second": "n"}  # the axes of what rows are picked of
 
 
-def write_device_graphs(directory: Path, *, half: bool) -> None:
-    """Write both into `directory`, for float16 or float32 tensors. Raises OSError."""
+def write_device_graphs(directory: Path, *, half: bool, sliced: bool = False) -> None:
+    """Write both into `directory`, for float16 or float32 tensors. Raises OSError.
+
+    With `sliced` the first axis of embeddings is not of pictures but of what is added after layers.
+    """
     kind = ir.DataType.FLOAT16 if half else ir.DataType.FLOAT
-    ir.save(rows_graph(kind), directory / f"{ROWS}.onnx")
+    ir.save(sliced_rows_graph(kind) if sliced else rows_graph(kind), directory / f"{ROWS}.onnx")
     ir.save(kv_buffer_graph(kind), directory / f"{KV_BUFFER}.onnx")
 
 
@@ -38,6 +42,18 @@ def rows_graph(kind: ir.DataType) -> ir.Model:
     flat = [made.add("Reshape", x, merged) for x in (first, second)]
     picked = made.add("Gather", made.add("Concat", *flat, axis=1), index, axis=1)
     return _model(ROWS, [first, second, index], picked, "picked", kind, (1, "len", "hidden"), made)
+
+
+def sliced_rows_graph(kind: ir.DataType) -> ir.Model:
+    """`first` and `second` [slices, rows, hidden] and `index` [len] to `picked` [slices, len, hidden].
+
+    Rows are counted through those of the first and on through those of the second, alike in every slice.
+    """
+    first, second = (_input(name, kind, ("slices", rows, "hidden")) for name, rows in ROWS_OF.items())
+    index = _input("index", ir.DataType.INT64, ("len",))
+    made = NodeList()
+    picked = made.add("Gather", made.add("Concat", first, second, axis=1), index, axis=1)
+    return _model(ROWS, [first, second, index], picked, "picked", kind, ("slices", "len", "hidden"), made)
 
 
 def kv_buffer_graph(kind: ir.DataType) -> ir.Model:

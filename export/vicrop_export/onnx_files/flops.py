@@ -23,9 +23,10 @@ from vicrop_export.onnx_files.exported import ExportedGraph
 
 Sizes = Mapping[str, int]
 Shapes = Mapping[str, tuple[Any, ...]]
-AXES = ("images", "seq", "total", "rows", "capacity", "losses")
-ATTENTION = "GroupQueryAttention"
-PRODUCTS = ("MatMul", "FusedMatMul", ATTENTION)
+AXES = ("images", "patches", "windows", "seq", "total", "rows", "capacity", "losses")
+ATTENTION, FULL_ATTENTION = "GroupQueryAttention", "MultiHeadAttention"
+PRODUCTS = ("MatMul", "FusedMatMul", ATTENTION, FULL_ATTENTION)
+CELL = 4  # patches that make one token, where a graph has patches
 LIKE_PRODUCTS = (
     "MatMul",
     "Gemm",
@@ -55,7 +56,8 @@ def count_products(graph: ExportedGraph, image_tokens: int) -> dict[str, int]:
 def _first_sizes(image_tokens: int) -> dict[str, int]:
     """No two alike, a prompt that holds a picture, and buffers with room for twice as much."""
     total = 2 * image_tokens + 64
-    return {"images": 3, "seq": 5, "total": total, "rows": 7, "capacity": 4 * total, "losses": 2}
+    of_pictures = {"images": 3, "patches": 11 * CELL, "windows": 13}
+    return {**of_pictures, "seq": 5, "total": total, "rows": 7, "capacity": 4 * total, "losses": 2}
 
 
 def _counts(graph: ExportedGraph, sizes: Sizes, image_tokens: int) -> dict[str, int]:
@@ -123,6 +125,8 @@ def _multiply_adds(node: onnx.NodeProto, shapes: Shapes, sizes: Sizes, graph: st
         raise BuildError(f"the sizes of {node.output[0]} in {graph} cannot be worked out; report this")
     if node.op_type == ATTENTION:  # scores, and values by weights
         return 2 * math.prod(first) * sizes["total"]
+    if node.op_type == FULL_ATTENTION:  # the same, among all tokens [pictures, tokens, hidden]
+        return 2 * math.prod(first) * int(first[1])
     return math.prod(result) * int(first[-2 if _is_set(node, "transA") else -1])
 
 

@@ -14,6 +14,8 @@ from onnxscript import FLOAT
 from onnxscript import opset18 as op
 from torch import Tensor
 
+from vicrop_export.ops import contrib as contrib_ops
+
 Translations = dict[Callable[..., Any], Callable[..., Any]]
 
 
@@ -118,6 +120,12 @@ def onnx_full_attention(query: FLOAT, key: FLOAT, value: FLOAT, num_heads: int) 
     return op.Reshape(op.Transpose(mixed, perm=[0, 2, 1, 3]), ints(0, 0, -1))
 
 
+def fused_full_attention(query: FLOAT, key: FLOAT, value: FLOAT, num_heads: int) -> FLOAT:
+    """ONNX Runtime's fused operator; no [tokens, tokens] is written to memory."""
+    mixed: FLOAT = contrib_ops.multi_head_attention(query, key, value, num_heads=num_heads)
+    return mixed
+
+
 def _split(x: Any, head_dim: int) -> Any:
     return op.Reshape(x, ints(0, 0, -1, head_dim))
 
@@ -137,10 +145,11 @@ def number(value: float) -> Any:
     return op.Constant(value_float=value)
 
 
+FULL_ATTENTION: Callable[..., Any] = torch.ops.vicrop.full_attention.default
 TRANSLATIONS: Translations = {
     torch.ops.vicrop.project.default: onnx_project,
     torch.ops.vicrop.rms_norm.default: onnx_rms_norm,
     torch.ops.vicrop.project_back.default: onnx_project_back,
     torch.ops.vicrop.rms_norm_back.default: onnx_rms_norm_back,
-    torch.ops.vicrop.full_attention.default: onnx_full_attention,
+    FULL_ATTENTION: onnx_full_attention,
 }

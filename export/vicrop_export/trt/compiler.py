@@ -85,8 +85,11 @@ class Compiler:
             config.num_compute_capabilities = 1
             capability = getattr(module.ComputeCapability, ARCHITECTURES[architecture])
             config.set_compute_capability(capability, 0)
-        for lengths in profiles:
-            _add_profile(builder, config, graph, lengths)
+        for shapes in _all_shapes(graph, profiles):
+            profile = builder.create_optimization_profile()
+            for name, sizes in shapes.items():
+                profile.set_shape(name, *sizes)
+            config.add_optimization_profile(profile)
         serialized = builder.build_serialized_network(network, config)
         if serialized is None:
             raise BuildError(
@@ -122,17 +125,26 @@ def _number(architecture: str) -> int:
     return int(architecture.removeprefix("sm_"))
 
 
-def _add_profile(builder: Any, config: Any, graph: Path, lengths: Lengths) -> None:
-    """Give every input with a dynamic axis its shapes; a graph without one needs no profile."""
-    profile, used = builder.create_optimization_profile(), False
-    for value in onnx.load(graph, load_external_data=False).graph.input:
-        axes = [axis.dim_param or axis.dim_value for axis in value.type.tensor_type.shape.dim]
-        if any(isinstance(axis, str) for axis in axes):
-            used = True
-            shapes = zip(*(lengths.get(axis, (axis,) * 3) for axis in axes), strict=True)
-            profile.set_shape(value.name, *shapes)
-    if used:
-        config.add_optimization_profile(profile)
+def _all_shapes(graph: Path, profiles: Sequence[Lengths]) -> list[dict[str, list[tuple[int, ...]]]]:
+    """Least, usual and most shape of every input with a dynamic axis, for each profile that differs.
+
+    None for a graph without such inputs.
+    """
+    found: list[dict[str, list[tuple[int, ...]]]] = []
+    inputs = onnx.load(graph, load_external_data=False).graph.input
+    axes = {
+        value.name: [axis.dim_param or axis.dim_value for axis in value.type.tensor_type.shape.dim]
+        for value in inputs
+    }
+    dynamic = {name: own for name, own in axes.items() if any(isinstance(axis, str) for axis in own)}
+    for lengths in profiles:
+        shapes = {
+            name: list(zip(*(lengths.get(axis, (axis,) * 3) for axis in own), strict=True))
+            for name, own in dynamic.items()
+        }
+        if shapes and shapes not in found:
+            found.append(shapes)
+    return found
 
 
 @cache

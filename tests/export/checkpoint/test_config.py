@@ -99,7 +99,7 @@ def test_both_spellings_of_the_rotary_base(checkpoint: Path, tmp_path: Path) -> 
     edit_json(checkpoint / "config.json", older)
     newer = facts_of(tmp_path / "newer", replace(SMALL, rope_theta=500000.0))
     assert read_facts(checkpoint) == newer
-    assert newer.text.rope_theta == 500000.0
+    assert newer.text.rope.theta == 500000.0
 
 
 def test_sizes_and_defaults_are_transformers(checkpoint: Path) -> None:

@@ -52,7 +52,7 @@ def upper(plan: Plan, tensors: DescribedTensors) -> ExportedGraph:
 
 
 def test_a_described_projection_takes_no_memory(tensors: DescribedTensors) -> None:
-    one, other = (tensors.projection(f"language_model.layers.{i}.mlp.up_proj", bias=False) for i in (0, 1))
+    one, other = (tensors.projection(f"language_model.layers.{i}.mlp.up_proj") for i in (0, 1))
     assert one.weight.shape == (32, 64)
     assert one.weight.untyped_storage().nbytes() == 4
     assert one.weight[0, 0] != other.weight[0, 0]

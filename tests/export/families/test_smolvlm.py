@@ -79,7 +79,7 @@ def test_a_plan_says_what_the_engine_has_to_know(tiled: Path) -> None:
 def test_the_probe_is_one_tile_as_a_whole_picture(tiled: Path) -> None:
     plan = plan_of(tiled)
     probe = plan.probe()
-    assert probe.pixel_values.shape == (1, 3, 64, 64)
+    assert probe.picture.arrays["pixel_values"].shape == (1, 3, 64, 64)
     text = plan.tokenizer.decode(probe.ids[:-1], skip_special_tokens=False)
     picture = "<fake_token_around_image><global-img>" + 16 * "<image>" + "<fake_token_around_image>"
     assert text == plan.prompts.question.replace("<image>", picture).format(
@@ -127,9 +127,10 @@ def test_modules_agree_with_transformers(kind: str, tmp_path: Path) -> None:
     tensors, probe, text = CheckpointTensors(tmp_path, canonical_name), plan.probe(), plan.family.text
     with quiet():
         reference = run_reference(tensors, plan.family, probe)
-    embeds = plan.family.vision(tensors, half=False)(torch.from_numpy(probe.pixel_values))[0]
+    pixels = torch.from_numpy(probe.picture.arrays["pixel_values"])
+    embeds = plan.family.vision(tensors, half=False)(pixels)[0]
     assert embeds.shape == (plan.vision.image_tokens, text.hidden_size)
-    assert relative_l2(embeds.numpy(), reference.image_embeds) <= EMBEDS
+    assert relative_l2(embeds[None].numpy(), reference.image_embeds) <= EMBEDS
 
     inputs = tensors.get("language_model.embed_tokens.weight")[probe.ids]
     inputs[torch.tensor(probe.ids) == probe.image_token] = embeds

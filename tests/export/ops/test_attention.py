@@ -12,7 +12,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from vicrop_export.modules.decoder import RotaryAngles, causal_bias
+from vicrop_export.checkpoint.config import Rope
+from vicrop_export.modules.decoder import causal_bias
+from vicrop_export.modules.rotary import RotaryAngles
 from vicrop_export.ops.attention import TRANSLATIONS, attention
 from vicrop_export.quiet import quiet
 
@@ -27,7 +29,7 @@ class Attention(nn.Module):
 
     def __init__(self, in_place: bool) -> None:
         super().__init__()
-        self.angles, self.in_place = RotaryAngles(DIM, 10000.0), in_place
+        self.angles, self.in_place = RotaryAngles(DIM, Rope(10000.0)), in_place
 
     def forward(
         self,

@@ -5,14 +5,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
+import numpy as np
 from PIL import Image
 
 from vicrop_engine.engine_dir.manifest import CPU, CUDA, TENSORRT, Manifest
 from vicrop_engine.engine_dir.parsing import parse
 from vicrop_engine.engine_dir.records import Preprocessing, VisionGeometry
-from vicrop_engine.images.geometry import Grid, placed_grid, whole_grid
+from vicrop_engine.images.geometry import Grid, Placement, placed_grid, whole_grid
 from vicrop_engine.images.preprocessing import ModelInput, fills_input, preprocess, preprocess_on_patches
-from vicrop_engine.images.seen import Layout, Seen, Way
+from vicrop_engine.images.seen import Layout, Seen, VisionInputs, Way, square_noise
 from vicrop_engine.images.tiling import AUTO_SIDE, TilePlan
 
 Size = tuple[int, int]
@@ -29,6 +30,7 @@ class Llava:
     in_several_inputs: ClassVar[bool] = False
     is_published: ClassVar[bool] = True
     targets: ClassVar[tuple[str, ...]] = (CPU, CUDA, TENSORRT)
+    in_own_size: ClassVar[bool] = False
     takes_pixel_gradients: ClassVar[bool] = True
 
     def __init__(self, manifest: Manifest, preprocessing: Preprocessing) -> None:
@@ -40,6 +42,11 @@ class Llava:
     def auto_side(self) -> int:
         """The paper takes tiles on V* (2000 to 2250 pixels wide) and not on TextVQA (up to 1024)."""
         return AUTO_SIDE
+
+    @property
+    def largest_input(self) -> int:
+        """Those of its square."""
+        return self._vision.image_size**2
 
     def see(self, image: Image.Image, way: Way) -> Seen:
         """The picture as the checkpoint's processor or the default fit makes it."""
@@ -55,6 +62,11 @@ class Llava:
         made = preprocess_on_patches(tile, self._preprocessing, cells, self._vision.patch_size)
         return self._seen(made, tile.size, published=False)
 
+    def noise(self, random: np.random.RandomState) -> Seen:
+        """One input of whole 64ths."""
+        side = self._vision.image_size
+        return Seen(square_noise(random, side), Placement(0, 0, side, side), self.layouts(Way())[0])
+
     def layouts(self, way: Way) -> tuple[Layout, Layout]:
         """The same for every picture."""
         side = self._vision.image_size
@@ -68,7 +80,7 @@ class Llava:
             if published
             else placed_grid(vision.rows, vision.cols, vision.patch_size, made.placement, size)
         )
-        return Seen(made.pixels, made.placement, self._layout(grid))
+        return Seen(VisionInputs.of_pixels(made.pixels), made.placement, self._layout(grid))
 
     def _layout(self, grid: Grid) -> Layout:
         return Layout(self._placeholder, (self._vision.image_tokens,), grid, patch_order(self._vision))

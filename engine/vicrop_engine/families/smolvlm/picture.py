@@ -18,7 +18,7 @@ from vicrop_engine.engine_dir.parsing import parse
 from vicrop_engine.engine_dir.records import Preprocessing
 from vicrop_engine.images.geometry import Placement, whole_grid
 from vicrop_engine.images.preprocessing import preprocess
-from vicrop_engine.images.seen import Layout, Seen, Way
+from vicrop_engine.images.seen import Layout, Seen, VisionInputs, Way, square_noise
 from vicrop_engine.images.tiling import TilePlan
 
 Size = tuple[int, int]  # width, height
@@ -39,6 +39,7 @@ class SmolVLM:
     in_several_inputs: ClassVar[bool] = True
     is_published: ClassVar[bool] = False
     targets: ClassVar[tuple[str, ...]] = (CPU, CUDA, TENSORRT)
+    in_own_size: ClassVar[bool] = False
     takes_pixel_gradients: ClassVar[bool] = False
 
     def __init__(self, manifest: Manifest, preprocessing: Preprocessing) -> None:
@@ -51,6 +52,11 @@ class SmolVLM:
     def auto_side(self) -> int:
         """Twice what it sees of a picture's longer side."""
         return 2 * self._longest_edge
+
+    @property
+    def largest_input(self) -> int:
+        """Those of its square."""
+        return self._vision.image_size**2
 
     def see(self, image: Image.Image, way: Way) -> Seen:
         """All tiles and then the whole picture; that alone where it is no larger than a tile, or by `way`."""
@@ -73,6 +79,13 @@ class SmolVLM:
         """As one input, for the plan has made it small."""
         return self.see(tile, Way(plan.published, one=True))
 
+    def noise(self, random: np.random.RandomState) -> Seen:
+        """One tile of whole 64ths."""
+        side = self._vision.image_size
+        return Seen(
+            square_noise(random, side), Placement(0, 0, side, side), self._layout((0, 0), (side, side))
+        )
+
     def layouts(self, way: Way) -> tuple[Layout, Layout]:
         """One tile, and where there may be more a picture cut both ways as often as can be."""
         side = self._vision.image_size
@@ -88,7 +101,7 @@ class SmolVLM:
     def _seen(self, tiles: list[Image.Image], cut: Size, size: Size) -> Seen:
         pixels: Floats = np.concatenate([preprocess(tile, self._preprocessing).pixels for tile in tiles])
         side = self._vision.image_size
-        return Seen(pixels, Placement(0, 0, side, side), self._layout(cut, size))
+        return Seen(VisionInputs.of_pixels(pixels), Placement(0, 0, side, side), self._layout(cut, size))
 
     def _layout(self, cut: Size, size: Size) -> Layout:
         """Of a picture of `size` cut to so many rows and columns, none where it is one tile."""

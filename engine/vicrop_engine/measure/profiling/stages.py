@@ -113,7 +113,9 @@ def _num_tokens(run: GraphRun, manifest: Manifest) -> int:
     """Tokens that a run puts into the decoder, or image tokens that it makes."""
     if LOWER in run.graphs:
         return run.axes["seq"]
-    return run.axes["images"] * manifest.vision.image_tokens if VISION in run.graphs else 0
+    if VISION not in run.graphs:
+        return 0
+    return run.axes.get("tokens", run.axes.get("images", 0) * manifest.vision.image_tokens)
 
 
 def _flops(run: GraphRun, manifest: Manifest) -> int:

@@ -33,6 +33,8 @@ OF_ASK: dict[str, tuple[type, ...]] = {
     "crop_tokens": (int, str),
     "picture_tiles": (str,),
     "crop_tiles": (str,),
+    "max_pixels": (int,),
+    "crop_min_pixels": (int,),
     "compat": (str,),
 }
 OF_ANSWER = ("return_heatmap", "stream_first_answer")

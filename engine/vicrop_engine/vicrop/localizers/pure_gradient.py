@@ -79,7 +79,7 @@ class PureGradient:
             side = state.model.manifest.vision.image_size
             return picture_detail(state.picture.image, side, self.median)
         seen = state.seen
-        return seen_detail(seen.pixels, seen.placement, state.model.preprocessing.std, self.median)
+        return seen_detail(seen.inputs.pixels, seen.placement, state.model.preprocessing.std, self.median)
 
 
 def gradient_heatmap(

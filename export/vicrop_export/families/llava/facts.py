@@ -31,7 +31,6 @@ class VisionFacts:
     feature_layers: tuple[int, ...]
     keeps_class_token: bool
     projector_activation: str
-    projector_bias: bool
 
     @property
     def grid(self) -> int:
@@ -78,7 +77,6 @@ def _vision_facts(config: Any) -> VisionFacts:
         feature_layers=_feature_layers(config.vision_feature_layer, vision.num_hidden_layers),
         keeps_class_token=strategy == "full",
         projector_activation=demand_activation("projector_hidden_act", config.projector_hidden_act),
-        projector_bias=config.multimodal_projector_bias,
     )
 
 

@@ -51,8 +51,7 @@ class VisionTower(nn.Module):
         )
         self.feature_layers, self.patch_offset = facts.feature_layers, 0 if facts.keeps_class_token else 1
         self.linear1, self.linear2 = (
-            tensors.projection(f"multi_modal_projector.linear_{index}", bias=facts.projector_bias)
-            for index in (1, 2)
+            tensors.projection(f"multi_modal_projector.linear_{index}") for index in (1, 2)
         )
         self.activation = ACTIVATIONS[facts.projector_activation]
 

@@ -42,7 +42,7 @@ class TileTower(nn.Module):
             VisionLayer(tensors, index, facts, half) for index in range(facts.num_layers)
         )
         self.last_norm = tensors.layer_norm("vision_tower.post_layernorm", facts.norm_eps)
-        self.projector = tensors.projection("multi_modal_projector.proj", bias=False)
+        self.projector = tensors.projection("multi_modal_projector.proj")
         self.cells, self.scale = facts.cells, facts.scale
 
     def forward(self, pixel_values: Tensor) -> Tensor:
