@@ -60,7 +60,7 @@ def measure(plan: Plan, compiler: Compiler, directory: Path) -> None:
         modules = graph_modules(tensors, plan.family, lower, in_place=False, half=plan.half)
         write_graphs(directory, plan, [export_described(*one) for one in modules], tensors, lambda *_: None)
     weights = sum((directory / f"{graph}.onnx.data").stat().st_size for graph in GRAPHS)
-    lengths = plan_lengths(plan.vision, plan.decoder)
+    lengths = plan_lengths(plan.vision, plan.decoder, plan.family.picture_axes)
     for architecture in compiler.architectures:
         wall, processor, size = time.monotonic(), time.process_time(), 0
         for graph in GRAPHS:
