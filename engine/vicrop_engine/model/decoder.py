@@ -45,9 +45,8 @@ class HostDecoder:
         self.table = TokenTable(embeddings, tokens.image, geometry)
         self._tokens = tokens
         self._tally = tally
-        self._num_lower = geometry.num_lower_layers
+        self._num_lower, self._vocab_size = geometry.num_lower_layers, geometry.vocab_size
         self._num_upper = geometry.num_layers - geometry.num_lower_layers
-        self._vocab_size = geometry.vocab_size
 
     @property
     def answers_side_by_side(self) -> bool:
