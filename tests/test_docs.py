@@ -140,7 +140,7 @@ def test_the_readme_s_commands_are_the_demo_and_the_tests() -> None:
     text = (ROOT / "README.md").read_text(encoding="utf-8")
     demo, tests = re.findall(r"^```bash\n(.*?)^```$", text, re.S | re.M)
     assert demo.splitlines()[-1] == "vicrop-engine demo"
-    assert tests.splitlines()[-1] == "pytest -q"
+    assert tests.splitlines()[-1] == "pytest -q -n 2 --dist loadfile"
 
 
 @pytest.mark.parametrize("page", PAGES, ids=name_of)

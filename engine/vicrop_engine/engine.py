@@ -116,6 +116,14 @@ class ViCropEngine:
         """What counts, and reads the clock."""
         return self._model.tally
 
+    def as_given(self) -> ViCropEngine:
+        """The same open engine, whose prompts hold a question as it is given.
+
+        Else the published sentence that asks for a single word or phrase is put after it: benchmarks write
+        that, or something else, themselves. What is kept of pictures is shared; ask one of the two at a time.
+        """
+        return ViCropEngine(replace(self._model, prompts=self._model.prompts.as_given()))
+
     def forget(self, *, prefixes: bool = True) -> None:
         """Let go of what is kept of pictures, as if none had been asked about; else of image embeds alone."""
         with self._alone():

@@ -86,6 +86,14 @@ class ExamplesError(BadInputError):
     """A list of examples that cannot be read, or whose pictures are missing."""
 
 
+class DatasetError(BadInputError):
+    """A data set that cannot be found or read, or whose rows are not as they should be."""
+
+
+class AnswersFileError(BadInputError):
+    """A file of answers that another process writes, or that is none."""
+
+
 class CheckpointError(BadInputError):
     """A checkpoint directory that cannot be read or is of another architecture."""
 
@@ -158,6 +166,19 @@ class RayMissingError(WorkFailedError):
 
     def __reduce__(self) -> tuple[type[RayMissingError], tuple[str, str | None]]:
         return type(self), self._of
+
+
+class DatasetsMissingError(WorkFailedError):
+    """The library that benchmarks are read with is not installed."""
+
+    def __init__(self, what: str) -> None:
+        super().__init__(
+            f"{what} needs datasets, which is not installed; run pip install 'vicrop-engine[eval]'"
+        )
+        self._of = what
+
+    def __reduce__(self) -> tuple[type[DatasetsMissingError], tuple[str]]:
+        return type(self), (self._of,)
 
 
 class NoSpaceError(WorkFailedError):

@@ -27,7 +27,7 @@ from tests.cli.conftest import Run, refused
         (("ask", "llava-signs", "p.png", "q", "--threads", "two"), ("--threads", "integer")),
         (("info", "--verify"), ("ENGINE",)),
         (("bench",), ("ENGINE_OR_URL", "vicrop-engine bench --help")),
-        (("eval", "llava-signs"), ("eval",)),
+        (("evaluate", "llava-signs"), ("evaluate",)),
     ],
 )
 def test_wrong_usage_is_one_sentence(run: Run, arguments: tuple[str, ...], words: tuple[str, ...]) -> None:

@@ -11,7 +11,7 @@ from tests.checkpoints import small_tokenizer, write_tokenizer
 from tests.samples import PROMPTS, layout
 from vicrop_engine.engine_dir.records import SpecialTokens
 from vicrop_engine.errors import EngineDamagedError, QuestionError
-from vicrop_engine.model.prompts import PromptBuilder
+from vicrop_engine.model.prompts import SENTENCE, PromptBuilder
 
 IMAGE_TOKENS = 144
 LAYOUT = layout(IMAGE_TOKENS)
@@ -104,3 +104,15 @@ def test_templates_that_do_not_begin_alike_are_refused(directory: Path) -> None:
         make_builder(directory, "two: " + PROMPTS.two_image_question).check_templates(LAYOUT)
     with pytest.raises(EngineDamagedError, match="no image token"):
         make_builder(directory, "{question}").check_templates(LAYOUT)
+
+
+def test_as_given_the_sentence_is_the_asker_s(builder: PromptBuilder) -> None:
+    given = builder.as_given()
+    for question in QUESTIONS:
+        assert given.one_image(question + SENTENCE, LAYOUT) == builder.one_image(question, LAYOUT)
+        assert given.two_images(question + SENTENCE, LAYOUT, LAYOUT) == builder.two_images(
+            question, LAYOUT, LAYOUT
+        )
+        assert len(given.one_image(question, LAYOUT)) < len(builder.one_image(question, LAYOUT))
+    assert given.general(LAYOUT) == builder.general(LAYOUT)
+    assert given.as_given().general(LAYOUT) == builder.general(LAYOUT)

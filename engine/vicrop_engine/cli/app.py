@@ -1,4 +1,4 @@
-"""The command line: `vicrop-engine build | ask | demo | info | layers | calibrate | profile | bench | serve`.
+"""The command line: `vicrop-engine build | ask | demo | info | layers | calibrate | profile | bench | eval`.
 
 Reads options, calls the library, prints results on standard output and everything else on standard error.
 Exit status: 0 done, 1 the work failed, 2 wrong usage or bad input. A command's module is imported when the
@@ -19,8 +19,8 @@ from vicrop_engine.cli.errors import explain
 from vicrop_engine.cli.options import DebugOption
 
 INTERRUPTED = 130  # what typer makes of Ctrl-C
-MODULES = {"profile": "profile_command"}  # where it is not the command's name
-COMMANDS = ("ask", "build", "demo", "info", "layers", "calibrate", "profile", "bench", "serve")
+MODULES = {"profile": "profile_command", "eval": "eval_command"}  # where it is not the command's name
+COMMANDS = ("ask", "build", "demo", "info", "layers", "calibrate", "profile", "bench", "eval", "serve")
 
 
 def _print_version(wanted: bool) -> None:

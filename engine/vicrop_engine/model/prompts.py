@@ -6,7 +6,7 @@ Knows the tokenizer, the templates and how pictures are laid out; nothing of gra
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +18,7 @@ from vicrop_engine.errors import EngineDamagedError, QuestionError
 from vicrop_engine.images.seen import Layout
 
 Ids = tuple[int, ...]
+SENTENCE = " Answer the question using a single word or phrase."  # of the published templates
 
 
 @dataclass(frozen=True)
@@ -35,6 +36,7 @@ class PromptBuilder:
     """Fills the templates in and turns text to ids as the checkpoint's own tokenizer does."""
 
     def __init__(self, tokenizer: Path, prompts: Prompts, tokens: SpecialTokens) -> None:
+        self._file = tokenizer
         self._tokenizer = Tokenizer.from_file(str(tokenizer))
         self._tokenizer.no_truncation()
         self._tokenizer.no_padding()
@@ -43,6 +45,22 @@ class PromptBuilder:
         added = self._tokenizer.get_added_tokens_decoder().values()
         signs = {token.content for token in added if token.special or token.content.strip()}
         self._forbidden = sorted(signs | {prompts.image_placeholder})
+
+    def as_given(self) -> PromptBuilder:
+        """The same, with templates that hold a question as it is given: whoever asks writes SENTENCE himself.
+
+        The general prompt stays what it is.
+        """
+        plain = replace(
+            self._prompts,
+            question=self._prompts.question.replace("{question}" + SENTENCE, "{question}"),
+            two_image_question=self._prompts.two_image_question.replace(
+                "{question}" + SENTENCE, "{question}"
+            ),
+        )
+        if plain != self._prompts:
+            plain = replace(plain, general_question=self._prompts.general_question + SENTENCE)
+        return PromptBuilder(self._file, plain, self._tokens)
 
     def check_templates(self, layout: Layout) -> None:
         """Raises EngineDamagedError unless prompts on one picture and on two begin alike."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,11 +13,8 @@ from vicrop_engine.cli import output
 from vicrop_engine.cli.errors import explain
 from vicrop_engine.cli.options import CropTokensOption, WhenOption
 from vicrop_engine.errors import RayMissingError
+from vicrop_engine.ray_data.environment import prepare_environment
 from vicrop_engine.ray_data.questions import read_questions
-
-# Ray reads these when it is imported.
-QUIET = {"RAY_USAGE_STATS_ENABLED": "0"}  # reports of use, which else go over the network
-ALONE = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}  # else it listens on every address of the machine
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
 
@@ -48,8 +44,7 @@ def answer(
 ) -> None:
     """Answer every question of a file on a Ray cluster, or on this machine."""
     asked = read_questions(questions)
-    for name, value in {**QUIET, **(ALONE if address is None else {})}.items():
-        os.environ.setdefault(name, value)
+    prepare_environment(address)
     try:
         from vicrop_engine.ray_data.job import JobSettings, answer_file, open_ray
     except ModuleNotFoundError as error:

@@ -34,13 +34,19 @@ LEFT_OUT = ("heatmap", "timings")  # of an answer's JSON: large, and never twice
 
 @dataclass(frozen=True)
 class JobSettings:
-    """`actors` engines with `cpus` cores and `gpus` each; `params` say how questions are answered."""
+    """`actors` engines with `cpus` cores and `gpus` each; `params` say how questions are answered.
+
+    With `ways` a question says by number which of these it is answered with instead. `as_given` are prompts
+    that hold a question as it is, see `ViCropEngine.as_given`.
+    """
 
     engine: str
     actors: int = 1
     cpus: int = 1
     gpus: float = 0.0
     params: AskParams = field(default_factory=AskParams)
+    ways: tuple[AskParams, ...] = ()
+    as_given: bool = False
 
     def __post_init__(self) -> None:
         for name in ("actors", "cpus"):
@@ -59,31 +65,40 @@ class JobSettings:
 class Asker:
     """An engine for `map_batches`: takes columns "image" (paths or encoded bytes) and "question".
 
-    Adds "answer", the answer's JSON as text, or "" with a sentence in "error". A bad row loses no other.
+    Adds "answer", the answer's JSON as text, or "" with a sentence in "error", and the "seconds" it took. A
+    bad row loses no other. With `ways` a column "way" says by number how a row is answered.
     """
 
-    def __init__(self, engine: str, cpus: int = 1, params: AskParams | None = None) -> None:
-        """Open an engine on so many cores; `params` say how questions are answered."""
+    def __init__(
+        self,
+        engine: str,
+        cpus: int = 1,
+        params: AskParams | None = None,
+        ways: tuple[AskParams, ...] = (),
+        as_given: bool = False,
+    ) -> None:
+        """Open an engine on so many cores; `params`, or `ways`, say how questions are answered."""
         usual = SchedulerSettings()
         bounds = replace(usual, workers=min(usual.workers, cpus), deadline=NO_DEADLINE)
-        self._params = params or AskParams()
-        self._scheduler = Scheduler(ViCropEngine.load(engine, threads=cpus // bounds.workers), bounds)
+        self._ways = ways or (params or AskParams(),)
+        opened = ViCropEngine.load(engine, threads=cpus // bounds.workers)
+        self._scheduler = Scheduler(opened.as_given() if as_given else opened, bounds)
         self._ahead = 2 * self._scheduler.settings.num_running
 
     def __call__(self, batch: Columns) -> Columns:
         """Answer the rows, several at a time, with the same results as one by one."""
-        rows, handles = (
-            zip(batch["image"].tolist(), batch["question"].tolist(), strict=True),
-            deque[RequestHandle](),
-        )
-        results: list[tuple[str, str]] = []
-        for image, question in rows:
+        images, questions = batch["image"].tolist(), batch["question"].tolist()
+        ways = batch["way"].tolist() if "way" in batch else [0] * len(images)
+        handles = deque[RequestHandle]()
+        results: list[tuple[str, str, float]] = []
+        for image, question, way in zip(images, questions, ways, strict=True):
             if len(handles) == self._ahead:
                 results.append(_texts(handles.popleft()))
-            handles.append(self._scheduler.submit(image, question, self._params))
+            handles.append(self._scheduler.submit(image, question, self._ways[way]))
         results += map(_texts, handles)
         columns = (np.array(column, dtype=object) for column in zip(*results, strict=True))
-        return {**batch, **dict(zip(("answer", "error"), columns, strict=True))}
+        kept = {name: column for name, column in batch.items() if name != "image"}
+        return {**kept, **dict(zip(("answer", "error", "seconds"), columns, strict=True))}
 
 
 def open_ray(address: str | None) -> None:
@@ -117,11 +132,14 @@ def answer_file(questions: Sequence[Question], output: Path, settings: JobSettin
 
 
 def answers(questions: Sequence[Question], settings: JobSettings) -> Iterator[Columns]:
-    """The columns row, image, question, answer and error, piece by piece as they get done."""
+    """The columns row, question, answer, error and seconds, piece by piece as they get done."""
     tables = [_table(piece) for piece in shards(questions, settings.actors)]
     asked = ray.data.from_arrow(tables).map_batches(
         Asker,
-        fn_constructor_args=(settings.engine, settings.cpus, settings.params),
+        fn_constructor_args=(
+            *(settings.engine, settings.cpus, settings.params),
+            *(settings.ways, settings.as_given),
+        ),
         batch_size=shard_size(len(questions), settings.actors),
         batch_format="numpy",
         num_cpus=settings.cpus,
@@ -132,19 +150,23 @@ def answers(questions: Sequence[Question], settings: JobSettings) -> Iterator[Co
 
 
 def _table(piece: Sequence[Question]) -> pa.Table:
+    """All pictures of a piece by name, or all by content."""
+    images = [question.image for question in piece]
     return pa.table(
         {
             "row": [question.row for question in piece],
-            "image": [str(question.image) for question in piece],
+            "image": [image if isinstance(image, bytes) else str(image) for image in images],
             "question": [question.question for question in piece],
+            "way": [question.way for question in piece],
         }
     )
 
 
-def _texts(handle: RequestHandle) -> tuple[str, str]:
-    """The answer's JSON and no error, or the other way round."""
+def _texts(handle: RequestHandle) -> tuple[str, str, float]:
+    """The answer's JSON and no error, or the other way round, and the seconds of the answer."""
     try:
         document = handle.future.result().to_json()
     except ViCropError as error:
-        return "", str(error)
-    return json.dumps({key: value for key, value in document.items() if key not in LEFT_OUT}), ""
+        return "", str(error), 0.0
+    kept = {key: value for key, value in document.items() if key not in LEFT_OUT}
+    return json.dumps(kept), "", document["timings"]["total"]

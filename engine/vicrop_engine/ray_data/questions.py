@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -18,12 +19,16 @@ SHARDS_PER_ACTOR = 4  # so that one which is done early finds more to do
 
 @dataclass(frozen=True)
 class Question:
-    """Line `row`, from 0: a question about the picture at `image`; `given` is the line as it stands there."""
+    """Line `row`, from 0: a question about the picture at `image`; `given` is the line as it stands there.
+
+    `image` may be the picture's content, and `way` the number of the settings, of several, that answer it.
+    """
 
     row: int
-    image: Path
+    image: Path | bytes
     question: str
     given: dict[str, Any]
+    way: int = 0
 
 
 def read_questions(path: Path) -> list[Question]:
@@ -48,7 +53,7 @@ def shards(questions: Sequence[Question], actors: int) -> list[list[Question]]:
     """
     size = shard_size(len(questions), actors)
     pieces: list[list[Question]] = [[]]
-    for _, about_one in groupby(sorted(questions, key=_place), key=lambda question: question.image):
+    for _, about_one in groupby(sorted(questions, key=_place), key=_picture):
         if len(pieces[-1]) >= size:
             pieces.append([])
         pieces[-1] += about_one
@@ -60,8 +65,14 @@ def shard_size(questions: int, actors: int) -> int:
     return max(1, min(MOST, questions // (SHARDS_PER_ACTOR * actors)))
 
 
-def _place(question: Question) -> tuple[str, int]:
-    return str(question.image), question.row
+def _place(question: Question) -> tuple[bytes, int]:
+    return _picture(question), question.row
+
+
+def _picture(question: Question) -> bytes:
+    """What tells pictures apart: where they are, or a digest of their content."""
+    image = question.image
+    return hashlib.blake2b(image).digest() if isinstance(image, bytes) else str(image).encode()
 
 
 def _question(path: Path, row: int, line: str) -> Question:

@@ -1,0 +1,1 @@
+"""Benchmarks put to an engine: questions, answers kept in a file, scorers, and a report."""

@@ -1,0 +1,1 @@
+"""A model for lmms-eval, found by its entry point: `lmms-eval --model vicrop`."""
