@@ -5,7 +5,7 @@
 
 Building and each way of asking run in processes of their own, whose peak memory is told. The picture is 1024
 x 768 pixels. Times are processor time of one question on an engine that has seen nothing, after a question
-about another picture; operations are those of the graphs that ran. Answers have five tokens.
+about a small picture; operations are those of the graphs that ran. Answers have five tokens.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
-SIZE, ANSWER = (1024, 768), 5
+SMALL, SIZE, ANSWER = (128, 96), (1024, 768), 5
 Ways = dict[str, dict[str, Any]]
 PLAIN = "plain"
 OF_TILES: Ways = {
@@ -83,7 +83,7 @@ def main() -> None:
     if not (directory / options.precision).is_dir():
         built = _step(options, directory, "build")
         print(f"build in {options.precision}: {built['seconds']:.0f} s, peak {built['peak'] / 1e9:.2f} GB")
-    ways = MODELS[options.model].ways
+    ways = [name for name in MODELS[options.model].ways if name in {PLAIN, *options.ways} or not options.ways]
     runs: dict[str, list[dict[str, Any]]] = {name: [] for name in ways}
     for _ in range(options.runs):
         for name in ways:
@@ -133,7 +133,8 @@ def run_ask(options: argparse.Namespace) -> dict[str, Any]:
     )
     random = np.random.default_rng(1)
     pictures = [
-        Image.fromarray(random.integers(0, 256, (24, 32, 3), dtype=np.uint8)).resize(SIZE) for _ in range(2)
+        Image.fromarray(random.integers(0, 256, (24, 32, 3), dtype=np.uint8)).resize(size)
+        for size in (SMALL, SIZE)
     ]
     asked = {"max_new_tokens": ANSWER, "high_res": "off", **MODELS[options.model].ways[options.way]}
     engine.ask(pictures[0], "What colour is the door?", **asked)
@@ -176,6 +177,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--precision", default="fp32")
     parser.add_argument("--directory", type=Path, help="a directory to keep checkpoint and engines in")
     parser.add_argument("--runs", type=int, default=3)
+    parser.add_argument("--ways", nargs="*", default=[], help="those to ask in beside plain; else all")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--step", choices=("build", "ask"), help=argparse.SUPPRESS)
     parser.add_argument("--way", default=PLAIN, help=argparse.SUPPRESS)
