@@ -180,7 +180,12 @@ def test_missing_files_and_directories(tmp_path: Path) -> None:
         open_picture("a\0b.png")
 
 
-@pytest.mark.parametrize("size", [(1, 1), (1, 500), (500, 1)])
+def test_a_picture_of_one_pixel_is_refused() -> None:
+    with pytest.raises(ImageError, match="1 x 1 pixels, too small"):
+        open_picture(Image.new("RGB", (1, 1)))
+
+
+@pytest.mark.parametrize("size", [(1, 2), (1, 500), (500, 1)])
 def test_pictures_one_pixel_wide_are_opened(size: tuple[int, int]) -> None:
     assert open_picture(Image.new("RGB", size)).size == size
 

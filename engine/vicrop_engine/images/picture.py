@@ -28,7 +28,7 @@ ImageInput = str | os.PathLike[str] | bytes | Image.Image | npt.NDArray[np.uint8
 
 MAX_PIXELS = 150_000_000
 
-MIN_SIDE = 1
+FEWEST_PIXELS = 2  # a picture may be one wide
 
 COMMON_FORMATS = ("JPEG", "PNG", "GIF", "BMP", "PPM")  # those Pillow knows without loading all its plugins
 
@@ -93,7 +93,7 @@ def open_picture(
     `name` is what errors call it where it has no path.
 
     Data from people who are not known is read with `limits` FROM_STRANGERS. Raises ImageError for anything
-    missing, unreadable, damaged, beyond the limits or under MIN_SIDE a side.
+    missing, unreadable, damaged, beyond the limits or of fewer than FEWEST_PIXELS.
     """
     if isinstance(source, np.ndarray):
         return _checked(_from_array(source), "the array", limits)
@@ -114,7 +114,7 @@ def picture_size(
     """Width and height of a picture as it lies there, not turned upright; encoded bytes are not decoded.
 
     They are checked in every way that needs no pixel. Raises ImageError for anything unreadable, beyond the
-    limits or under MIN_SIDE a side.
+    limits or of fewer than FEWEST_PIXELS.
     """
     if isinstance(source, (bytes, bytearray, memoryview)):
         return _opened(bytes(source), name, limits).size
@@ -269,7 +269,7 @@ def _check_size(size: tuple[int, int], name: str, limits: ImageLimits) -> None:
     width, height = size
     if width * height > limits.max_pixels:
         raise ImageError(_too_large(name, f"{width} x {height}", limits))
-    if min(size) < MIN_SIDE:
+    if width * height < FEWEST_PIXELS:
         raise ImageError(f"{name} is {width} x {height} pixels, too small to ask about; give a larger one")
 
 
