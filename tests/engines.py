@@ -66,7 +66,7 @@ NEXTS = {
     "vicuna, tied, sharded, six layers": NextSpec(
         "llama", seed=2, tied=True, layers=6, heads=6, kv_heads=6, hidden=96, naming="model", shards=3
     ),
-    "vicuna, one KV head, a small context": NextSpec("llama", seed=3, kv_heads=1, context_length=300),
+    "vicuna, one KV head, a small context": NextSpec("llama", seed=3, kv_heads=1, context_length=250),
 }
 WITH_PURE_GRAD = {GROUPED_224, ONE_KV_HEAD_336, MULTI_HEAD_336}
 
