@@ -164,15 +164,14 @@ def random_state(config: LlavaConfig, seed: int, sharpness: float = 1.5) -> dict
             name: value.shape for name, value in LlavaForConditionalGeneration(config).state_dict().items()
         }
     generator = torch.Generator().manual_seed(seed)
-    state = {name: _random_tensor(name, shape, generator, sharpness) for name, shape in shapes.items()}
+    state = {name: random_tensor(name, shape, generator, sharpness) for name, shape in shapes.items()}
     if config.tie_word_embeddings:
         del state["lm_head.weight"]
     return state
 
 
-def _random_tensor(
-    name: str, shape: torch.Size, generator: torch.Generator, sharpness: float
-) -> torch.Tensor:
+def random_tensor(name: str, shape: torch.Size, generator: torch.Generator, sharpness: float) -> torch.Tensor:
+    """A weight of this name: attention neither flat nor one-hot."""
     noise = torch.randn(shape, generator=generator)
     if len(shape) == 1:
         centre = 1.0 if "norm" in name and name.endswith("weight") else 0.0
@@ -227,7 +226,7 @@ def write_processor(directory: Path, spec: CheckpointSpec) -> None:
 
 def _write_weights(directory: Path, state: dict[str, torch.Tensor], spec: CheckpointSpec) -> None:
     named = {
-        _stored_name(name, spec.naming): value.to(spec.dtype).contiguous() for name, value in state.items()
+        stored_name(name, spec.naming): value.to(spec.dtype).contiguous() for name, value in state.items()
     }
     if spec.shards == 1:
         save_file(named, directory / "model.safetensors", metadata={"format": "pt"})
@@ -243,7 +242,8 @@ def _write_weights(directory: Path, state: dict[str, torch.Tensor], spec: Checkp
     write_json(directory / "model.safetensors.index.json", document)
 
 
-def _stored_name(name: str, naming: str) -> str:
+def stored_name(name: str, naming: str) -> str:
+    """What a checkpoint of this naming calls one of transformers' tensors."""
     name = name.replace("model.vision_tower.", "model.vision_tower.vision_model.")
     if naming == "model":
         return name

@@ -17,6 +17,7 @@ from pathlib import Path
 from filelock import FileLock
 
 from tests.checkpoints import CheckpointSpec, write_checkpoint
+from tests.next_checkpoints import NextSpec, write_next_checkpoint
 from tests.qwen_checkpoints import write_qwen_checkpoint
 from tests.qwen_documents import QwenSpec
 from tests.smolvlm_checkpoints import TiledSpec, write_tiled_checkpoint
@@ -60,6 +61,13 @@ QWENS = {
     ),
     "qwen3, one KV head": QwenSpec(kind="qwen3_vl", seed=6, kv_heads=1, heads=2, hidden=96),
 }
+NEXTS = {
+    "mistral, grouped heads": NextSpec(seed=1),
+    "vicuna, tied, sharded, six layers": NextSpec(
+        "llama", seed=2, tied=True, layers=6, heads=6, kv_heads=6, hidden=96, naming="model", shards=3
+    ),
+    "vicuna, one KV head, a small context": NextSpec("llama", seed=3, kv_heads=1, context_length=250),
+}
 WITH_PURE_GRAD = {GROUPED_224, ONE_KV_HEAD_336, MULTI_HEAD_336}
 
 
@@ -97,6 +105,12 @@ def built_smolvlm(spec: TiledSpec, precision: str = "fp32") -> Built:
 def built_qwen(spec: QwenSpec, precision: str = "fp32") -> Built:
     """The engine of a Qwen checkpoint, gone when the test run ends."""
     return _built_of_family(spec, precision, lambda checkpoint: write_qwen_checkpoint(checkpoint, spec))
+
+
+@cache
+def built_next(spec: NextSpec, precision: str = "fp32") -> Built:
+    """The engine of a LLaVA-NeXT checkpoint, gone when the test run ends."""
+    return _built_of_family(spec, precision, lambda checkpoint: write_next_checkpoint(checkpoint, spec))
 
 
 def _built_of_family(spec: object, precision: str, write: Callable[[Path], object]) -> Built:

@@ -24,6 +24,7 @@ from vicrop_engine.engine_dir.manifest import (
     CPU,
     CUDA,
     EMBEDDINGS,
+    EXTRA_ROWS,
     GRADIENT,
     PIXEL_GRADIENTS,
     PREFILL,
@@ -62,6 +63,7 @@ from vicrop_export.targets import (
     check_target,
     compiler_for,
     demand_pixel_gradients,
+    demand_target,
     fitted_precision,
     float32_twin,
     has_gradients,
@@ -123,6 +125,7 @@ def build_engine(
             layer_source=layer_source,
         )
         plan = replace(plan, pure_grad=pure_grad, compiler=compiler)
+        demand_target(plan)
         demand_pixel_gradients(plan)
         if compiler is not None:
             demand_aligned(plan.decoder, 2 if plan.half else 4)
@@ -271,6 +274,9 @@ def write_graphs(
     if plan.target == CUDA:
         write_device_graphs(directory, half=is_half(plan), sliced=plan.decoder.added_embeds > 0)
     _write_embeddings(directory, tensors, precision.embeddings)
+    if plan.family.extra_rows:
+        rows = [tensors.get(name).numpy() for name in plan.family.extra_rows]
+        np.save(directory / EXTRA_ROWS, np.stack(rows))
     plan.tokenizer.save(str(directory / TOKENIZER))
     settings = json.dumps(to_json(plan.preprocessing), indent=1, sort_keys=True)
     (directory / PREPROCESSOR).write_text(settings + "\n", encoding="utf-8")

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from vicrop_engine.engine_dir.files import MANIFEST
 from vicrop_engine.engine_dir.manifest import (
+    EXTRA_ROWS,
     GRADIENT,
     GRAPHS,
     KV_BUFFER,
@@ -30,6 +31,7 @@ from vicrop_export.plan import Plan, versions
 OWN_FILES = {
     MANIFEST,
     PROBE,
+    EXTRA_ROWS,
     *REQUIRED,
     f"{GRADIENT}.onnx",
     f"{PIXEL_GRADIENTS}.onnx",

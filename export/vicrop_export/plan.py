@@ -135,7 +135,9 @@ class Plan:
         return Manifest(
             schema=SCHEMA_VERSION,
             model=ModelSource(self.name, self.checkpoint.source, self.checkpoint.revision),
-            family=FamilyRecord(self.family.name, self.images.settings, self.images.most_inputs),
+            family=FamilyRecord(
+                self.family.name, self.images.settings, self.images.most_inputs, self.images.most_tokens
+            ),
             precision=self.precision,
             target=self.target,
             vision=self.vision,

@@ -13,6 +13,7 @@ from torch import nn
 
 from vicrop_engine.engine_dir.manifest import CPU, CUDA, TENSORRT
 from vicrop_engine.errors import SettingError
+from vicrop_engine.families.table import FAMILIES
 from vicrop_export.checkpoint.described import DescribedTensors
 from vicrop_export.checkpoint.tensors import CheckpointTensors
 from vicrop_export.modules.cuda import cuda_modules
@@ -44,6 +45,16 @@ def check_target(target: str, precision: str, *, pure_grad: bool) -> None:
     if pure_grad and not has_gradients(target):
         raise SettingError(
             f"pure-grad is not in engines for {target}; build one for cpu, or without --pure-grad"
+        )
+
+
+def demand_target(plan: Plan) -> None:
+    """Raises SettingError for a target that engines of the plan's family are not built for."""
+    known = FAMILIES[plan.family.name].targets
+    if plan.target not in known:
+        raise SettingError(
+            f"target {plan.target!r} cannot be built for models of the family {plan.family.name!r} by this "
+            f"version; wanted {', '.join(known)}"
         )
 
 

@@ -31,7 +31,10 @@ def make_engine(directory: Path) -> Path:
 def test_the_contract_models_are_known() -> None:
     assert [model.name for model in models.MODELS] == [
         *("llava-signs", "llava-1.5", "llava-1.5-13b"),
+        *("llava-next-mistral-7b", "llava-next-vicuna-7b"),
         *("smolvlm2-256m", "smolvlm2-500m", "smolvlm2-2.2b"),
+        *("qwen2.5-vl-3b", "qwen2.5-vl-7b", "qwen2-vl-2b"),
+        *("qwen3-vl-2b", "qwen3-vl-4b", "qwen3-vl-8b"),
     ]
     assert find_model("llava-1.5").source == "llava-hf/llava-1.5-7b-hf"
 

@@ -118,14 +118,19 @@ def one_image_prompt(question: str) -> str:
 
 
 def search_window(
-    heatmap: Array, image_size: tuple[int, int], window: int, least: int = 0
+    heatmap: Array,
+    image_size: tuple[int, int],
+    window: int,
+    least: int = 0,
+    lies: tuple[float, float, float, float] | None = None,
 ) -> tuple[int, int, int, int]:
     """METHOD.md section 4 in plain loops: (x0, y0, x1, y1) in pixels of the image.
 
     The published search divides by zero where a window holds no cell; `least` is how many it holds a side.
+    `lies` is where the map's corner is and how large a cell, in pixels; else it fills the picture.
     """
     rows, cols = heatmap.shape
-    cell_width, cell_height = image_size[0] / cols, image_size[1] / rows
+    left, top, cell_width, cell_height = lies or (0, 0, image_size[0] / cols, image_size[1] / rows)
     best: tuple[float, float, int, int, int, int] | None = None
     for ratio in RATIOS:
         across = max(least, min(int(window * ratio / cell_width), cols))
@@ -139,9 +144,9 @@ def search_window(
             best = score, window * ratio, x, y, across, down
     assert best is not None
     _, side, x, y, across, down = best
-    left, right = _span(int(x * cell_width + cell_width * across / 2), side // 2, image_size[0])
-    upper, lower = _span(int(y * cell_height + cell_height * down / 2), side // 2, image_size[1])
-    return left, upper, right, lower
+    start, end = _span(int(left + (x * cell_width + cell_width * across / 2)), side // 2, image_size[0])
+    upper, lower = _span(int(top + (y * cell_height + cell_height * down / 2)), side // 2, image_size[1])
+    return start, upper, end, lower
 
 
 def _sharpest(heatmap: Array, across: int, down: int) -> tuple[int, int, float]:

@@ -112,6 +112,9 @@ def ask(
     loaded = Opening(engine, threads, share_weights, device, tools, no_probe, huge_pages=False).open()
     with output.first_answer_shown() as heard:
         answer = loaded.answer(picture.image, question, params, heard)
+    for notice in answer.notices:
+        if notice not in picture.notices:
+            output.notice(notice)
     _show(answer, picture.image, question, overlay, heatmap, json=json)
 
 

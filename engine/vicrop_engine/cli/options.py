@@ -28,7 +28,10 @@ PictureTilesOption = Annotated[
 ]
 
 CropTilesOption = Annotated[
-    str | None, typer.Option(metavar="one|all", help="The same of the crop; one where it is not given.")
+    str | None,
+    typer.Option(
+        metavar="one|all", help="The same of the crop; what the model's family takes where it is not given."
+    ),
 ]
 
 MaxPixelsOption = Annotated[

@@ -40,6 +40,8 @@ ROWS, KV_BUFFER = "rows", "kv_buffer"  # small graphs of engines for a device, w
 
 EMBEDDINGS = "token_embeddings.npy"
 
+EXTRA_ROWS = "image_newline.npy"  # embeddings among a picture's that no input gives; most families have none
+
 TOKENIZER = "tokenizer.json"
 
 PREPROCESSOR = "preprocessor.json"
@@ -108,8 +110,15 @@ class Manifest:
     @property
     def picture_tokens(self) -> int:
         """Tokens that a picture takes in a prompt at most, signs between its inputs' tokens counted in."""
+        if self.family.most_tokens is not None:
+            return self.family.most_tokens
         inputs = self.family.most_inputs
         return self.vision.image_tokens if inputs == 1 else inputs * (self.vision.image_tokens + SIGNS)
+
+    @property
+    def crop_tokens(self) -> int:
+        """Tokens that a crop takes at most where nothing else is asked for."""
+        return self.family.most_tokens or self.vision.image_tokens
 
     @property
     def has_gradient(self) -> bool:

@@ -47,15 +47,22 @@ def ask_memory(manifest: Manifest) -> AskMemory:
 
 
 def _without_cache(manifest: Manifest) -> AskMemory:
-    tokens = manifest.picture_tokens + manifest.vision.image_tokens + ROOM
+    tokens = _both(manifest) + ROOM
     weights = sum(entry.size for name, entry in manifest.files.items() if name != EMBEDDINGS)
     working = _working_bytes(manifest, tokens)
     weights = int(PACKED * weights) + sum((manifest.twins or {}).values())
     width = _width(manifest)
     buffers = kv_bytes(manifest.decoder, tokens, width)
     lower = replace(manifest.decoder, num_layers=manifest.decoder.num_lower_layers)
-    tile = kv_bytes(lower, manifest.vision.image_tokens + ROOM, width)
+    tile = kv_bytes(lower, manifest.crop_tokens + ROOM, width)
     return AskMemory(weights, buffers, tile, working, cache=0)
+
+
+def _both(manifest: Manifest) -> int:
+    """Tokens of picture and crop; a crop that fits the context no more is seen as one input."""
+    picture, one = manifest.picture_tokens, manifest.vision.image_tokens
+    fitting = manifest.decoder.context_length - picture
+    return picture + max(one, min(manifest.crop_tokens, fitting))
 
 
 def requests_that_fit(manifest: Manifest, total: int | None = None) -> int:
@@ -64,7 +71,8 @@ def requests_that_fit(manifest: Manifest, total: int | None = None) -> int:
     None are the bytes this process may use.
     """
     total = usable_bytes() if total is None else total
-    picture, crop = manifest.picture_tokens, manifest.vision.image_tokens
+    picture = manifest.picture_tokens
+    crop = _both(manifest) - picture
     tokens = 2 * picture + 3 * crop + 3 * ROOM  # a prefix with its crop, and both answers' own rows
     one = kv_bytes(manifest.decoder, tokens, _width(manifest))
     return max(1, (total // 2 - _without_cache(manifest).weights) // one)
@@ -80,7 +88,7 @@ def default_cache_bytes(manifest: Manifest, total: int | None = None) -> int:
 
     None are the bytes this process may use.
     """
-    tokens = manifest.picture_tokens + manifest.vision.image_tokens + 2 * ROOM
+    tokens = _both(manifest) + 2 * ROOM
     one = kv_bytes(manifest.decoder, tokens, _width(manifest))
     wanted = max(LEAST_CACHE, -(-one * SMALL_SHARE // (SMALL_SHARE - 2)))
     return min(wanted, spare_bytes(manifest, total) // CACHE_SHARE)

@@ -48,6 +48,8 @@ def _plain(value: object) -> object:
 
 def _value(hint: Any, value: Any, where: str) -> Any:
     origin = get_origin(hint)
+    if hint is Any:
+        return value
     if origin is tuple:
         return _tuple(get_args(hint), value, where)
     if origin is dict:

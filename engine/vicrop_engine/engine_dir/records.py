@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 Resize = Literal["shortest_edge", "exact", "none"]
 
@@ -25,12 +25,14 @@ class ModelSource:
 class FamilyRecord:
     """The model family of an engine and its own settings, which that family reads strictly.
 
-    `most_inputs` is how many inputs of the vision tower a picture is at most.
+    `most_inputs` is how many inputs of the vision tower a picture is at most. `most_tokens` is how many
+    tokens picture and crop take each at most; None where it is those of its inputs, and a crop is one.
     """
 
     name: str
-    settings: dict[str, int]
+    settings: dict[str, Any]
     most_inputs: int = 1
+    most_tokens: int | None = None
 
 
 @dataclass(frozen=True)

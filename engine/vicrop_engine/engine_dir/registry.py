@@ -62,6 +62,8 @@ MODELS = (
     KnownModel("llava-signs", "llava_signs", layers=(3,), embedded=True),
     KnownModel("llava-1.5", "llava-hf/llava-1.5-7b-hf"),
     KnownModel("llava-1.5-13b", "llava-hf/llava-1.5-13b-hf"),
+    KnownModel("llava-next-mistral-7b", "llava-hf/llava-v1.6-mistral-7b-hf", "llava-next"),
+    KnownModel("llava-next-vicuna-7b", "llava-hf/llava-v1.6-vicuna-7b-hf", "llava-next"),
     KnownModel("smolvlm2-256m", "HuggingFaceTB/SmolVLM2-256M-Video-Instruct", "smolvlm"),
     KnownModel("smolvlm2-500m", "HuggingFaceTB/SmolVLM2-500M-Video-Instruct", "smolvlm"),
     KnownModel("smolvlm2-2.2b", "HuggingFaceTB/SmolVLM2-2.2B-Instruct", "smolvlm"),

@@ -44,6 +44,10 @@ class FamilyType(Protocol):
     """Whether a picture may be several inputs of the vision tower."""
     in_own_size: bool
     """Whether a picture is seen in its own size, within bounds of pixels, and takes tokens by it."""
+    crops_in_one_input: bool
+    """Of several inputs: whether a crop is a single one where nothing else is asked for."""
+    extra_rows: int
+    """Embeddings that an engine has beside those of pictures' inputs, to be picked among a picture's."""
     takes_pixel_gradients: bool
     """Whether there is a graph that goes back to its pixels, for pure-grad."""
     is_published: bool

@@ -7,11 +7,13 @@ from vicrop_engine.engine_dir.records import Preprocessing
 from vicrop_engine.errors import ConfigError, EngineDirectoryError
 from vicrop_engine.families.interfaces import Family, FamilyType
 from vicrop_engine.families.llava.picture import Llava
+from vicrop_engine.families.llava_next.picture import LlavaNext
 from vicrop_engine.families.qwen.picture import PublishedQwen, Qwen
 from vicrop_engine.families.smolvlm.picture import SmolVLM
 
 FAMILIES: dict[str, FamilyType] = {
     "llava-1.5": Llava,
+    "llava-next": LlavaNext,
     "smolvlm": SmolVLM,
     "qwen2.5-vl": PublishedQwen,
     "qwen3-vl": Qwen,

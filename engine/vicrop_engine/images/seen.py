@@ -28,15 +28,19 @@ class VisionInputs:
     Those of square inputs, `pixel_values` [inputs, 3, height, width] alone, may share a run with other
     pictures'; arrays of a picture's own sizes go through the graph by themselves. `sizes` are those that the
     graph's work grows with, by its names for them, and the `tokens` that come of them.
+
+    `picked` [tokens] says which embeddings of square inputs are the picture's, in their order: rows are
+    counted through all inputs and on through the engine's extra ones. Without it all inputs' are taken.
     """
 
     arrays: Mapping[str, npt.NDArray[Any]]
     sizes: Mapping[str, int] = field(default_factory=dict)
+    picked: Ints | None = None
 
     @classmethod
-    def of_pixels(cls, pixels: Floats) -> VisionInputs:
+    def of_pixels(cls, pixels: Floats, picked: Ints | None = None) -> VisionInputs:
         """Of square inputs."""
-        return cls({PIXELS: pixels})
+        return cls({PIXELS: pixels}, picked=picked)
 
     @property
     def pixels(self) -> Floats:
@@ -57,11 +61,12 @@ class VisionInputs:
 
     @cached_property
     def digest(self) -> bytes:
-        """A digest of names, shapes and values."""
-        if self.are_square:
+        """A digest of names, shapes and values; pictures of the same pixels may be packed in two ways."""
+        if self.are_square and self.picked is None:
             return pixel_digest(self.pixels)
         digest = hashlib.blake2b(digest_size=32)
-        for name, array in self.arrays.items():
+        picked = {} if self.picked is None else {"picked": self.picked}
+        for name, array in (*self.arrays.items(), *picked.items()):
             digest.update(f"{name} {array.dtype} {array.shape}".encode())
             digest.update(np.ascontiguousarray(array).data)
         return digest.digest()

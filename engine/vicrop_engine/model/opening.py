@@ -8,11 +8,13 @@ from pathlib import Path
 
 import numpy as np
 
+from vicrop_engine.arrays import Floats
 from vicrop_engine.counters import Tally
 from vicrop_engine.engine_dir.files import MANIFEST, hash_file
 from vicrop_engine.engine_dir.manifest import (
     CUDA,
     EMBEDDINGS,
+    EXTRA_ROWS,
     PREPROCESSOR,
     TENSORRT,
     TOKENIZER,
@@ -24,7 +26,7 @@ from vicrop_engine.engine_dir.parsing import parse
 from vicrop_engine.engine_dir.records import Preprocessing
 from vicrop_engine.errors import EngineDamagedError, SettingError, not_enough_memory, ran_out_of_memory
 from vicrop_engine.external.toolbox import Toolbox
-from vicrop_engine.families.table import family_of
+from vicrop_engine.families.table import family_of, family_type
 from vicrop_engine.images.cache import PictureCache
 from vicrop_engine.images.seen import Way
 from vicrop_engine.model.decoder import HostDecoder
@@ -155,7 +157,9 @@ def _parts_on_host(directory: Path, manifest: Manifest, tally: Tally, settings: 
     table = _embeddings(directory, manifest)
     decoder = HostDecoder(graphs, table, manifest.decoder, manifest.tokens, tally)
     one = manifest.target == TENSORRT
-    vision = HostVisionTower(graphs.vision, settings.vision_bytes, tally, one=one)
+    vision = HostVisionTower(
+        graphs.vision, settings.vision_bytes, tally, one=one, extra=_extra_rows(directory, manifest)
+    )
     gradients = PixelGradients(graphs.pixel_gradients, table, manifest.tokens.image, tally)
     return Parts(graphs.provider, vision, decoder, gradients)
 
@@ -168,23 +172,36 @@ def _parts_on_device(directory: Path, manifest: Manifest, tally: Tally, settings
     )
     table = _embeddings(directory, manifest)
     decoder = DeviceDecoder(graphs, table, manifest.decoder, manifest.tokens, tally)
-    vision = DeviceVisionTower(graphs, settings.vision_bytes, tally)
+    vision = DeviceVisionTower(graphs, settings.vision_bytes, tally, _extra_rows(directory, manifest))
     gradients = PixelGradients(None, table, manifest.tokens.image, tally)
     return Parts(graphs.provider, vision, decoder, gradients, graphs.device)
 
 
 def _embeddings(directory: Path, manifest: Manifest) -> Floating:
-    path = directory / EMBEDDINGS
-    wanted = (manifest.decoder.vocab_size, manifest.decoder.hidden_size)
+    shape = manifest.decoder.vocab_size, manifest.decoder.hidden_size
+    return _rows(directory / EMBEDDINGS, shape, manifest, (np.float32, np.float16))
+
+
+def _extra_rows(directory: Path, manifest: Manifest) -> Floats | None:
+    """Embeddings [rows, hidden] beside those of pictures' inputs, where the family has any."""
+    number = family_type(manifest).extra_rows
+    if not number:
+        return None
+    shape = number, manifest.decoder.hidden_size
+    rows: Floats = _rows(directory / EXTRA_ROWS, shape, manifest, (np.float32,))
+    return rows
+
+
+def _rows(path: Path, wanted: tuple[int, int], manifest: Manifest, kinds: tuple[type, ...]) -> Floating:
     try:
         table = np.load(path, mmap_mode="r", allow_pickle=False)
     except (OSError, ValueError) as error:
         if ran_out_of_memory(error):
             raise not_enough_memory(f"to open {path}") from error
         raise EngineDamagedError(f"{path} cannot be read ({error}); {remedy_command(manifest)}") from error
-    if table.shape != wanted or table.dtype not in (np.float32, np.float16):
+    if table.shape != wanted or table.dtype not in kinds:
+        names = " or ".join(kind.__name__ for kind in kinds)
         raise EngineDamagedError(
-            f"{path} holds {table.dtype} {table.shape}, wanted float32 or float16 {wanted}; "
-            f"{remedy_command(manifest)}"
+            f"{path} holds {table.dtype} {table.shape}, wanted {names} {wanted}; {remedy_command(manifest)}"
         )
     return np.asarray(table)

@@ -1,7 +1,7 @@
 """The vision tower: pictures to image embeds, remembered by what the tower takes of them.
 
-A picture is one square input of the tower or several, whose embeds then follow each other, or arrays of its
-own sizes, which go through the graph by themselves.
+A picture is one square input of the tower or several, whose embeds then follow each other or are picked with
+the engine's extra rows, or arrays of its own sizes, which go through the graph by themselves.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from itertools import pairwise
 
 import numpy as np
 
-from vicrop_engine.arrays import Floats
+from vicrop_engine.arrays import Floats, Ints
 from vicrop_engine.byte_cache import ByteCache
 from vicrop_engine.counters import Tally
 from vicrop_engine.engine_dir.manifest import GRAPHS
@@ -27,17 +27,25 @@ MOST_INPUTS = 4  # in one run, where a picture is several; more gain nothing on 
 class HostVisionTower:
     """Image embeds of one engine; the same picture is run once while its embeds are in the cache.
 
-    With `one` the graph takes one picture at a time.
+    With `one` the graph takes one picture at a time. `extra` [rows, hidden] may be picked among a picture's.
     """
 
-    def __init__(self, graph: OpenGraph, cache_bytes: int, tally: Tally, *, one: bool = False) -> None:
-        self._graph, self._one = graph, one
+    def __init__(
+        self,
+        graph: OpenGraph,
+        cache_bytes: int,
+        tally: Tally,
+        *,
+        one: bool = False,
+        extra: Floats | None = None,
+    ) -> None:
+        self._graph, self._one, self._extra = graph, one, extra
         self._tally = tally
         self.cache: ByteCache[Floats] = ByteCache(cache_bytes)
 
     def counted_by(self, tally: Tally) -> HostVisionTower:
         """The same tower with a cache of its own for nothing, whose runs are counted there."""
-        return HostVisionTower(self._graph, 0, tally, one=self._one)
+        return HostVisionTower(self._graph, 0, tally, one=self._one, extra=self._extra)
 
     def embed(self, inputs: VisionInputs) -> Floats:
         """Image embeds [1 + added, tokens, hidden] of a picture."""
@@ -71,7 +79,18 @@ class HostVisionTower:
         runs = inputs_of_runs(squares, one=self._one)
         made = [embeds for pixels in runs for embeds in self._run(VisionInputs.of_pixels(pixels))]
         places = np.cumsum([0, *map(len, squares)]).tolist()
-        return [joined_inputs(made[start:stop]) for start, stop in pairwise(places)]
+        return [
+            self._packed(made[start:stop], inputs.picked)
+            for inputs, (start, stop) in zip(pictures, pairwise(places), strict=True)
+        ]
+
+    def _packed(self, embeds: Sequence[Floats], picked: Ints | None) -> Floats:
+        """One picture's embeds [1, tokens, hidden] of those of its inputs."""
+        if picked is None:
+            return joined_inputs(embeds)
+        extra = [] if self._extra is None else [self._extra]
+        packed: Floats = np.concatenate([*embeds, *extra])[picked][None]
+        return packed
 
     def _run(self, inputs: VisionInputs) -> Floats:
         """Embeds of one run: [inputs, tokens, hidden] of square ones, else [1 + added, tokens, hidden]."""
@@ -97,11 +116,25 @@ def joined_inputs(embeds: Sequence[Floats]) -> Floats:
     return embeds[0][None].copy() if len(embeds) == 1 else np.concatenate(list(embeds))[None]
 
 
-class DeviceVisionTower:
-    """Image embeds of one engine; the same picture is run once while its embeds are in the cache."""
+def rows_of(inputs: VisionInputs, places: Ints, total: int) -> Ints:
+    """Which rows of a run of `total`, and on through the extra ones, are the picture at `places`."""
+    if inputs.picked is None:
+        return places
+    extra = total + np.arange(inputs.picked.max(initial=0) + 1)
+    return np.concatenate((places, extra))[inputs.picked]
 
-    def __init__(self, graphs: DeviceGraphs, cache_bytes: int, tally: Tally) -> None:
+
+class DeviceVisionTower:
+    """Image embeds of one engine; the same picture is run once while its embeds are in the cache.
+
+    `extra` [rows, hidden] may be picked among a picture's.
+    """
+
+    def __init__(
+        self, graphs: DeviceGraphs, cache_bytes: int, tally: Tally, extra: Floats | None = None
+    ) -> None:
         self._graph, self._rows = graphs.vision, graphs.rows
+        self._extra = None if extra is None else extra[None].astype(graphs.vision.states)
         self._tally = tally
         self.cache: ByteCache[DeviceTensor] = ByteCache(cache_bytes)
 
@@ -137,12 +170,16 @@ class DeviceVisionTower:
         squares = [inputs.pixels for inputs in pictures]
         pixels = np.concatenate(squares).astype(self._graph.states)
         embeds = self._graph.run({PIXELS: pixels})["image_embeds"]
-        if len(pixels) == 1:
+        if len(pixels) == 1 and pictures[0].picked is None:
             return [embeds]
         each = embeds.num_rows // len(pixels)
         places = np.split(np.arange(embeds.num_rows), each * np.cumsum([*map(len, squares)])[:-1])
+        extra = embeds if self._extra is None else self._extra
         return [
-            self._rows.run({"first": embeds, "second": embeds, "index": place})["picked"] for place in places
+            self._rows.run(
+                {"first": embeds, "second": extra, "index": rows_of(inputs, place, embeds.num_rows)}
+            )["picked"]
+            for inputs, place in zip(pictures, places, strict=True)
         ]
 
     def _run_alone(self, inputs: VisionInputs) -> DeviceTensor:

@@ -35,7 +35,7 @@ class BatchedExecutor:
         self._vision = VisionBatch(of_kind(HostVisionTower, model.vision), settings.vision_batch)
         model.pictures.widen(settings.kept_bytes)
         manifest = model.manifest
-        tokens = manifest.picture_tokens + manifest.vision.image_tokens + 4 * ROOM
+        tokens = manifest.picture_tokens + manifest.crop_tokens + 4 * ROOM
         capacity = min(roomy(tokens), manifest.decoder.context_length)
         self._batch = DecodeBatch(self._decoder, self._worker_slots, settings.answers, capacity, model.tally)
 

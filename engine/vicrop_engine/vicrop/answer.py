@@ -45,9 +45,9 @@ class Answer:
     the same in the order it went.
     Answers are equal where they say, crop and look at the same; arrays, times and counts are not compared.
     `token_ids` are the final answer's, and `first_token_ids` the first's, end sign included. `notices`
-    are sentences about how the picture was read. `crop_skipped` says that the first answer was sure enough
-    to be the final one, by `crop_worth`, 0 to 1: what the crop is worth, the most it can be where nothing was
-    looked for; None where no answer was made before the crop.
+    are sentences about how picture and crop were read. `crop_skipped` says that the first answer was sure
+    enough to be the final one, by `crop_worth`, 0 to 1: what the crop is worth, the most it can be where
+    nothing was looked for; None where no answer was made before the crop.
     """
 
     answer: str

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from vicrop_engine.images.geometry import Box
+from vicrop_engine.images.seen import Seen
 from vicrop_engine.model.greedy import Generation, OnTokens
 from vicrop_engine.model.states import ImageEmbeds
 from vicrop_engine.model.token_pruning import most_distinct
-from vicrop_engine.vicrop.request import Request
+from vicrop_engine.vicrop.request import Request, may_be_one
 from vicrop_engine.vicrop.request_state import RequestState
 
 
@@ -43,13 +46,29 @@ def decode_with(
 def encode_crop(state: RequestState, request: Request, box: Box) -> ImageEmbeds:
     """Image embeds of the crop, and its prompt in the state; what comes next is its prefill."""
     state.watch.enter("crop_vision")
-    crop = state.model.family.see(state.picture.crop(box).image, request.crop_way)
+    crop = see_crop(state, request, box)
     embeds = ImageEmbeds(state.model.vision.embed(crop.inputs), crop.layout.positions)
     state.watch.enter("crop_prefill")
-    state.crop_prompt = request.crop_prompt(state.model, state.seen.layout, crop.layout)
     state.prompt_tokens += len(state.with_crop)
     number = state.with_crop.suffix.count(state.model.manifest.tokens.image)
     return embeds if number >= crop.layout.tokens else most_distinct(embeds, number)
+
+
+def see_crop(state: RequestState, request: Request, box: Box) -> Seen:
+    """The crop as the tower takes it, and its prompt in the state: one input where more do not fit."""
+    model, image, way = state.model, state.picture.crop(box).image, request.crop_way
+    crop = model.family.see(image, way)
+    state.crop_prompt = request.crop_prompt(model, state.seen.layout, crop.layout)
+    if request.fits(model, state.with_crop) or not may_be_one(model, way):
+        return crop
+    one = model.family.see(image, replace(way, one=True))
+    state.notices += (
+        f"the crop is seen as one input, in {one.layout.tokens} tokens: {crop.layout.tokens} beside the "
+        f"picture's {state.seen.layout.tokens} do not fit the model's context of "
+        f"{model.manifest.decoder.context_length}",
+    )
+    state.crop_prompt = request.crop_prompt(model, state.seen.layout, one.layout)
+    return one
 
 
 def _final_alone(state: RequestState, request: Request, box: Box) -> Generation:

@@ -123,7 +123,7 @@ def assemble(
         engine=EngineInfo(manifest.model.name, manifest.precision, model.provider),
         token_ids=final.ids,
         first_token_ids=() if first is None else first.ids,
-        notices=state.picture.notices,
+        notices=(*state.picture.notices, *state.notices),
         crop_skipped=request.threshold is not None and not crop.crops,
         crop_worth=crop.worth,
         timings=state.watch.finish(),

@@ -36,7 +36,8 @@ class AskParams:
     `vicrop-engine calibrate`), "never" is method "none". Of the crop's image tokens only `crop_tokens` are
     read, those that differ most. `compat` "mllms-know" takes the published code's own geometry.
     Of families that cut a picture to tiles, `picture_tiles` and `crop_tiles` "all" take as many as their
-    processor does and "one" a single one: None is "all" for the picture and "one" for the crop.
+    processor does and "one" a single one: None is "all" for the picture, and for the crop what the
+    family takes. A crop that does not fit the context is one tile, and the answer's `notices` say so.
     Of families that see a picture in its own size, `max_pixels` bounds picture and crop below what the engine
     was built for, and a crop of fewer than `crop_min_pixels` is scaled up to as many.
 

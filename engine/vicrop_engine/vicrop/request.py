@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from vicrop_engine.engine_dir.layer_choice import parse_layers
 from vicrop_engine.errors import BoxError, QuestionError, SettingError
@@ -91,11 +91,17 @@ class Request:
             _check_context([prompts.question], self.max_new_tokens, model)
             return prompts, self._rows(prompts, None)
         least, most = model.family.layouts(self.crop_way)
+        if may_be_one(model, self.crop_way):
+            least, _ = model.family.layouts(replace(self.crop_way, one=True))
         smallest = self.crop_prompt(model, picture, least)
         largest = smallest if most is least else self.crop_prompt(model, picture, most)
         together = [prompts.question, prompts.looked_with, prompts.general, smallest]
         _check_context(together, self.max_new_tokens, model)
-        return prompts, self._rows(prompts, largest)
+        longest = len(largest)
+        if may_be_one(model, self.crop_way):  # and is, where more does not fit
+            fitting = model.manifest.decoder.context_length - self.max_new_tokens
+            longest = max(len(smallest), min(longest, fitting))
+        return prompts, self._rows(prompts, longest)
 
     def crop_prompt(self, model: Model, picture: Layout, crop: Layout) -> Prompt:
         """The prompt on picture and crop, the crop with as many tokens as wanted."""
@@ -104,6 +110,10 @@ class Request:
             return prompt
         suffix = with_fewer(prompt.suffix, model.manifest.tokens.image, int(self.crop_tokens))
         return Prompt(prompt.prefix, suffix)
+
+    def fits(self, model: Model, prompt: Prompt) -> bool:
+        """Whether the model's context holds the prompt and the longest answer."""
+        return len(prompt) + self.max_new_tokens <= model.manifest.decoder.context_length
 
     def _prompts(self, model: Model, picture: Layout) -> AskPrompts:
         builder, looked_with = model.prompts, self.localize
@@ -114,13 +124,16 @@ class Request:
             self.question if looked_with is None else looked_with,
         )
 
-    def _rows(self, prompts: AskPrompts, with_crop: Prompt | None) -> int:
-        """Those for the prompts that share a pass, and for the answers, which may lie side by side."""
+    def _rows(self, prompts: AskPrompts, with_crop: int | None) -> int:
+        """Those for the prompts that share a pass, and for the answers, which may lie side by side.
+
+        `with_crop` are the tokens of the longest prompt on picture and crop.
+        """
         answers = len(prompts.question) + self.max_new_tokens
         if with_crop is not None and self.side_by_side:
-            answers += len(with_crop.suffix) + self.max_new_tokens
+            answers += with_crop - len(prompts.question.prefix) + self.max_new_tokens
         elif with_crop is not None:
-            answers = max(answers, len(with_crop) + self.max_new_tokens)
+            answers = max(answers, with_crop + self.max_new_tokens)
         return roomy(max(prompts.shared_tokens(looks=with_crop is not None), answers))
 
 
@@ -186,15 +199,21 @@ def _ways(model: Model, params: AskParams) -> tuple[Way, Way]:
                 "most; give as many or less, or build it with --max-pixels"
             )
     published, most = params.compat is not None, params.max_pixels
+    crops_in_one = family.crops_in_one_input or params.crop_tiles == ONE
     return (
         Way(published, one=several and params.picture_tiles == ONE, most_pixels=most),
         Way(
             published,
-            one=several and params.crop_tiles != ALL,
+            one=several and params.crop_tiles != ALL and crops_in_one,
             least_pixels=params.crop_min_pixels or 0,
             most_pixels=most,
         ),
     )
+
+
+def may_be_one(model: Model, way: Way) -> bool:
+    """Whether a picture seen `way` could be a single input instead of several."""
+    return family_type(model.manifest).in_several_inputs and not way.one
 
 
 def _check_texts(model: Model, question: str, params: AskParams, crop_way: Way) -> None:

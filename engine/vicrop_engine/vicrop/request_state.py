@@ -63,7 +63,7 @@ class RequestState:
 
     With `tiles` of more than one the picture is to be looked at in these. `prompt_tokens` counts the tokens
     of all prompts used so far, reused or not. `prefilled` is what the pass left, None where there was none;
-    `crop_prompt` is there once the crop is.
+    `crop_prompt` is there once the crop is. `notices` are sentences about what was done otherwise than asked.
     """
 
     model: Model
@@ -77,6 +77,7 @@ class RequestState:
     prompt_tokens: int = 0
     prefilled: PrefilledPrompts | None = None
     crop_prompt: Prompt | None = None
+    notices: tuple[str, ...] = ()
 
     @property
     def grid(self) -> Grid:

@@ -6,7 +6,7 @@ configuration; no weights are read by making it.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -28,12 +28,13 @@ if TYPE_CHECKING:
 class ImageSettings:
     """How one input of the vision tower is made, and the family's own settings for the manifest.
 
-    `most_inputs` is how many inputs a picture is at most.
+    `most_inputs` is how many inputs a picture is at most; `most_tokens` is as FamilyRecord says.
     """
 
     preprocessing: Preprocessing
-    settings: dict[str, int] = field(default_factory=dict)
+    settings: dict[str, Any] = field(default_factory=dict)
     most_inputs: int = 1
+    most_tokens: int | None = None
 
 
 class ExportFamily(Protocol):
@@ -58,6 +59,10 @@ class ExportFamily(Protocol):
     @property
     def has_pixel_gradients(self) -> bool:
         """Whether there is a graph for pure-grad."""
+
+    @property
+    def extra_rows(self) -> Sequence[str]:
+        """Tensors [hidden], by canonical name, that are among a picture's embeddings and of no input."""
 
     @property
     def has_published_flow(self) -> bool:

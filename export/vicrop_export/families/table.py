@@ -9,12 +9,14 @@ from vicrop_engine.errors import CheckpointError, one_of
 from vicrop_export.checkpoint.config import CONFIG, read_json
 from vicrop_export.families.interfaces import ExportFamily
 from vicrop_export.families.llava.family import Llava
+from vicrop_export.families.llava_next.family import LlavaNext
 from vicrop_export.families.qwen2_5.family import Qwen2_5
 from vicrop_export.families.qwen3.family import Qwen3, refuse_mixture
 from vicrop_export.families.smolvlm.family import SmolVLM
 
 FAMILIES: dict[str, Callable[[Path, int | None], ExportFamily]] = {
     "llava": Llava.read,
+    "llava_next": LlavaNext.read,
     "smolvlm": SmolVLM.read,
     "idefics3": SmolVLM.read,
     "qwen2_5_vl": Qwen2_5.read,

@@ -28,6 +28,8 @@ class Llava:
     """Every picture is one input, and so takes the same number of tokens."""
 
     in_several_inputs: ClassVar[bool] = False
+    crops_in_one_input: ClassVar[bool] = True
+    extra_rows: ClassVar[int] = 0
     is_published: ClassVar[bool] = True
     targets: ClassVar[tuple[str, ...]] = (CPU, CUDA, TENSORRT)
     in_own_size: ClassVar[bool] = False

@@ -52,6 +52,8 @@ class Qwen:
     """One cell is 2 × 2 patches and one token."""
 
     in_several_inputs: ClassVar[bool] = False
+    crops_in_one_input: ClassVar[bool] = True
+    extra_rows: ClassVar[int] = 0
     in_own_size: ClassVar[bool] = True
     takes_pixel_gradients: ClassVar[bool] = False
     is_published: ClassVar[bool] = False

@@ -37,6 +37,8 @@ class SmolVLM:
     """Tiles of one side, row by row; a cell of the picture is a cell of its tile."""
 
     in_several_inputs: ClassVar[bool] = True
+    crops_in_one_input: ClassVar[bool] = True
+    extra_rows: ClassVar[int] = 0
     is_published: ClassVar[bool] = False
     targets: ClassVar[tuple[str, ...]] = (CPU, CUDA, TENSORRT)
     in_own_size: ClassVar[bool] = False

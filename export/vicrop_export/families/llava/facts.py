@@ -55,10 +55,11 @@ class LlavaFacts:
 def read_facts(directory: Path) -> LlavaFacts:
     """Read and check `config.json`. Raises CheckpointError naming what is not supported."""
     config = read_config(directory, LlavaConfig)
-    return LlavaFacts(_vision_facts(config), read_text_facts(config), config.image_token_id)
+    return LlavaFacts(vision_facts(config), read_text_facts(config), config.image_token_id)
 
 
-def _vision_facts(config: Any) -> VisionFacts:
+def vision_facts(config: Any) -> VisionFacts:
+    """Those of transformers' configuration. Raises CheckpointError."""
     vision = config.vision_config
     demand(vision.model_type == "clip_vision_model", "vision_config.model_type", vision.model_type, "CLIP")
     for name in ("image_size", "patch_size"):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import numpy as np
 from tokenizers import Tokenizer
@@ -45,6 +45,7 @@ class SmolVLM:
     name = "smolvlm"
     has_pixel_gradients = False
     has_published_flow = False
+    extra_rows: ClassVar[tuple[str, ...]] = ()
 
     @classmethod
     def read(cls, directory: Path, max_pixels: int | None = None) -> Self:
