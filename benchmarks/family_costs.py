@@ -1,5 +1,7 @@
 """Other families at their true sizes, with random weights: building, and both answers against a plain one.
 
+LLaVA-NeXT has its true tiles and tokens on a smaller tower and decoder.
+
     python benchmarks/family_costs.py --model smolvlm2-256m --runs 3
     python benchmarks/family_costs.py --model qwen2.5-vl-3b --precision int4 --directory qwen   # keeps them
 
@@ -34,6 +36,12 @@ OF_TILES: Ways = {
     "picture in one tile, plain": {"method": "none", "picture_tiles": "one"},
     "picture in one tile, both answers": {"picture_tiles": "one"},
 }
+OF_PACKED: Ways = {
+    PLAIN: {"method": "none"},
+    "both answers": {},
+    "both answers, crop its base alone": {"crop_tiles": "one"},
+    "both answers, grad-att": {"method": "grad-att"},
+}
 OF_OWN_SIZES: Ways = {
     PLAIN: {"method": "none"},
     "both answers": {},
@@ -57,6 +65,9 @@ class Model:
 MODELS = {
     "smolvlm2-256m": Model(
         "smolvlm_checkpoints", "SMOLVLM2_256M", "smolvlm_checkpoints", "write_tiled_checkpoint", OF_TILES
+    ),
+    "llava-next-mistral-7b": Model(
+        "next_checkpoints", "MID_SIZE", "next_checkpoints", "write_next_checkpoint", OF_PACKED
     ),
     "qwen2.5-vl-3b": Model(
         "qwen_documents", "QWEN2_5_VL_3B", "qwen_checkpoints", "write_qwen_checkpoint", OF_OWN_SIZES

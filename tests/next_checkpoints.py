@@ -54,6 +54,19 @@ class NextSpec:
         return [[rows * self.side, cols * self.side] for rows, cols in TILES]
 
 
+MID_SIZE = NextSpec(
+    side=336,
+    vision_hidden=256,
+    vision_layers=12,
+    hidden=768,
+    layers=16,
+    heads=12,
+    kv_heads=4,
+    context_length=32768,
+)
+"""Published tiles and tokens, on a tower and a decoder that a processor answers with in seconds."""
+
+
 def write_next_checkpoint(directory: Path, spec: NextSpec | None = None) -> Path:
     """Write the whole checkpoint directory and return it."""
     spec = spec or NextSpec()

@@ -62,8 +62,7 @@ from vicrop_export.targets import (
     LARGEST_COMPARED,
     check_target,
     compiler_for,
-    demand_pixel_gradients,
-    demand_target,
+    demand_buildable,
     fitted_precision,
     float32_twin,
     has_gradients,
@@ -125,8 +124,7 @@ def build_engine(
             layer_source=layer_source,
         )
         plan = replace(plan, pure_grad=pure_grad, compiler=compiler)
-        demand_target(plan)
-        demand_pixel_gradients(plan)
+        demand_buildable(plan)
         if compiler is not None:
             demand_aligned(plan.decoder, 2 if plan.half else 4)
         return _kept_or_built(Path(output), plan, force, report)
@@ -274,9 +272,8 @@ def write_graphs(
     if plan.target == CUDA:
         write_device_graphs(directory, half=is_half(plan), sliced=plan.decoder.added_embeds > 0)
     _write_embeddings(directory, tensors, precision.embeddings)
-    if plan.family.extra_rows:
-        rows = [tensors.get(name).numpy() for name in plan.family.extra_rows]
-        np.save(directory / EXTRA_ROWS, np.stack(rows))
+    if rows := plan.family.extra_rows:
+        np.save(directory / EXTRA_ROWS, np.stack([tensors.get(name).numpy() for name in rows]))
     plan.tokenizer.save(str(directory / TOKENIZER))
     settings = json.dumps(to_json(plan.preprocessing), indent=1, sort_keys=True)
     (directory / PREPROCESSOR).write_text(settings + "\n", encoding="utf-8")

@@ -48,22 +48,18 @@ def check_target(target: str, precision: str, *, pure_grad: bool) -> None:
         )
 
 
-def demand_target(plan: Plan) -> None:
-    """Raises SettingError for a target that engines of the plan's family are not built for."""
-    known = FAMILIES[plan.family.name].targets
+def demand_buildable(plan: Plan) -> None:
+    """Raises SettingError for a target, and for pure-grad, that the plan's family has nothing for."""
+    name, known = plan.family.name, FAMILIES[plan.family.name].targets
     if plan.target not in known:
         raise SettingError(
-            f"target {plan.target!r} cannot be built for models of the family {plan.family.name!r} by this "
-            f"version; wanted {', '.join(known)}"
+            f"target {plan.target!r} cannot be built for models of the family {name!r} by this version; "
+            f"wanted {', '.join(known)}"
         )
-
-
-def demand_pixel_gradients(plan: Plan) -> None:
-    """Raises SettingError where pure-grad is asked for of a family that has no graph for it."""
     if plan.pure_grad and not plan.family.has_pixel_gradients:
         raise SettingError(
-            f"pure-grad cannot be built for models of the family {plan.family.name!r}; build without "
-            "--pure-grad and ask with rel-att or grad-att"
+            f"pure-grad cannot be built for models of the family {name!r}; build without --pure-grad and ask "
+            "with rel-att or grad-att"
         )
 
 
