@@ -101,10 +101,10 @@ def build_engine(
 
     `layers` are the default heatmap layers: 14, "10-20", "all" or a sequence; None is the family's own for
     this depth; `layer_source` says where those given are from. `pure_grad` adds the graph of that method.
-    `max_pixels` bounds pictures of families that see them in their own size.
-    `architectures` are what target "tensorrt" is compiled for: sm_86 and the like, or this machine's GPU.
-    `progress` hears what is being done and the share that is behind, 0 to 1. The same engine already there is
-    kept; another one is replaced only with `force`, and only once the new one is whole.
+    `max_pixels` bounds pictures that are seen in their own size. `architectures` are what target "tensorrt"
+    is compiled for: sm_86 and the like, or this machine's GPU. `progress` hears what is being done and the
+    share that is behind, 0 to 1. The same engine already there is kept; another one is replaced only with
+    `force`, and only once the new one is whole.
     Raises CheckpointError, LayerError, SettingError and EngineDirectoryError before any work, BuildError,
     ParityError and NoSpaceError from it; then nothing is left behind.
     """
