@@ -7,6 +7,7 @@ import pytest
 
 from vicrop_engine.images.geometry import Grid, whole_grid
 from vicrop_engine.model.token_pruning import most_distinct, with_fewer
+from vicrop_engine.model.states import ImageEmbeds
 from vicrop_engine.vicrop.when import answer_uncertainty, heatmap_concentration
 
 
@@ -41,10 +42,19 @@ def test_focus_is_of_the_cells_that_saw_the_picture() -> None:
 def test_the_most_distinct_tokens_keep_their_order() -> None:
     embeds = np.zeros((6, 2), np.float32)
     embeds[4], embeds[1], embeds[2] = (9, 0), (0, 3), (1, 0)
-    np.testing.assert_array_equal(most_distinct(embeds, 2), embeds[[1, 4]])
-    np.testing.assert_array_equal(most_distinct(embeds, 3), embeds[[1, 2, 4]])
-    np.testing.assert_array_equal(most_distinct(embeds, 4), embeds[[0, 1, 2, 4]])
-    np.testing.assert_array_equal(most_distinct(embeds, 6), embeds)
+    places = np.arange(18).reshape(3, 6)
+
+    def kept(number: int) -> list[int]:
+        found = most_distinct(ImageEmbeds(np.stack((embeds, 2 * embeds)), places), number)
+        chosen: list[int] = np.asarray(found.offsets)[0].tolist()
+        np.testing.assert_array_equal(found.states, np.stack((embeds, 2 * embeds))[:, chosen])
+        np.testing.assert_array_equal(found.offsets, places[:, chosen])
+        return chosen
+
+    assert kept(2) == [1, 4]
+    assert kept(3) == [1, 2, 4]
+    assert kept(4) == [0, 1, 2, 4]
+    assert kept(6) == [0, 1, 2, 3, 4, 5]
 
 
 def test_only_image_tokens_are_cut() -> None:
