@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from vicrop_engine.images.geometry import Grid, whole_grid
-from vicrop_engine.model.token_pruning import most_distinct, with_fewer
 from vicrop_engine.model.states import ImageEmbeds
+from vicrop_engine.model.token_pruning import most_distinct, with_fewer
 from vicrop_engine.vicrop.when import answer_uncertainty, heatmap_concentration
 
 
