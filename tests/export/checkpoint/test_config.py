@@ -18,7 +18,11 @@ from vicrop_export.families.table import read_family
 # Where in the document, what is put there, and what the refusal says.
 REFUSED: dict[str, tuple[str | None, dict[str, Any], str]] = {
     "another model": (None, {"model_type": "llama"}, "unknown model_type 'llama'; .* did you mean 'llava'"),
-    "its successor": (None, {"model_type": "llava_next"}, "unknown model_type 'llava_next'; known: llava"),
+    "a later one": (
+        None,
+        {"model_type": "llava_onevision"},
+        "unknown model_type 'llava_onevision'; known: llava",
+    ),
     "no model": (None, {"model_type": None}, "unknown model_type 'None'; known: llava"),
     "another decoder": ("text", {"model_type": "qwen2"}, "is 'qwen2', wanted 'llama' or 'mistral'"),
     "another tower": (

@@ -128,8 +128,8 @@ def test_an_impossible_repository_is_refused_before_any_file_is_fetched(
 
 
 def test_another_architecture_is_refused_before_its_weights_are_fetched(served: Hub, tmp_path: Path) -> None:
-    edit_json(served.directory / "config.json", lambda config: config.update(model_type="llava_next"))
-    with pytest.raises(CheckpointError, match="unknown model_type 'llava_next'; known: llava"):
+    edit_json(served.directory / "config.json", lambda config: config.update(model_type="llava_onevision"))
+    with pytest.raises(CheckpointError, match="unknown model_type 'llava_onevision'; known: llava"):
         build_engine(HUB_ID, tmp_path / "engine", name="x")
     assert "config.json" in served.fetched()
     assert not [name for name in served.fetched() if name.endswith(".safetensors")]
