@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from vicrop_engine.engine_dir.registry import DEFAULT
 from vicrop_engine.evaluation.scorers.scorer import PAPER
 
-MODEL = "llava-1.5"
+MODEL = DEFAULT
 _METHODS = ("none", "rel-att", "grad-att", "pure-grad")
 _FIGURES = {
     "textvqa": (47.80, 55.17, 56.06, 51.67),

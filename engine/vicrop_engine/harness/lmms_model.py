@@ -8,6 +8,7 @@ from typing import Any, NoReturn
 from lmms_eval.api.model import lmms
 
 from vicrop_engine.engine import ViCropEngine
+from vicrop_engine.engine_dir.registry import DEFAULT
 from vicrop_engine.errors import SettingError, ViCropError, one_of
 from vicrop_engine.harness.requests import Turn, turn_of
 from vicrop_engine.serving.ask_batch import NO_DEADLINE
@@ -30,7 +31,7 @@ class ViCrop(lmms):
 
     def __init__(
         self,
-        engine: str = "llava-1.5",
+        engine: str = DEFAULT,
         batch_size: int | str = 1,
         threads: int | None = None,
         **settings: Any,
