@@ -7,7 +7,7 @@ from pathlib import Path
 
 from tests.cli.conftest import Run
 from tests.engines import NEXTS, built_next
-from tests.parity.test_smolvlm_flow import QUESTION, picture
+from tests.parity.family_checks import QUESTION, picture
 
 
 def test_a_crop_that_does_not_fit_is_told(run: Run, tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from tests.engines import NEXTS, built_next
-from tests.parity.test_smolvlm_flow import picture
+from tests.parity.family_checks import picture
 from vicrop_engine import ViCropEngine
 from vicrop_engine.images.seen import Way
 from vicrop_engine.model.decoder_on_device import DeviceDecoder

@@ -14,18 +14,21 @@ from transformers import AutoTokenizer, LlavaNextProcessor
 from transformers.models.llava_next.image_processing_pil_llava_next import LlavaNextImageProcessorPil
 
 from tests.engines import NEXTS, Built, built_next
-from tests.families.test_smolvlm_engine import FEW, OTHER, QUESTION, spent
+from tests.families.common import (
+    FEW,
+    OTHER,
+    QUESTION,
+    check_a_batch_and_the_scheduler,
+    check_nothing_is_computed_twice,
+)
+from tests.parity.family_checks import PICTURES, picture
 from tests.parity.next_flow import PROMPTS, NextFlow
-from tests.parity.test_smolvlm_flow import PICTURES, picture
 from vicrop_engine import ViCropEngine
 from vicrop_engine.engine_dir.flops import num_flops
 from vicrop_engine.engine_dir.manifest import EXTRA_ROWS
 from vicrop_engine.errors import EngineDamagedError, SettingError
 from vicrop_engine.images.seen import Way
 from vicrop_engine.model.states import ImageEmbeds
-from vicrop_engine.serving.scheduler import Scheduler
-from vicrop_engine.vicrop.answer import Answer
-from vicrop_engine.vicrop.params import AskParams
 from vicrop_export.checks.parity import relative_l2
 
 GROUPED, SMALL = "mistral, grouped heads", "vicuna, one KV head, a small context"
@@ -102,43 +105,15 @@ def test_graphs_agree_with_transformers_on_packed_pictures(kind: str) -> None:
 
 
 def test_nothing_is_computed_twice(engine: ViCropEngine, image: Image.Image) -> None:
-    answer, cost = spent(engine, lambda: engine.ask(image, QUESTION, **FEW))
-    assert (cost.vision_images, cost.vision_hits) == (2, 0), "the picture's tiles and the crop's"
-    assert (cost.prefix_prefills, cost.general_prefills) == (1, 1)
-    layout, builder = engine.model.family.see(image, Way()).layout, engine.model.prompts
-    prompts = len(builder.one_image(QUESTION, layout)) + answer.tokens.crop
-    assert cost.upper_tokens - cost.decode_steps == prompts
-    general = len(builder.general(layout).suffix)
-    assert cost.lower_tokens - cost.decode_steps == prompts + general, "its row is read in the lower layers"
-    again, cost = spent(engine, lambda: engine.ask(image, OTHER, **FEW))
-    new_crop = int(again.crop_box != answer.crop_box)
-    assert (cost.vision_images, cost.vision_hits) == (new_crop, 1 - new_crop), "the new crop alone"
-    assert (cost.prefix_prefills, cost.prefix_hits) == (0, 1)
-    assert (cost.general_prefills, cost.general_hits) == (0, 1)
-    other = builder.one_image(OTHER, layout)
-    assert cost.lower_tokens - cost.decode_steps == len(other.suffix) + again.tokens.crop
+    check_nothing_is_computed_twice(engine, image)
 
 
 @pytest.mark.parametrize("kind", [GROUPED, SMALL])
 def test_a_batch_and_the_scheduler_give_what_ask_gives(kind: str) -> None:
     """Notices too: in the small context the square picture's crop is its base alone."""
-    made = built_next(NEXTS[kind])
     items = [(picture("640 x 481"), QUESTION), (picture("square"), OTHER), (picture("640 x 481"), OTHER)]
-    one_by_one = ViCropEngine.load(made.engine, threads=1)
-    wanted = [one_by_one.ask(*item, **FEW) for item in items]
-    got = ViCropEngine.load(made.engine, threads=1).ask_batch(items, **FEW)
-    served = Scheduler(ViCropEngine.load(made.engine, threads=1))
-    try:
-        handles = [served.submit(*item, AskParams(**FEW)) for item in items]
-        answers = [handle.future.result(60) for handle in handles]
-    finally:
-        served.close()
-    for right, batched, answer in zip(wanted, got, answers, strict=True):
-        for each in (batched, answer):
-            assert isinstance(each, Answer)
-            assert (each.token_ids, each.first_token_ids) == (right.token_ids, right.first_token_ids)
-            assert (each.crop_box, each.notices) == (right.crop_box, right.notices)
-    assert [bool(each.notices) for each in wanted] == [False, kind == SMALL, False]
+    answers = check_a_batch_and_the_scheduler(built_next(NEXTS[kind]), items)
+    assert [bool(answer.notices) for answer in answers] == [False, kind == SMALL, False]
 
 
 @pytest.mark.parametrize("method", ["rel-att", "grad-att"])

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from typing import Any
 
 import numpy as np
@@ -10,18 +9,19 @@ import pytest
 from PIL import Image
 
 from tests.engines import QWENS, Built, built_qwen
-from tests.families.test_smolvlm_engine import spent
+from tests.families.common import (
+    FEW,
+    OTHER,
+    QUESTION,
+    check_a_batch_and_the_scheduler,
+    check_nothing_is_computed_twice,
+)
 from tests.qwen_documents import QwenSpec
 from vicrop_engine import ViCropEngine
 from vicrop_engine.engine_dir.flops import num_flops
 from vicrop_engine.errors import SettingError
 from vicrop_engine.images.seen import Way
-from vicrop_engine.serving.scheduler import Scheduler
-from vicrop_engine.vicrop.answer import Answer
-from vicrop_engine.vicrop.params import AskParams
 
-QUESTION, OTHER = "What is written on the red sign?", "How many people are there in the picture?"
-FEW: dict[str, Any] = {"max_new_tokens": 4}
 SPECS = {"qwen2.5": QWENS["qwen2.5, grouped heads"], "qwen3": QWENS["qwen3, sharded"]}
 
 
@@ -48,43 +48,14 @@ def image() -> Image.Image:
 
 
 def test_nothing_is_computed_twice(engine: ViCropEngine, image: Image.Image) -> None:
-    answer, cost = spent(engine, lambda: engine.ask(image, QUESTION, **FEW))
-    assert (cost.vision_images, cost.vision_hits) == (2, 0), "the picture and the crop"
-    assert (cost.prefix_prefills, cost.general_prefills) == (1, 1)
-    seen, builder = engine.model.family.see(image, Way()), engine.model.prompts
-    question, general = builder.one_image(QUESTION, seen.layout), builder.general(seen.layout)
-    prompts = len(question) + answer.tokens.crop
-    assert cost.upper_tokens - cost.decode_steps == prompts
-    assert cost.lower_tokens - cost.decode_steps == prompts + len(general.suffix), (
-        "the general prompt's row is read in the lower layers"
-    )
-    again, cost = spent(engine, lambda: engine.ask(image, OTHER, **FEW))
-    new_crop = int(again.crop_box != answer.crop_box)
-    assert (cost.vision_images, cost.vision_hits) == (new_crop, 1 - new_crop), "the new crop alone"
-    assert (cost.prefix_prefills, cost.prefix_hits) == (0, 1)
-    assert (cost.general_prefills, cost.general_hits) == (0, 1)
-    other = builder.one_image(OTHER, seen.layout)
-    assert cost.lower_tokens - cost.decode_steps == len(other.suffix) + again.tokens.crop
+    check_nothing_is_computed_twice(engine, image)
 
 
 def test_a_batch_and_the_scheduler_give_what_ask_gives(made: Built, image: Image.Image) -> None:
     """Of pictures of several sizes, whose tokens are not equally many."""
     tall, small = image.crop((0, 0, 300, 400)), image.resize((90, 60))
     items = [(image, QUESTION), (tall, OTHER), (image, OTHER), (small, QUESTION), (tall, QUESTION)]
-    one_by_one = ViCropEngine.load(made.engine, threads=1)
-    wanted = [one_by_one.ask(*item, **FEW) for item in items]
-    got = ViCropEngine.load(made.engine, threads=1).ask_batch(items, **FEW)
-    served = Scheduler(ViCropEngine.load(made.engine, threads=1))
-    try:
-        handles = [served.submit(*item, AskParams(**FEW)) for item in items]
-        answers = [handle.future.result(60) for handle in handles]
-    finally:
-        served.close()
-    for right, batched, answer in zip(wanted, got, answers, strict=True):
-        for each in (batched, answer):
-            assert isinstance(each, Answer)
-            assert (each.token_ids, each.first_token_ids) == (right.token_ids, right.first_token_ids)
-            assert each.crop_box == right.crop_box
+    assert not any(answer.notices for answer in check_a_batch_and_the_scheduler(made, items))
 
 
 @pytest.mark.parametrize("method", ["rel-att", "grad-att"])
@@ -198,4 +169,4 @@ def test_operations_are_those_of_the_formula(
 def test_the_manifest_says_where_its_layer_is_from(made: Built) -> None:
     crop = made.manifest.crop
     assert (crop.window, crop.source) == (224, "scaled, not measured")
-    assert dataclasses.replace(made.manifest.decoder).position_axes == 3
+    assert made.manifest.decoder.position_axes == 3

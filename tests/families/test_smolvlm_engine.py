@@ -2,28 +2,25 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image
 
 from tests.engines import SMOLVLMS, Built, built_smolvlm
+from tests.families.common import (
+    FEW,
+    OTHER,
+    QUESTION,
+    check_a_batch_and_the_scheduler,
+    check_nothing_is_computed_twice,
+)
 from vicrop_engine import ViCropEngine
-from vicrop_engine.counters import Counters
 from vicrop_engine.engine_dir.flops import num_flops
 from vicrop_engine.errors import QuestionError, SettingError
 from vicrop_engine.images.seen import Way
-from vicrop_engine.serving.scheduler import Scheduler
-from vicrop_engine.vicrop.answer import Answer
-from vicrop_engine.vicrop.params import AskParams
-
-QUESTION, OTHER = "What is written on the red sign?", "How many people are there in the picture?"
-FEW: dict[str, Any] = {"max_new_tokens": 4}
 
 
 @pytest.fixture(scope="module")
@@ -42,52 +39,13 @@ def image() -> Image.Image:
     return Image.fromarray(random.integers(0, 256, (110, 150, 3), dtype=np.uint8)).resize((640, 470))
 
 
-def spent(engine: ViCropEngine, ask: Callable[[], Answer]) -> tuple[Answer, Counters]:
-    """The answer, and what it added to the counters."""
-    before = dataclasses.asdict(engine.counters)
-    answer = ask()
-    after = dataclasses.asdict(engine.counters)
-    engine.check_integrity()
-    return answer, Counters(**{name: after[name] - before[name] for name in after})
-
-
 def test_nothing_is_computed_twice(engine: ViCropEngine, image: Image.Image) -> None:
-    answer, cost = spent(engine, lambda: engine.ask(image, QUESTION, **FEW))
-    assert (cost.vision_images, cost.vision_hits) == (2, 0), "the picture's tiles and the crop"
-    assert (cost.prefix_prefills, cost.general_prefills) == (1, 1)
-    state = engine.model.family.see(image, Way())
-    builder = engine.model.prompts
-    question, general = builder.one_image(QUESTION, state.layout), builder.general(state.layout)
-    prompts = len(question) + answer.tokens.crop
-    assert cost.upper_tokens - cost.decode_steps == prompts
-    assert cost.lower_tokens - cost.decode_steps == prompts + len(general.suffix), (
-        "the general prompt's row is read in the lower layers"
-    )
-    again, cost = spent(engine, lambda: engine.ask(image, OTHER, **FEW))
-    new_crop = int(again.crop_box != answer.crop_box)
-    assert (cost.vision_images, cost.vision_hits) == (new_crop, 1 - new_crop), "the new crop alone"
-    assert (cost.prefix_prefills, cost.prefix_hits) == (0, 1)
-    assert (cost.general_prefills, cost.general_hits) == (0, 1)
-    other = builder.one_image(OTHER, state.layout)
-    assert cost.lower_tokens - cost.decode_steps == len(other.suffix) + again.tokens.crop
+    check_nothing_is_computed_twice(engine, image)
 
 
 def test_a_batch_and_the_scheduler_give_what_ask_gives(made: Built, image: Image.Image) -> None:
     items = [(image, QUESTION), (image.crop((0, 0, 300, 400)), OTHER), (image, OTHER)]
-    one_by_one = ViCropEngine.load(made.engine, threads=1)
-    wanted = [one_by_one.ask(*item, **FEW) for item in items]
-    got = ViCropEngine.load(made.engine, threads=1).ask_batch(items, **FEW)
-    served = Scheduler(ViCropEngine.load(made.engine, threads=1))
-    try:
-        handles = [served.submit(*item, AskParams(**FEW)) for item in items]
-        answers = [handle.future.result(60) for handle in handles]
-    finally:
-        served.close()
-    for right, batched, answer in zip(wanted, got, answers, strict=True):
-        for each in (batched, answer):
-            assert isinstance(each, Answer)
-            assert (each.token_ids, each.first_token_ids) == (right.token_ids, right.first_token_ids)
-            assert each.crop_box == right.crop_box
+    assert not any(answer.notices for answer in check_a_batch_and_the_scheduler(made, items))
 
 
 @pytest.mark.parametrize("method", ["rel-att", "grad-att"])

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import numpy as np
 import pytest
 
 from tests.engines import NEXTS, built_next
+from tests.parity.family_checks import PICTURES, QUESTION, check_answer, picture, without_end
 from tests.parity.next_flow import NextFlow
-from tests.parity.test_smolvlm_flow import PICTURES, QUESTION, picture, without_end
 from vicrop_engine import ViCropEngine
 
 SMALL = "vicuna, one KV head, a small context"
@@ -41,14 +40,7 @@ def test_ask_gives_what_plain_passes_give(pair: Pair, name: str, method: str) ->
     wanted = pair.flow.ask(
         picture(name), QUESTION, layer=pair.layer, method=method, crop_one=bool(got.notices)
     )
-    if max(PICTURES[name]) > pair.flow.side:
-        assert got.heatmap is not None
-        assert got.heatmap.shape == wanted.heatmap.shape
-        distance = np.linalg.norm(got.heatmap.astype(np.float64) - wanted.heatmap)
-        assert distance <= 1e-4 * np.linalg.norm(wanted.heatmap)
-        assert got.crop_box == wanted.crop_box
-        assert without_end(pair.engine, got.token_ids) == wanted.tokens
-    assert without_end(pair.engine, got.first_token_ids) == wanted.first_tokens
+    check_answer(pair.engine, name, wanted, got, pair.flow.side)
 
 
 @pytest.mark.parametrize(("picture_tiles", "crop_tiles"), [("one", "one"), ("all", "one"), ("one", "all")])

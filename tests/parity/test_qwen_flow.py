@@ -8,10 +8,9 @@ import numpy as np
 import pytest
 
 from tests.engines import QWENS, built_qwen
+from tests.parity.family_checks import PICTURES, QUESTION, check_answer, picture
 from tests.parity.qwen_flow import WINDOW, QwenFlow
-from tests.parity.smolvlm_flow import FlowAnswer
-from tests.parity.test_smolvlm_flow import PICTURES, QUESTION, picture, without_end
-from vicrop_engine import Answer, ViCropEngine
+from vicrop_engine import ViCropEngine
 
 PUBLISHED = [name for name, spec in QWENS.items() if spec.kind != "qwen3_vl"]
 
@@ -37,18 +36,6 @@ def pair(request: pytest.FixtureRequest) -> Pair:
     return pair_of(request.param)
 
 
-def check(pair: Pair, name: str, wanted: FlowAnswer, got: Answer, *, always: bool = False) -> None:
-    """A picture within one window is its own crop; of others the map and the window are compared too."""
-    if always or max(PICTURES[name]) > WINDOW:
-        assert got.heatmap is not None
-        assert got.heatmap.shape == wanted.heatmap.shape
-        distance = np.linalg.norm(got.heatmap.astype(np.float64) - wanted.heatmap)
-        assert distance <= 1e-4 * np.linalg.norm(wanted.heatmap)
-        assert got.crop_box == wanted.crop_box
-        assert without_end(pair.engine, got.token_ids) == wanted.tokens
-    assert without_end(pair.engine, got.first_token_ids) == wanted.first_tokens
-
-
 @pytest.mark.parametrize(
     ("name", "method"),
     [*((name, "rel-att") for name in PICTURES), ("wide", "grad-att"), ("4000 x 300", "grad-att")],
@@ -56,7 +43,7 @@ def check(pair: Pair, name: str, wanted: FlowAnswer, got: Answer, *, always: boo
 def test_ask_gives_what_plain_passes_give(pair: Pair, name: str, method: str) -> None:
     wanted = pair.flow.ask(picture(name), QUESTION, layer=pair.layer, method=method)
     got = pair.engine.ask(picture(name), QUESTION, method=method, max_new_tokens=8, high_res="off")
-    check(pair, name, wanted, got)
+    check_answer(pair.engine, name, wanted, got, WINDOW)
 
 
 @pytest.mark.parametrize("checkpoint", PUBLISHED)
@@ -66,7 +53,7 @@ def test_compat_gives_what_the_published_code_gives(checkpoint: str, name: str) 
     pair = pair_of(checkpoint)
     wanted = pair.flow.ask(picture(name), QUESTION, layer=pair.layer, published=True)
     got = pair.engine.ask(picture(name), QUESTION, max_new_tokens=8, compat="mllms-know")
-    check(pair, name, wanted, got, always=True)
+    check_answer(pair.engine, name, wanted, got, WINDOW, always=True)
     once = pair.engine.ask(picture(name), QUESTION, max_new_tokens=8, high_res="off")
     assert once.heatmap is not None
     if once.heatmap.shape == wanted.heatmap.shape:

@@ -12,8 +12,8 @@ from transformers import AutoTokenizer
 from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil
 
 from tests.engines import QWENS, Built, built_qwen
+from tests.parity.family_checks import PICTURES, QUESTION, picture
 from tests.parity.qwen_flow import SYSTEM
-from tests.parity.test_smolvlm_flow import PICTURES, QUESTION, picture
 from vicrop_engine import ViCropEngine
 from vicrop_engine.images.seen import Way
 from vicrop_engine.model.model import Model

@@ -97,11 +97,10 @@ class Locating:
                 yield task, failed(error)
 
     def _reply(self, task: Task, picture: PictureOf) -> Reply:
-        image, params = picture(task.row), task.params
-        size = open_picture(image).size
-        begin = time.monotonic()
+        params, begin = task.params, time.monotonic()
+        shown = open_picture(picture(task.row)).image
         found = self._engine.locate(
-            image,
+            shown,
             task.text,
             method=params.method,
             high_res=params.high_res,
@@ -109,7 +108,7 @@ class Locating:
             compat=params.compat,
             localize=params.localize,
         )
-        return located(found, size, time.monotonic() - begin)
+        return located(found, shown.size, time.monotonic() - begin)
 
 
 def _submitted(scheduler: Scheduler, task: Task, picture: PictureOf) -> RequestHandle | ViCropError:

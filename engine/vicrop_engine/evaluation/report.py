@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -111,7 +112,10 @@ def _by(marks: Marks, what: str, groups: Sequence[str]) -> dict[str, Figure]:
     def group(each: Answered) -> str:
         return each.size if what == "size" else each.question.category
 
-    found = {name: marks.figure(lambda each, name=name: group(each) == name) for name in groups}  # type: ignore[misc]
+    def is_in(name: str, each: Answered) -> bool:
+        return group(each) == name
+
+    found = {name: marks.figure(partial(is_in, name)) for name in groups}
     return {name: figure for name, figure in found.items() if figure is not None}
 
 

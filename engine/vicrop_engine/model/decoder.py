@@ -124,12 +124,12 @@ class HostDecoder:
             prefix.hidden = hidden[:, : prefix.length] if self._num_upper else None
             prefix.embeds = None
         if not num_upper:
-            return HostOutput(cache, None, (lower_rows, None), tapped, block)
+            return HostOutput(cache, None, block, (lower_rows, None), tapped)
         hidden = hidden[:, block.prefix - block.done :][:, : sum(lengths[:num_upper])]
         going_up = PackedPrompt.after(prefix, num_waiting(prefix.hidden), lengths[:num_upper], positions)
         logits, upper_rows = self._upper(cache, joined(prefix.hidden, hidden), self._feeds(going_up, above))
         prefix.hidden = None
-        return HostOutput(cache, logits, (lower_rows, upper_rows), tapped, block)
+        return HostOutput(cache, logits, block, (lower_rows, upper_rows), tapped)
 
     def counted_by(self, tally: Tally) -> HostDecoder:
         """The same decoder, whose runs are counted there."""

@@ -188,10 +188,10 @@ class DeviceDecoder:
     ) -> tuple[KVCache, DeviceTensor | None, tuple[DeviceTensor, ...]]:
         """One pass over what waits of the prefix and a suffix after it: cache, logits and attention."""
         fresh = prefix.embeds is not None
-        length = prefix.length + self._rows(embeds)
+        length = prefix.length + num_tokens(embeds)
         cache = prefix.buffers.write(0 if fresh else prefix.length, length, length)
         states = self._joined(waiting(prefix.embeds), embeds)
-        feeds = self._feeds(length, _after(prefix, positions, self._rows(states)))
+        feeds = self._feeds(length, _after(prefix, positions, num_tokens(states)))
         lower = self._lower(cache, states, feeds)
         hidden, rows = lower["hidden_states"], lower["attention"]
         if fresh and not up:
@@ -201,17 +201,17 @@ class DeviceDecoder:
             return cache, None, (rows,)
         going_up = self._joined(waiting(prefix.hidden), hidden)
         if going_up is not hidden:
-            feeds = self._feeds(length, _after(prefix, positions, self._rows(going_up)))
+            feeds = self._feeds(length, _after(prefix, positions, num_tokens(going_up)))
         upper = self._upper(cache, going_up, feeds)
         prefix.hidden = None
         return cache, upper["logits"], (rows, upper["attention"]) if self._num_upper else (rows,)
 
     def _lower(self, cache: KVCache, embeds: DeviceTensor, feeds: Feeds) -> Feeds:
-        self._tally.add(lower_passes=1, lower_tokens=self._rows(embeds))
+        self._tally.add(lower_passes=1, lower_tokens=num_tokens(embeds))
         return of_kind(DeviceKVBuffers, cache.buffers).lower.run({"inputs_embeds": embeds, **feeds})
 
     def _upper(self, cache: KVCache, hidden: DeviceTensor, feeds: Feeds) -> Feeds:
-        self._tally.add(upper_passes=1, upper_tokens=self._rows(hidden))
+        self._tally.add(upper_passes=1, upper_tokens=num_tokens(hidden))
         return of_kind(DeviceKVBuffers, cache.buffers).upper.run({"hidden_states": hidden, **feeds})
 
     def _feeds(self, length: int, positions: Ints) -> Feeds:
@@ -239,7 +239,7 @@ class DeviceDecoder:
         if is_image.all():
             return seen
         text = self._device.upload(self.embed(index[~is_image].tolist()))
-        place = np.where(is_image, np.cumsum(is_image) - 1, self._rows(seen) + np.cumsum(~is_image) - 1)
+        place = np.where(is_image, np.cumsum(is_image) - 1, num_tokens(seen) + np.cumsum(~is_image) - 1)
         return self._picked(seen, place, text)
 
     def _positions(self, ids: Sequence[int], images: Sequence[ImageEmbeds], start: int) -> Ints:
@@ -249,11 +249,7 @@ class DeviceDecoder:
     def _joined(self, waiting: DeviceTensor | None, new: DeviceTensor) -> DeviceTensor:
         if waiting is None:
             return new
-        return self._picked(waiting, np.arange(self._rows(waiting) + self._rows(new)), new)
-
-    def _rows(self, tensor: DeviceTensor) -> int:
-        """Tokens of [pictures, rows, hidden], or of [slices, rows, hidden] where pictures add to layers."""
-        return tensor.shape[1] if self._slices > 1 else tensor.num_rows
+        return self._picked(waiting, np.arange(num_tokens(waiting) + num_tokens(new)), new)
 
     def _picked(
         self, first: DeviceTensor, index: npt.NDArray[np.int64], second: DeviceTensor | None = None
@@ -282,6 +278,11 @@ class DeviceDecoder:
     def _grown(self, buffer: DeviceTensor, more: int) -> DeviceTensor:
         """The buffer with `more` rows of zeros after its own, elsewhere on the device."""
         return self._graphs.kv_buffer.run({"past": buffer, "added": np.array([more])})["buffer"]
+
+
+def num_tokens(states: DeviceTensor) -> int:
+    """Tokens of states [1 + added, tokens, hidden]."""
+    return states.shape[1]
 
 
 def waiting(states: States | None) -> DeviceTensor | None:

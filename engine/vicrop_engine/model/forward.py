@@ -30,9 +30,9 @@ class HostOutput:
 
     cache: KVCache
     logits: Floats | None
+    block: PackedPrompt
     attention: tuple[Floats | None, Floats | None] = (None, None)
     tapped: Floats | None = None
-    block: PackedPrompt | None = None
 
     def rows(self, suffix: int) -> dict[int, Floats]:
         """Attention [heads, total] of a suffix's last token, by absolute layer."""
@@ -42,20 +42,18 @@ class HostOutput:
     @property
     def next_position(self) -> int:
         """That of the token after the first suffix."""
-        return self.cache.length if self.block is None else self.block.next_position
+        return self.block.next_position
 
     @property
     def total(self) -> int:
-        """Tokens of prefix and suffixes. Raises ValueError where that was not noted."""
-        if self.block is None:
-            raise ValueError("it was not noted where this pass's tokens stand; make it with a block")
+        """Tokens of prefix and suffixes."""
         return self.block.total
 
 
 def gradient_inputs(output: HostOutput, suffix: int) -> dict[str, Feed]:
     """What the gradient graph is fed about a suffix's last token. Raises ValueError without taps."""
     block, buffers = output.block, host_buffers(output.cache.buffers)
-    if output.tapped is None or block is None:
+    if output.tapped is None:
         raise ValueError("gradients are of a pass just made with gradients, in an engine that has them")
     last = block.ends[suffix]
     return {

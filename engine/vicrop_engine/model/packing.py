@@ -33,7 +33,12 @@ class PackedPrompt:
     def after(
         cls, prefix: Prefix, waiting: int, lengths: tuple[int, ...], positions: Ints | None
     ) -> PackedPrompt:
-        """What waits of a prefix, then suffixes of these lengths, the first of those at `positions`."""
+        """What waits of a prefix, then suffixes of these lengths, the first of those at `positions`.
+
+        Raises ValueError where one of the two has positions of its own and the other has none.
+        """
+        if (prefix.positions is None) != (positions is None):
+            raise ValueError("a prefix and what comes after it both have positions, or are both counted")
         done, number = prefix.length - waiting, sum(lengths)
         if prefix.positions is None or positions is None:
             return cls(done, prefix.length, lengths)

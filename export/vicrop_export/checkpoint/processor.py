@@ -5,6 +5,7 @@ Refuses processors that do more than resize, crop, rescale and normalise. Touche
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -105,6 +106,37 @@ def _demand_size(made: tuple[int, int] | None, image_size: int) -> None:
     raise CheckpointError(
         f"the image processor makes {got}, and the vision tower of config.json takes "
         f"{image_size} x {image_size}"
+    )
+
+
+def demand_setting(fulfilled: bool, key: str, got: object, wanted: str) -> None:
+    """Raise CheckpointError unless what an image processor says under `key` is `fulfilled`."""
+    if not fulfilled:
+        raise CheckpointError(
+            f"the image processor's {key} is {got!r}, wanted {wanted}: the engine makes pixels in no other "
+            "way; take this checkpoint's published preprocessor_config.json"
+        )
+
+
+def demand_steps(processor: Any, steps: Iterable[str]) -> None:
+    """Raise CheckpointError unless the processor does all of these."""
+    for step in steps:
+        demand_setting(getattr(processor, step) is True, step, getattr(processor, step), "true")
+
+
+def square_input(processor: Any, side: int) -> Preprocessing:
+    """How a picture is made one input of `side` pixels, whatever its shape, and nothing is cut off."""
+    return Preprocessing(
+        resize="exact",
+        height=side,
+        width=side,
+        resample=int(processor.resample),
+        center_crop=False,
+        crop_height=side,
+        crop_width=side,
+        rescale_factor=float(processor.rescale_factor),
+        mean=triple(processor.image_mean),
+        std=triple(processor.image_std),
     )
 
 

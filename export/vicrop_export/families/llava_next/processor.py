@@ -5,9 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from vicrop_engine.engine_dir.records import Preprocessing
-from vicrop_engine.errors import CheckpointError
-from vicrop_export.checkpoint.processor import load_processor, refuse_processor, triple
+from vicrop_export.checkpoint.processor import (
+    demand_setting,
+    demand_steps,
+    load_processor,
+    refuse_processor,
+    square_input,
+)
 from vicrop_export.families.interfaces import ImageSettings
 from vicrop_export.families.llava_next.facts import NextFacts
 
@@ -22,36 +26,20 @@ def read_image_settings(directory: Path, facts: NextFacts) -> ImageSettings:
     processor, side = load_processor(directory, WANTED), facts.vision.image_size
     if type(processor) is not LlavaNextImageProcessorPil:
         refuse_processor(processor, WANTED)
-    for step in STEPS:
-        _demand(getattr(processor, step) is True, step, getattr(processor, step), "true")
-    _demand(_is_square(processor.size, side), "size", processor.size, f"{side}, the tower's")
+    demand_steps(processor, STEPS)
+    demand_setting(_is_square(processor.size, side), "size", processor.size, f"{side}, the tower's")
     crop = processor.crop_size
-    _demand(not crop or _is_square(crop, side), "crop_size", crop, f"{side}, the tower's")
+    demand_setting(not crop or _is_square(crop, side), "crop_size", crop, f"{side}, the tower's")
     pinpoints = tuple(tuple(pair) for pair in processor.image_grid_pinpoints)
     same = pinpoints == facts.pinpoints
-    _demand(same, "image_grid_pinpoints", processor.image_grid_pinpoints, "those of config.json")
+    demand_setting(same, "image_grid_pinpoints", processor.image_grid_pinpoints, "those of config.json")
     tiles = [(height // side, width // side) for height, width in facts.pinpoints]
     grid, base = facts.vision.grid, facts.vision.image_tokens
     return ImageSettings(
-        _input(processor, side),
+        square_input(processor, side),
         {"pinpoints": [list(pair) for pair in facts.pinpoints]},
         most_inputs=1 + max(rows * cols for rows, cols in tiles),
         most_tokens=base + max(rows * grid * (cols * grid + 1) for rows, cols in tiles),
-    )
-
-
-def _input(processor: Any, side: int) -> Preprocessing:
-    return Preprocessing(
-        resize="exact",
-        height=side,
-        width=side,
-        resample=int(processor.resample),
-        center_crop=False,
-        crop_height=side,
-        crop_width=side,
-        rescale_factor=float(processor.rescale_factor),
-        mean=triple(processor.image_mean),
-        std=triple(processor.image_std),
     )
 
 
@@ -59,11 +47,3 @@ def _is_square(size: Any, side: int) -> bool:
     """Whether a size names `side` alone, as its shortest edge or as height and width."""
     named = {key: value for key, value in dict(size or {}).items() if value is not None}
     return named in ({"shortest_edge": side}, {"height": side, "width": side})
-
-
-def _demand(fulfilled: bool, key: str, got: object, wanted: str) -> None:
-    if not fulfilled:
-        raise CheckpointError(
-            f"the image processor's {key} is {got!r}, wanted {wanted}: the engine makes "
-            "tiles in no other way; take this checkpoint's published preprocessor_config.json"
-        )

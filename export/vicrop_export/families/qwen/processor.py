@@ -6,9 +6,13 @@ import math
 from pathlib import Path
 from typing import Any
 
-from vicrop_engine.engine_dir.records import Preprocessing
-from vicrop_engine.errors import CheckpointError
-from vicrop_export.checkpoint.processor import load_processor, refuse_processor, triple
+from vicrop_export.checkpoint.processor import (
+    demand_setting,
+    demand_steps,
+    load_processor,
+    refuse_processor,
+    square_input,
+)
 from vicrop_export.families.bounds import bounded
 from vicrop_export.families.interfaces import ImageSettings
 from vicrop_export.families.qwen.facts import FRAMES, MERGED
@@ -28,33 +32,20 @@ def read_image_settings(
     """
     processor = load_processor(directory, WANTED)
     _demand_kind(processor)
-    for step in STEPS:
-        _demand(getattr(processor, step) is True, step, getattr(processor, step), "true")
+    demand_steps(processor, STEPS)
     for key, wanted in (("patch_size", patch), ("merge_size", MERGED), ("temporal_patch_size", FRAMES)):
-        _demand(getattr(processor, key) == wanted, key, getattr(processor, key), f"{wanted}, the tower's")
+        demand_setting(
+            getattr(processor, key) == wanted, key, getattr(processor, key), f"{wanted}, the tower's"
+        )
     least, most = _pixels(processor)
     cell = (MERGED * patch) ** 2
-    _demand(cell <= most and least <= most, "size", dict(processor.size), f"from {cell} pixels upwards")
+    demand_setting(
+        cell <= most and least <= most, "size", dict(processor.size), f"from {cell} pixels upwards"
+    )
     most = bounded(max_pixels, MOST_CELLS * cell, cell, most)
     own = {"patch": patch, "min_pixels": min(least, most), "max_pixels": most}
     side = math.isqrt(most // cell) * MERGED * patch
-    return ImageSettings(_preprocessing(processor, side), own | settings)
-
-
-def _preprocessing(processor: Any, side: int) -> Preprocessing:
-    """Of the largest square; a picture's own size takes the place of its."""
-    return Preprocessing(
-        resize="exact",
-        height=side,
-        width=side,
-        resample=int(processor.resample),
-        center_crop=False,
-        crop_height=side,
-        crop_width=side,
-        rescale_factor=float(processor.rescale_factor),
-        mean=triple(processor.image_mean),
-        std=triple(processor.image_std),
-    )
+    return ImageSettings(square_input(processor, side), own | settings)
 
 
 def _pixels(processor: Any) -> tuple[int, int]:
@@ -62,7 +53,7 @@ def _pixels(processor: Any) -> tuple[int, int]:
     size = {key: value for key, value in dict(processor.size or {}).items() if value is not None}
     given = size.get("shortest_edge"), size.get("longest_edge")
     for value in given:
-        _demand(
+        demand_setting(
             isinstance(value, int) and value > 0, "size", size, "shortest_edge and longest_edge in pixels"
         )
     least, most = (int(value or 0) for value in given)
@@ -74,11 +65,3 @@ def _demand_kind(processor: Any) -> None:
 
     if type(processor) is not Qwen2VLImageProcessorPil:
         refuse_processor(processor, WANTED)
-
-
-def _demand(fulfilled: bool, key: str, got: object, wanted: str) -> None:
-    if not fulfilled:
-        raise CheckpointError(
-            f"the image processor's {key} is {got!r}, wanted {wanted}: the engine makes patches in no other "
-            "way; take this checkpoint's published preprocessor_config.json"
-        )

@@ -8,9 +8,13 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from vicrop_engine.engine_dir.records import Preprocessing
-from vicrop_engine.errors import CheckpointError
-from vicrop_export.checkpoint.processor import load_processor, refuse_processor, triple
+from vicrop_export.checkpoint.processor import (
+    demand_setting,
+    demand_steps,
+    load_processor,
+    refuse_processor,
+    square_input,
+)
 from vicrop_export.families.interfaces import ImageSettings
 
 WANTED = "SmolVLMImageProcessor or Idefics3ImageProcessor"
@@ -23,33 +27,19 @@ def read_image_settings(directory: Path, side: int) -> ImageSettings:
     """Of a processor whose tiles are of `side` pixels. Raises CheckpointError."""
     processor = load_processor(directory, WANTED)
     _demand_kind(processor)
-    for step in STEPS:
-        _demand(getattr(processor, step) is True, step, getattr(processor, step), "true")
+    demand_steps(processor, STEPS)
     tile = _longest_edge(processor.max_image_size)
-    _demand(tile == side, "max_image_size", processor.max_image_size, f"{LONGEST_EDGE} {side}, the tower's")
+    demand_setting(
+        tile == side, "max_image_size", processor.max_image_size, f"{LONGEST_EDGE} {side}, the tower's"
+    )
     longest = _longest_edge(processor.size)
     fits = isinstance(longest, int) and side <= longest <= LARGEST_EDGE
-    _demand(fits, "size", dict(processor.size), f"{LONGEST_EDGE} from {side} to {LARGEST_EDGE}")
+    demand_setting(fits, "size", dict(processor.size), f"{LONGEST_EDGE} from {side} to {LARGEST_EDGE}")
     along = -(-int(longest + longest % 2) // side)  # the other side of a square is made even
     return ImageSettings(
-        _tile(processor, side),
+        square_input(processor, side),
         {LONGEST_EDGE: int(longest)},
         most_inputs=1 if along == 1 else along**2 + 1,  # the whole picture is one more
-    )
-
-
-def _tile(processor: Any, side: int) -> Preprocessing:
-    return Preprocessing(
-        resize="exact",
-        height=side,
-        width=side,
-        resample=int(processor.resample),
-        center_crop=False,
-        crop_height=side,
-        crop_width=side,
-        rescale_factor=float(processor.rescale_factor),
-        mean=triple(processor.image_mean),
-        std=triple(processor.image_std),
     )
 
 
@@ -65,11 +55,3 @@ def _demand_kind(processor: Any) -> None:
 
     if type(processor) not in (Idefics3ImageProcessorPil, SmolVLMImageProcessorPil):
         refuse_processor(processor, WANTED)
-
-
-def _demand(fulfilled: bool, key: str, got: object, wanted: str) -> None:
-    if not fulfilled:
-        raise CheckpointError(
-            f"the image processor's {key} is {got!r}, wanted {wanted}: the engine makes "
-            "tiles in no other way; take this checkpoint's published preprocessor_config.json"
-        )
