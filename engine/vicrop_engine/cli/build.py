@@ -90,7 +90,8 @@ ModelArgument = Annotated[
     typer.Argument(
         metavar="MODEL",
         help="llava-signs, llava-1.5, llava-1.5-13b, smolvlm2-256m, -500m, -2.2b, qwen2.5-vl-3b, -7b, "
-        "qwen2-vl-2b, qwen3-vl-2b, -4b or -8b; clip, yolo or sam for the methods of that name.",
+        "qwen2-vl-2b, qwen3-vl-2b, -4b, -8b, llava-next-mistral-7b or llava-next-vicuna-7b; clip, yolo or "
+        "sam for the methods of that name.",
     ),
 ]
 CheckpointOption = Annotated[

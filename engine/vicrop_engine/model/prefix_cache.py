@@ -1,7 +1,7 @@
 """Image prefixes kept for the next question on the same picture: least recently used, bounded in bytes.
 
-The key holds the digest of the preprocessed pixels, the engine and the token ids themselves. Knows nothing of
-how a prefix is made.
+The key holds digests of the engine and of what the vision tower takes of the picture, and the token ids
+themselves. Knows nothing of how a prefix is made.
 """
 
 from __future__ import annotations
