@@ -8,6 +8,8 @@ import json
 from pathlib import Path
 from typing import Any
 
+import pyarrow
+import pyarrow.parquet
 import pytest
 from PIL import Image
 
@@ -126,6 +128,19 @@ def test_a_parquet_file_alone_does(mirror: Path, tmp_path: Path) -> None:
     with_pictures("textvqa").to_parquet(str(path))
     found = open_benchmark(BENCHMARKS["textvqa"], path)
     assert [found.question(row) for row in range(3)] == questions_of("textvqa", mirror)
+
+
+def test_two_copies_of_one_name_are_read_as_they_are(tmp_path: Path) -> None:
+    """The library itself keeps what it made of the first, by the directory's name and card."""
+    first, second = (write_hub("vstar", tmp_path / name) for name in ("first", "second"))
+    [path] = second.rglob("*.parquet")
+    table = pyarrow.parquet.read_table(path)
+    place = table.schema.get_field_index("label")
+    others = pyarrow.array(["C"] * len(table))
+    pyarrow.parquet.write_table(table.set_column(place, table.schema.field(place), others), path)
+    of_first, of_second = (open_benchmark(BENCHMARKS["vstar"], copy) for copy in (first, second))
+    assert of_first.question(0).answers != of_second.question(0).answers == ("C",)
+    assert of_first.origin.revision != of_second.origin.revision
 
 
 def test_a_saved_data_set_does(mirror: Path, tmp_path: Path) -> None:

@@ -11,11 +11,12 @@ import pyarrow.parquet
 import pytest
 import ray.data
 
+from tests.evaluation.data_cache import data_cache
 from tests.evaluation.miniatures import write_hub
 from tests.own_home import own_home
 from vicrop_engine import cli
 
-__all__ = ["own_home"]
+__all__ = ["data_cache", "own_home"]
 HERE = ("--limit", "6", "--methods", "none", "rel-att")
 
 

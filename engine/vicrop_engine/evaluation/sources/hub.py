@@ -127,36 +127,42 @@ def _open(place: Place, given: Path | None) -> tuple[str, str, Table]:
     if given is not None and not given.exists():
         of = f" of {place.ids[0]}" if place.ids else ""
         raise DatasetError(f"there is no {given}; give a directory or a parquet file{of}")
+    digest = None if given is None else _digest(given)
     tried = []
     for source in [str(given)] if given is not None else place.ids:
         try:
-            table = _load(source, place)
+            table = _load(source, place, digest)
         except DatasetsMissingError:
             raise
         except Exception as error:  # the library, and the hub's client below it, raise of all kinds
             tried.append(f"{source} ({' '.join(str(error).split())[:200]})")
             continue
-        if given is not None:
-            return (place.ids or (given.name,))[0], _digest(given), table
+        if given is not None and digest is not None:
+            return (place.ids or (given.name,))[0], f"sha256:{digest}", table
         return source, _commit(table), table
     raise DatasetError(
         f"the data set cannot be opened; tried {', '.join(tried)}; give a copy of your own as BENCHMARK=PATH"
     )
 
 
-def _load(source: str, place: Place) -> Table:
+def _load(source: str, place: Place, digest: str | None) -> Table:
+    """The split. A copy's tables are kept by its content: the library knows a directory by its name and card
+    alone and would give the tables of the copy that it saw first."""
     try:
         import datasets
     except ModuleNotFoundError as error:
         raise DatasetsMissingError("this benchmark") from error
     if not sys.stderr.isatty():
         datasets.disable_progress_bars()
+    cache = None if digest is None else str(Path(datasets.config.HF_DATASETS_CACHE) / digest)
     if source.endswith(".parquet"):
-        found = datasets.load_dataset("parquet", data_files={place.split: source}, split=place.split)
+        found = datasets.load_dataset(
+            "parquet", data_files={place.split: source}, split=place.split, cache_dir=cache
+        )
     elif (Path(source) / "state.json").is_file():
         found = datasets.load_from_disk(source)
     else:
-        found = datasets.load_dataset(source, name=place.config, split=place.split)
+        found = datasets.load_dataset(source, name=place.config, split=place.split, cache_dir=cache)
     for name, feature in found.features.items():
         if isinstance(feature, datasets.Image):
             found = found.cast_column(name, datasets.Image(decode=False))
@@ -175,11 +181,11 @@ def _commit(table: Table) -> str:
 def _digest(given: Path) -> str:
     """A digest of a file, or of all data files of a directory with their names."""
     if given.is_file():
-        return f"sha256:{hash_file(given).sha256[:16]}"
+        return hash_file(given).sha256[:16]
     digest = hashlib.sha256()
     for path in _data_files(given):
         digest.update(f"{path.relative_to(given).as_posix()} {hash_file(path).sha256}\n".encode())
-    return f"sha256:{digest.hexdigest()[:16]}"
+    return digest.hexdigest()[:16]
 
 
 def _data_files(directory: Path) -> Iterable[Path]:
