@@ -153,7 +153,7 @@ def test_a_saved_data_set_does(mirror: Path, tmp_path: Path) -> None:
 def test_the_new_place_is_tried_before_the_old_one(monkeypatch: pytest.MonkeyPatch) -> None:
     tried = []
 
-    def load(source: str, place: object) -> object:
+    def load(source: str, place: object, digest: object) -> object:
         tried.append(source)
         if source.startswith("lmms-lab-encoder/"):
             raise ConnectionError("no such data set")
