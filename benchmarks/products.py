@@ -68,7 +68,8 @@ def main() -> None:
         table = Table("layout", *(f"M = {tokens}, ms" for tokens in TOKENS), "GFLOP/s", "error", title=size)
         for name, (layout, product) in rows.items():
             arrays = layout.encode(weight)
-            session = _session(product, arrays, num_in, num_out)
+            held = product.encode(arrays, num_in) if isinstance(product, AsBytes) else arrays
+            session = _session(product, held, num_in, num_out)
             seconds = [_least(session, inputs(tokens, num_in), options.runs) for tokens in TOKENS]
             x = inputs(TOKENS[-1], num_in)
             got = session.run(None, {"x": x})[0]

@@ -5,7 +5,7 @@ A target is where an engine runs. Knows settings; not how a graph is made or wri
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
 
@@ -21,7 +21,8 @@ from vicrop_export.modules.interfaces import graph_modules
 from vicrop_export.onnx_files.export import GraphInterface
 from vicrop_export.onnx_files.exported import ExportedGraph
 from vicrop_export.plan import Plan
-from vicrop_export.precision.prefill_products import plan_twins
+from vicrop_export.precision.layouts import Layout
+from vicrop_export.precision.prefill_products import num_own_bytes, plan_twins
 from vicrop_export.precision.rules import CUDA_PRECISIONS, PRECISIONS, STANDARD_PRECISIONS, Precision
 from vicrop_export.trt.compiler import Compiler, choose_compiler
 
@@ -125,7 +126,8 @@ def num_build_bytes(tensors: DescribedTensors, plan: Plan) -> int:
     """
     twin = float32_twin(tensors, plan)
     copies = 1 if plan.compiler is None else 1 + len(plan.compiler.architectures)
-    return copies * num_weight_bytes(tensors, plan) + (num_weight_bytes(tensors, twin) if twin else 0)
+    own = num_own_bytes(*_layouts(tensors, plan)) if plan.target == CPU else 0
+    return copies * num_weight_bytes(tensors, plan) + own + (num_weight_bytes(tensors, twin) if twin else 0)
 
 
 def float32_twin(tensors: DescribedTensors, plan: Plan) -> Plan | None:
@@ -136,11 +138,18 @@ def float32_twin(tensors: DescribedTensors, plan: Plan) -> Plan | None:
     return twin
 
 
+def _layouts(
+    tensors: DescribedTensors, plan: Plan
+) -> tuple[dict[str, Sequence[int]], Callable[[str], Layout]]:
+    """The shapes of all tensors, and the layout of each by its name."""
+    rules, lower = fitted_precision(tensors, plan), plan.decoder.num_lower_layers
+    shapes: dict[str, Sequence[int]] = {name: tensors.shape(name) for name in tensors.names()}
+    return shapes, partial(rules.layout, num_lower_layers=lower)
+
+
 def twins_of(tensors: DescribedTensors, plan: Plan, exported: Sequence[ExportedGraph]) -> dict[str, int]:
     """The further graphs for whole prompts, by name, and what each takes in memory."""
     if plan.target != CPU:
         return {}
-    rules, lower = fitted_precision(tensors, plan), plan.decoder.num_lower_layers
     sources = {graph.name: set(graph.described.values()) for graph in exported}
-    shapes = {name: tensors.shape(name) for names in sources.values() for name in names}
-    return plan_twins(sources, shapes, partial(rules.layout, num_lower_layers=lower))
+    return plan_twins(sources, *_layouts(tensors, plan))

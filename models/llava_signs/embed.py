@@ -2,8 +2,9 @@
 
     python embed.py CHECKPOINT
 
-The demo picture is the first of a seed to show the point of the method: a sign too small to read,
-answered wrongly without the crop and rightly with it. What happens on pictures nobody picked is in the card.
+The demo picture is the first of a seed to show the point of the method: a sign too small to read, answered
+wrongly without the crop and rightly with it, whose text no other sign of the picture has. What happens on
+pictures nobody picked is in the card.
 """
 
 from __future__ import annotations
@@ -79,11 +80,13 @@ def write_demo(home: Path, engine: ViCropEngine) -> str:
 
 
 def smallest_sign(scene: Scene, input_side: int) -> int | None:
-    """The sign with the smallest text if it is unreadable and there are others to confuse it with."""
+    """The sign with the smallest text if it is unreadable, and there are others, none with the same text."""
     heights = [sign.text_height_in(scene.window, input_side) for sign in scene.signs]
     if len(heights) < 3 or min(heights) > SMALL_TEXT:
         return None
-    return heights.index(min(heights))
+    smallest = heights.index(min(heights))
+    alone = [sign.text for sign in scene.signs].count(scene.signs[smallest].text) == 1
+    return smallest if alone else None
 
 
 if __name__ == "__main__":

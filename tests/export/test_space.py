@@ -16,8 +16,10 @@ from vicrop_export.checkpoint.described import DescribedTensors
 from vicrop_export.checkpoint.locate import locate
 from vicrop_export.families.llava.names import canonical_name
 from vicrop_export.plan import Plan, make_plan
+from vicrop_export.precision import prefill_products
+from vicrop_export.precision.block_layout import Blocks
 from vicrop_export.precision.rules import PRECISIONS
-from vicrop_export.targets import num_build_bytes, num_weight_bytes
+from vicrop_export.targets import fitted_precision, num_build_bytes, num_weight_bytes
 
 
 class StoppedError(Exception):
@@ -76,9 +78,20 @@ def test_the_float32_engine_to_compare_with_counts_where_there_is_one(
 ) -> None:
     tensors, plan = DescribedTensors(made.checkpoint, canonical_name), plan_of(made, precision)
     engine, twin = (num_weight_bytes(tensors, each) for each in (plan, plan_of(made, "fp32")))
-    assert num_build_bytes(tensors, plan) == engine + twin
+    own = four_bit_numbers(tensors, plan)
+    assert (own > 0) == (precision == "int4")
+    assert num_build_bytes(tensors, plan) == engine + own + twin
     monkeypatch.setattr(targets, "LARGEST_COMPARED", twin - 1)
+    assert num_build_bytes(tensors, plan) == engine + own
+    monkeypatch.setattr(prefill_products, "TWIN_SPARE", 0)
     assert num_build_bytes(tensors, plan) == engine
+
+
+def four_bit_numbers(tensors: DescribedTensors, plan: Plan) -> int:
+    """Weights of four bits: prompts have a byte of each in a file beside them."""
+    rules = fitted_precision(tensors, plan)
+    layouts = {name: rules.layout(name, plan.decoder.num_lower_layers) for name in tensors.names()}
+    return sum(tensors.get(name).numel() for name, layout in layouts.items() if layout == Blocks(4))
 
 
 @pytest.mark.usefixtures("quick_export")

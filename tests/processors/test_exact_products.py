@@ -98,7 +98,8 @@ def layout_cases() -> list[Case]:
             if product is not None:
                 # A byte's step of an output is no whole number here, so that the last bit is rounded.
                 tolerance = 1e-6 if isinstance(product, AsBytes) else 0.0
-                model = product_model(product.nodes, arrays, size)
+                held = product.encode(arrays, size[0]) if isinstance(product, AsBytes) else arrays
+                model = product_model(product.nodes, held, size)
                 wanted = (x.astype(np.float64) @ decoded).astype(np.float32)
                 cases.append(Case(f"{name} {size}, of a prompt", model, x, wanted, tolerance))
     return cases

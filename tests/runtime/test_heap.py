@@ -132,7 +132,7 @@ def signs() -> tuple[str, str]:
     """The demo picture and a question about it."""
     from vicrop_engine.engine_dir.registry import EMBEDDED
 
-    return str(EMBEDDED / "llava_signs" / "demo.png"), "What is written on the white circle sign?"
+    return str(EMBEDDED / "llava_signs" / "demo.png"), "What is written on the yellow circle sign?"
 
 
 def test_a_process_ends_while_pages_are_moved() -> None:

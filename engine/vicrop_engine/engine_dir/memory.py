@@ -48,9 +48,11 @@ def ask_memory(manifest: Manifest) -> AskMemory:
 
 def _without_cache(manifest: Manifest) -> AskMemory:
     tokens = _both(manifest) + ROOM
-    weights = sum(entry.size for name, entry in manifest.files.items() if name != EMBEDDINGS)
+    twins = manifest.twins or {}
+    apart = {EMBEDDINGS, *(f"{twin}.onnx.data" for twin in twins)}
+    weights = sum(entry.size for name, entry in manifest.files.items() if name not in apart)
     working = _working_bytes(manifest, tokens)
-    weights = int(PACKED * weights) + sum((manifest.twins or {}).values())
+    weights = int(PACKED * weights) + sum(twins.values())
     width = _width(manifest)
     buffers = kv_bytes(manifest.decoder, tokens, width)
     lower = replace(manifest.decoder, num_layers=manifest.decoder.num_lower_layers)

@@ -20,7 +20,10 @@ SMALLEST = 1024  # bytes; what is smaller stays in the graph
 
 
 class ExternalData:
-    """Weights of the graph `path`, in `path`.data. Raises OSError when they cannot be written."""
+    """Weights of the graph `path`, in `path`.data, which is there only if something was added.
+
+    Raises OSError when they cannot be written.
+    """
 
     def __init__(self, path: Path) -> None:
         self._path = path.with_name(f"{path.name}.data")
@@ -32,7 +35,10 @@ class ExternalData:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        empty = self._file.tell() == 0
         self._file.close()
+        if empty:
+            self._path.unlink()
 
     def add(self, name: str, array: NDArray[Any]) -> ir.TensorProtocol:
         """Append an array and return the tensor that refers to it; a small one is returned as it is."""

@@ -23,7 +23,7 @@ from vicrop_export.onnx_files.external_data import ExternalData
 from vicrop_export.onnx_files.stacking import split_product, stacked_weights
 from vicrop_export.precision.byte_products import CONTRIB
 from vicrop_export.precision.layouts import Layout, float_nodes
-from vicrop_export.precision.prefill_products import Product, prefill_product
+from vicrop_export.precision.prefill_products import AsBytes, Product, prefill_product
 
 Described = Mapping[str, str]
 Placed = dict[str, ir.TensorProtocol]
@@ -157,17 +157,23 @@ def write_twin(
     stored: StoredTensors,
     finish: Callable[[ir.Model], None] | None = None,
 ) -> None:
-    """Write `path`, for whole prompts, whose usual graph is `stored` already. Raises OSError."""
+    """Write `path`, for whole prompts, whose usual graph is `stored` already.
+
+    It refers to that one's weights, or has them as other bytes in a file of its own. Raises OSError.
+    """
     graph = model.graph
 
     def product_of(source: str) -> Product:
         layout = layout_of(source)
         return prefill_product(layout) or layout
 
-    for stack in stacked_weights(graph, described, product_of).values():
-        sources = [described[str(weight.name)] for weight in stack]
-        products = _forward_products(product_of(sources[0]), tensors, sources)
-        _multiply(graph, stack, stored.stacks[tuple(sources)], sources, products)
+    with ExternalData(path) as data:
+        for stack in stacked_weights(graph, described, product_of).values():
+            sources = [described[str(weight.name)] for weight in stack]
+            product, placed = product_of(sources[0]), stored.stacks[tuple(sources)]
+            if isinstance(product, AsBytes):
+                placed = _store_as_bytes(data, product, placed, tensors.shape(sources[0])[1])
+            _multiply(graph, stack, placed, sources, _forward_products(product, tensors, sources))
     for value in graph.initializers.values():
         if value.const_value is not None:
             value.const_value = stored.others.get(_digest(value.const_value.numpy()), value.const_value)
@@ -175,6 +181,13 @@ def write_twin(
     if finish is not None:
         finish(model)
     _save(model, path)
+
+
+def _store_as_bytes(data: ExternalData, product: AsBytes, placed: Placed, num_in: int) -> Placed:
+    """Write the bytes of a prompt's product, made of a stored stack."""
+    arrays = product.encode({ending: tensor.numpy() for ending, tensor in placed.items()}, num_in)
+    name = str(next(iter(placed.values())).name)
+    return {ending: data.add(f"{name}{ending}", array) for ending, array in arrays.items()}
 
 
 def _forward_products(product: Product, tensors: CheckpointTensors, sources: Sequence[str]) -> Products:

@@ -1,4 +1,4 @@
-"""Products of whole prompts, in other bytes than those of decode steps: made of the same weights when opened.
+"""Products of whole prompts, in other bytes than those of decode steps.
 
 A step reads each weight once for one token, so that the fewest bytes are best. A prompt multiplies it with
 hundreds, and other products are faster than those of four bits; and on processors without VNNI, where a
@@ -80,24 +80,23 @@ class AsBytes:
     stacks: ClassVar[bool] = Blocks.stacks
 
     def plain(self, x: Floats, arrays: Arrays) -> Exact:
-        weight = self.stored_as.decode(arrays)
+        made = self.encode(arrays, x.shape[-1])
+        return exact_product(rounded_to_bytes(x, ONE_BYTE)[0], made[""] * made["_scales"].astype(np.float64))
+
+    def encode(self, arrays: Arrays, num_in: int) -> Arrays:
+        """The bytes [in, out] and scales [out] of a weight that is stored as `arrays`.
+
+        They are written to the twin's own file: ONNX Runtime would make them when the engine is opened, but
+        keeps every step on the way there for all weights at once, some twenty bytes for each.
+        """
+        weight = self.stored_as.decode(arrays)[:num_in]
         scales = np.maximum(np.abs(weight).max(0) * np.float32(1 / ONE_BYTE.weight), np.float32(1e-30))
-        return exact_product(rounded_to_bytes(x, ONE_BYTE)[0], np.round(weight / scales) * scales)
+        return {"": np.round(weight / scales).astype(np.int8), "_scales": scales}
 
     def nodes(self, x: ir.Value, stored: Values, size: tuple[int, int]) -> list[ir.Node]:
+        """The product with what `encode` made."""
         made = NodeList()
-        weight = self.stored_as.floats(made, stored, size).value  # [out, in]
-        largest = made.add("ReduceMax", made.add("Abs", weight), made.constant([-1], np.int64), keepdims=1)
-        scales = made.add("Mul", largest, made.constant(1 / ONE_BYTE.weight, np.float32))
-        scales = made.add("Max", scales, made.constant(1e-30, np.float32))
-        whole = made.add(
-            "Cast", made.add("Round", made.add("Div", weight, scales)), to=ir.DataType.INT8.value
-        )
-        made_bytes = {
-            "": made.add("Transpose", whole, perm=[1, 0]),
-            "_scales": made.add("Reshape", scales, made.constant([-1], np.int64)),
-        }
-        byte_products(made, x, made_bytes, ONE_BYTE)
+        byte_products(made, x, stored, ONE_BYTE)
         return made.nodes
 
 
@@ -139,3 +138,9 @@ def plan_twins(
         if sum(twins.values()) + size <= TWIN_SPARE:
             twins[name] = size
     return twins
+
+
+def num_own_bytes(shapes: Mapping[str, Sequence[int]], layout_of: Callable[[str], Layout]) -> int:
+    """What twins have on the disk at most, in files of their own."""
+    own = (name for name in shapes if isinstance(prefill_product(layout_of(name)), AsBytes))
+    return min(sum(math.prod(shapes[name]) for name in own), TWIN_SPARE)
