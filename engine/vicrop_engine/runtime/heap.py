@@ -32,6 +32,13 @@ def find_trim() -> Callable[[int], int] | None:
     return trim
 
 
+def give_back() -> None:
+    """Give the system what is free of the C library's memory."""
+    trim = find_trim()
+    if trim is not None:
+        trim(0)
+
+
 @contextlib.contextmanager
 def settled(*, huge: bool) -> Iterator[None]:
     """Give back what is free after the body and, with `huge`, move what it left in use onto huge pages.
@@ -41,9 +48,7 @@ def settled(*, huge: bool) -> Iterator[None]:
     """
     before = set(_resident()) if huge else set()
     yield
-    trim = find_trim()
-    if trim is not None:
-        trim(0)
+    give_back()
     left = [piece for piece in _resident() if piece not in before] if huge else []
     if len(left) >= WORTH_IT:
         threading.Thread(target=collapse, args=(left,), name=_THREAD, daemon=True).start()

@@ -11,6 +11,7 @@ from typing import Any
 
 import onnx
 import onnx_ir as ir
+import torch
 from numpy.typing import NDArray
 from torch import nn
 
@@ -46,7 +47,8 @@ class ExportedGraph:
         """The graph ready to run in float32 on the checkpoint's own weights, a few layers at a time."""
 
         def load(weight: onnx.TensorProto) -> NDArray[Any]:
-            return tensors.get(source_of(weight)).t().contiguous().numpy()
+            turned = tensors.stored(source_of(weight)).t()
+            return turned.to(torch.float32, memory_format=torch.contiguous_format).contiguous().numpy()
 
         return PiecewiseGraph(self.proto, load)
 

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from onnx import helper
 
 from vicrop_engine.runtime.graphs import UNFUSED
+from vicrop_engine.runtime.heap import give_back
 from vicrop_engine.runtime.onnx_runtime import tensor_class
 from vicrop_engine.runtime.sessions import open_session, session_options
 
@@ -76,6 +77,7 @@ class PiecewiseGraph:
         values = dict(feeds)
         for index, piece in enumerate(self.pieces):
             values |= self._run_piece(piece, values)
+            give_back()
             later = {name for other in self.pieces[index + 1 :] for name in other.inputs}
             values = {name: value for name, value in values.items() if name in later or name in names}
         return [values[name] for name in names]

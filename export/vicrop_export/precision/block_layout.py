@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -16,6 +17,7 @@ from vicrop_export.ops.node_list import NodeList
 from vicrop_export.precision.byte_products import CONTRIB, Arrays, Exact, Values, exact_product
 from vicrop_export.precision.layouts import Widened, to_half
 
+AT_ONCE = 1 << 24  # weights that are rounded at once: of a large vocabulary's each step takes a gigabyte
 _SHRINK = (0.92, 0.85)  # of the scale that holds a block's largest weight; a tighter one often costs less
 
 
@@ -37,6 +39,11 @@ class Blocks:
         return self.width + (16 if self.half else 32) / self.block
 
     def encode(self, weight: Tensor) -> Arrays:
+        step = max(1, AT_ONCE // weight.shape[1])
+        parts = [self._encode(weight[start : start + step]) for start in range(0, len(weight), step)]
+        return {ending: np.concatenate([part[ending] for part in parts]) for ending in parts[0]}
+
+    def _encode(self, weight: Tensor) -> Arrays:
         blocks = _blocks(weight.to(torch.float32), self.block)
         scales = _scales4(blocks) if self.width == 4 else blocks.abs().amax(-1) / 127
         if self.half:
@@ -55,15 +62,18 @@ class Blocks:
         return np.ascontiguousarray(values.reshape(len(values), -1).T)
 
     def plain(self, x: Floats, arrays: Arrays) -> Exact:
-        if self.half:
-            return exact_product(x.astype(np.float16), self.decode(arrays))
+        tokens = x.astype(np.float16) if self.half else self._rounded_tokens(x)
+        parts = outputs_in_parts(arrays, x.shape[-1])
+        return np.concatenate([exact_product(tokens, self.decode(part)) for part in parts], axis=-1)
+
+    def _rounded_tokens(self, x: Floats) -> Exact:
         missing = -x.shape[-1] % self.block
         blocks = np.pad(x, ((0, 0), (0, missing))).reshape(len(x), -1, self.block)
         largest = np.abs(blocks).max(-1, keepdims=True)
         inverse = np.float32(127) / np.where(largest == 0, np.float32(1), largest)  # as MatMulNBits takes it
         steps = np.round(blocks * inverse).astype(np.float64)
-        scales = largest / np.float32(127)
-        return exact_product((steps * scales).reshape(len(x), -1), self.decode(arrays))
+        rounded: Exact = (steps * (largest / np.float32(127))).reshape(len(x), -1)
+        return rounded
 
     def nodes(self, x: ir.Value, stored: Values, size: tuple[int, int]) -> list[ir.Node]:
         sizes = {"K": size[0], "N": size[1], "bits": self.width, "block_size": self.block}
@@ -142,6 +152,13 @@ class Blocks:
         even, odd = made.split(tokens, axis=-1)
         both = made.add("Mul", odd, made.constant(1 / 16, np.float32))
         return [made.add("Sub", even, both), both]
+
+
+def outputs_in_parts(arrays: Arrays, num_in: int) -> Iterator[Arrays]:
+    """A stored weight in parts of AT_ONCE numbers, each of some outputs."""
+    num_out, step = len(arrays["_scales"]), max(1, AT_ONCE // num_in)
+    for start in range(0, num_out, step):
+        yield {ending: array[start : start + step] for ending, array in arrays.items()}
 
 
 def _turned(made: NodeList, x: ir.Value) -> ir.Value:

@@ -19,7 +19,7 @@ import onnx_ir as ir
 from vicrop_engine.arrays import Floats
 from vicrop_engine.engine_dir.manifest import GRAPHS, PREFILL, WIDE
 from vicrop_export.ops.node_list import NodeList
-from vicrop_export.precision.block_layout import Blocks
+from vicrop_export.precision.block_layout import Blocks, outputs_in_parts
 from vicrop_export.precision.byte_products import (
     ONE_BYTE,
     Arrays,
@@ -80,8 +80,10 @@ class AsBytes:
     stacks: ClassVar[bool] = Blocks.stacks
 
     def plain(self, x: Floats, arrays: Arrays) -> Exact:
-        made = self.encode(arrays, x.shape[-1])
-        return exact_product(rounded_to_bytes(x, ONE_BYTE)[0], made[""] * made["_scales"].astype(np.float64))
+        tokens = rounded_to_bytes(x, ONE_BYTE)[0]
+        parts = [self._encode(part, x.shape[-1]) for part in outputs_in_parts(arrays, x.shape[-1])]
+        weights = (part[""] * part["_scales"].astype(np.float64) for part in parts)
+        return np.concatenate([exact_product(tokens, weight) for weight in weights], axis=-1)
 
     def encode(self, arrays: Arrays, num_in: int) -> Arrays:
         """The bytes [in, out] and scales [out] of a weight that is stored as `arrays`.
@@ -89,6 +91,10 @@ class AsBytes:
         They are written to the twin's own file: ONNX Runtime would make them when the engine is opened, but
         keeps every step on the way there for all weights at once, some twenty bytes for each.
         """
+        parts = [self._encode(part, num_in) for part in outputs_in_parts(arrays, num_in)]
+        return {ending: np.concatenate([part[ending] for part in parts], axis=-1) for ending in parts[0]}
+
+    def _encode(self, arrays: Arrays, num_in: int) -> Arrays:
         weight = self.stored_as.decode(arrays)[:num_in]
         scales = np.maximum(np.abs(weight).max(0) * np.float32(1 / ONE_BYTE.weight), np.float32(1e-30))
         return {"": np.round(weight / scales).astype(np.int8), "_scales": scales}

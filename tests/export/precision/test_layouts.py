@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from tests.products import run_product as product
+from vicrop_export.precision import block_layout
 from vicrop_export.precision.block_layout import Blocks
 from vicrop_export.precision.layouts import Bytes, Half, Layout, Whole, float_nodes
 from vicrop_export.precision.prefill_products import AsBytes, prefill_product
@@ -118,3 +119,14 @@ def test_a_weight_beyond_float16_is_refused() -> None:
     assert Half().encode(torch.full((2, 2), 65504.0))[""].max() == 65504
     with pytest.raises(OverflowError, match="beyond float16's largest, 65504"):
         Half().encode(torch.full((2, 2), 1e5))
+
+
+@pytest.mark.parametrize("width", [4, 8])
+def test_a_large_weight_is_rounded_a_few_rows_at_a_time(width: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    weight = torch.randn(70, 200, generator=torch.Generator().manual_seed(6))
+    whole = Blocks(width).encode(weight)
+    monkeypatch.setattr(block_layout, "AT_ONCE", 3 * 200 + 1)
+    parts = Blocks(width).encode(weight)
+    assert {ending: array.tobytes() for ending, array in parts.items()} == {
+        ending: array.tobytes() for ending, array in whole.items()
+    }
