@@ -38,6 +38,7 @@ FLOWS = ("without crop", "with crop")
 WITH_SIZES = ("text", "sign is there: yes", "shape")  # kinds whose answer depends on how large the sign is
 NUMERALS = frozenset("0123456789")
 COLUMNS, WIDTH = 2, 560  # of the sheet of overlays, and of one of them in pixels
+COLOURS = 256  # so that the file is small
 
 
 def questions(case: Case, rng: np.random.Generator) -> Iterator[tuple[str, str, frozenset[str]]]:
@@ -126,7 +127,8 @@ def main() -> None:
     if options.overlays is not None:
         cases = draw_cases(options.seed, len(SIZES) * options.overlays, side)
         small = (case for case in cases if case.size == SIZES[0])
-        overlay_sheet(engine, islice(small, options.overlays), options.method).save(options.out)
+        sheet = overlay_sheet(engine, islice(small, options.overlays), options.method)
+        sheet.quantize(COLOURS).save(options.out, optimize=True)
         return
     shown = track(
         draw_cases(options.seed, options.pictures, side),
