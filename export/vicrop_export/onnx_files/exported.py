@@ -50,7 +50,7 @@ class ExportedGraph:
             turned = tensors.stored(source_of(weight)).t()
             return turned.to(torch.float32, memory_format=torch.contiguous_format).contiguous().numpy()
 
-        return PiecewiseGraph(self.proto, load)
+        return PiecewiseGraph(self.proto, load, packs=False)
 
 
 def export_described(name: str, module: nn.Module, interface: GraphInterface) -> ExportedGraph:

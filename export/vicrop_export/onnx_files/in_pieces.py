@@ -24,6 +24,7 @@ from vicrop_engine.runtime.sessions import open_session, session_options
 Array = NDArray[Any]
 Loader = Callable[[onnx.TensorProto], Array]
 PIECE_BYTES = 1 << 28
+UNPACKED = ("session.disable_prepacking", "1")
 TYPES = {1: "tensor(float)", 7: "tensor(int64)", 10: "tensor(float16)"}  # ONNX Runtime's words
 FEW_BITS = {onnx.TensorProto.INT4, onnx.TensorProto.FLOAT8E4M3FN}
 
@@ -51,7 +52,8 @@ class PiecewiseGraph:
     """A graph with a session's `get_inputs`, `get_outputs` and `run`.
 
     `load` gives the array of an external weight when its piece is about to run. Values named in `also` can be
-    asked for like outputs. Memory is that of one piece, twice where the runtime packs weights.
+    asked for like outputs. Memory is that of one piece, twice where it is read, and three times where the
+    runtime packs weights: `packs` is for products that are slow or other ones without.
     """
 
     def __init__(
@@ -60,8 +62,10 @@ class PiecewiseGraph:
         load: Loader,
         piece_bytes: int = PIECE_BYTES,
         also: Collection[str] = (),
+        *,
+        packs: bool = True,
     ) -> None:
-        self._model, self._load = model, load
+        self._model, self._load, self._packs = model, load, packs
         self.pieces = cut(model.graph, piece_bytes, also)
 
     def get_inputs(self) -> list[Port]:
@@ -85,6 +89,8 @@ class PiecewiseGraph:
     def _run_piece(self, piece: Piece, values: Mapping[str, Array]) -> dict[str, Array]:
         options = session_options()
         options.add_session_config_entry(*UNFUSED)
+        if not self._packs:
+            options.add_session_config_entry(*UNPACKED)
         external = {
             weight.name: self._load(weight)
             for weight in piece.weights
