@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import mmap
-import os
 import subprocess
 import sys
 import threading
@@ -146,38 +145,3 @@ def test_a_process_ends_while_pages_are_moved() -> None:
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, timeout=60, check=False)
     assert (done.returncode, done.stderr) == (0, b"")
-
-
-BLOCKS = """
-import ctypes, sys
-from vicrop_engine.runtime.heap import LARGE, keep_large_blocks_apart
-
-libc = ctypes.CDLL(None)
-libc.malloc.restype, libc.malloc.argtypes = ctypes.c_void_p, [ctypes.c_size_t]
-libc.free.argtypes = [ctypes.c_void_p]
-if sys.argv[1] == "apart":
-    keep_large_blocks_apart()
-libc.free(libc.malloc(2 * LARGE))  # after which glibc would lay the next one into its heap
-block = libc.malloc(2 * LARGE)
-heap = next(line for line in open("/proc/self/maps") if line.endswith("[heap]\\n")).split()[0]
-start, end = (int(number, 16) for number in heap.split("-"))
-print("in the heap" if start <= block < end else "apart")
-"""
-
-
-@LINUX
-@pytest.mark.parametrize(
-    ("asked", "environment", "where"),
-    [
-        ("apart", {}, "apart"),
-        ("not", {}, "in the heap"),
-        ("apart", {"MALLOC_MMAP_THRESHOLD_": "67108864"}, "in the heap"),
-        ("apart", {"GLIBC_TUNABLES": "glibc.malloc.mmap_threshold=67108864"}, "in the heap"),
-    ],
-)
-def test_large_blocks_are_kept_apart_unless_the_environment_says_where(
-    asked: str, environment: dict[str, str], where: str
-) -> None:
-    command = [sys.executable, "-c", BLOCKS, asked]
-    done = subprocess.run(command, capture_output=True, text=True, check=True, env=os.environ | environment)
-    assert done.stdout.strip() == where

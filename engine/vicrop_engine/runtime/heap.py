@@ -1,4 +1,4 @@
-"""The C library's memory, put in order: what is free given back, weights on huge pages, large blocks apart.
+"""What opening an engine leaves in memory, put in order: what is free given back, what stays on huge pages.
 
 Weights that ONNX Runtime packs for its kernels are read from end to end at every token. On pages of 4 KiB a
 good part of that time goes into looking up where the next page lies; on pages of 2 MiB it does not. Kernels
@@ -12,7 +12,6 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import mmap
-import os
 import sys
 import threading
 from collections.abc import Callable, Iterable, Iterator
@@ -20,10 +19,8 @@ from pathlib import Path
 
 HUGE = 2 << 20  # bytes of a huge page on x86-64 and, with pages of 4 KiB, on arm64
 WORTH_IT = 32  # huge pages from which on a thread is started for them
-LARGE = 8 << 20  # bytes from which a block is a mapping of its own
 _THREAD = "huge-pages"
 _COLLAPSE = 25  # MADV_COLLAPSE, in the kernel's include/uapi/asm-generic/mman-common.h
-_MMAP_THRESHOLD = -3  # M_MMAP_THRESHOLD, in glibc's malloc.h
 _MAPS = Path("/proc/self/maps")
 
 
@@ -42,27 +39,13 @@ def give_back() -> None:
         trim(0)
 
 
-def keep_large_blocks_apart() -> None:
-    """Have the C library map each block of LARGE bytes by itself, so that it is gone when it is let go.
-
-    glibc raises that bound up to 32 MiB as such blocks are freed (M_MMAP_THRESHOLD in mallopt(3)) and lays
-    them into its heap, which a long pass leaves full of holes: a picture of 2,008 patches took 6.2 GB in
-    Qwen2.5-VL-3B's tower, and takes 3.3. A bound that the environment sets is left as it is.
-    """
-    if "MALLOC_MMAP_THRESHOLD_" in os.environ or "mmap_threshold" in os.environ.get("GLIBC_TUNABLES", ""):
-        return
-    if find_trim() is not None:  # which glibc alone has
-        _libc().mallopt(_MMAP_THRESHOLD, LARGE)
-
-
 @contextlib.contextmanager
 def settled(*, huge: bool) -> Iterator[None]:
     """Give back what is free after the body and, with `huge`, move what it left in use onto huge pages.
 
     The moving is done by a thread of its own, beside the first requests: about two seconds of one core for
-    each GiB. From here on large blocks are kept apart.
+    each GiB.
     """
-    keep_large_blocks_apart()
     before = set(_resident()) if huge else set()
     yield
     give_back()
