@@ -130,12 +130,11 @@ class ViCropEngine:
             if prefixes:
                 self._model.forget()
             else:
-                self._model.vision.forget()
+                self._model.forget_embeds()
 
     def check_integrity(self) -> None:
         """Raises AssertionError when a cache does not hold what it says it holds."""
-        self._model.prefixes.check_integrity()
-        self._model.vision.check_integrity()
+        self._model.check_integrity()
 
     def ask(
         self,

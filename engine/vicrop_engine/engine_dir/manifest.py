@@ -19,6 +19,7 @@ from vicrop_engine.engine_dir.records import (
     CropSettings,
     DecoderGeometry,
     FamilyRecord,
+    InstructionReader,
     ModelSource,
     Parity,
     Probed,
@@ -32,6 +33,8 @@ SCHEMA_VERSION = 3
 
 GRAPHS = ("vision", "decoder_lower", "decoder_upper")
 
+INSTRUCTED = "instructed"  # the second stage of the vision part, where that reads the prompt's text too
+
 GRADIENT = "grad_att"  # a graph that engines may lack; its weights are in the decoders' files
 
 PIXEL_GRADIENTS = "pure_grad"  # an optional graph, whose weights are in the others' files
@@ -43,6 +46,8 @@ EMBEDDINGS = "token_embeddings.npy"
 EXTRA_ROWS = "image_newline.npy"  # embeddings among a picture's that no input gives; most families have none
 
 TOKENIZER = "tokenizer.json"
+
+INSTRUCTION_TOKENIZER = "instruction_tokenizer.json"  # of that second stage
 
 PREPROCESSOR = "preprocessor.json"
 
@@ -83,7 +88,7 @@ class Manifest:
     each graph, by the axes they grow with ("seq*total"); None in engines for other targets than cpu, or built
     before there were. `twins` are the further graphs for whole prompts, by name, and what the weights of each
     take in memory beside the usual one's. `probe` is None for other targets than cpu, and in engines built
-    before there was one.
+    before there was one. `instructed` is None where the vision part reads pictures alone.
     """
 
     schema: int
@@ -106,6 +111,17 @@ class Manifest:
     plans: Plans | None = None
     twins: dict[str, int] | None = None
     probe: Probed | None = None
+    instructed: InstructionReader | None = None
+
+    @property
+    def encoders(self) -> tuple[str, ...]:
+        """The graphs of the vision part in the order that they run: prompts are whole in them."""
+        return GRAPHS[:1] if self.instructed is None else (*GRAPHS[:1], INSTRUCTED)
+
+    @property
+    def graphs(self) -> tuple[str, ...]:
+        """Those of the vision part and of the decoder."""
+        return *self.encoders, *GRAPHS[1:]
 
     @property
     def picture_tokens(self) -> int:

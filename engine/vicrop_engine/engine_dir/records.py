@@ -53,6 +53,19 @@ class VisionGeometry:
 
 
 @dataclass(frozen=True)
+class InstructionReader:
+    """The second stage of a vision part that reads the prompt's text beside the picture.
+
+    Its ids are below `vocab_size`, and it takes `most_tokens` of them at most. Of its layers that attend to
+    the picture, counted from 0, it gives the attention of number `layer`, which makes cells of tokens.
+    """
+
+    vocab_size: int
+    most_tokens: int
+    layer: int
+
+
+@dataclass(frozen=True)
 class DecoderGeometry:
     """Sizes of the language model; `num_lower_layers` of its layers are in `decoder_lower`.
 
@@ -83,12 +96,16 @@ class SpecialTokens:
 
 @dataclass(frozen=True)
 class Prompts:
-    """Prompt templates (holding `{question}` once) and the text that stands for one image in them."""
+    """Prompt templates (holding `{question}` once) and the text that stands for one image in them.
+
+    With `pictures_first` the sign that every text begins with comes after the pictures.
+    """
 
     question: str
     two_image_question: str
     general_question: str
     image_placeholder: str
+    pictures_first: bool = False
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
@@ -31,11 +31,14 @@ class VisionInputs:
 
     `picked` [tokens] says which embeddings of square inputs are the picture's, in their order: rows are
     counted through all inputs and on through the engine's extra ones. Without it all inputs' are taken.
+
+    `instruction` are the ids of the text that the vision part reads with the picture, where it reads one.
     """
 
     arrays: Mapping[str, npt.NDArray[Any]]
     sizes: Mapping[str, int] = field(default_factory=dict)
     picked: Ints | None = None
+    instruction: tuple[int, ...] | None = None
 
     @classmethod
     def of_pixels(cls, pixels: Floats, picked: Ints | None = None) -> VisionInputs:
@@ -49,6 +52,12 @@ class VisionInputs:
             raise ValueError(f"got inputs {', '.join(self.arrays)}, wanted {PIXELS} alone")
         return self.arrays[PIXELS]
 
+    def asked(self, instruction: tuple[int, ...]) -> VisionInputs:
+        """The same with an instruction, which the digest does not depend on."""
+        other = replace(self, instruction=instruction)
+        other.__dict__["digest"] = self.digest  # computed once for all instructions
+        return other
+
     @property
     def are_square(self) -> bool:
         """Whether other pictures' may follow them in one run."""
@@ -61,7 +70,10 @@ class VisionInputs:
 
     @cached_property
     def digest(self) -> bytes:
-        """A digest of names, shapes and values; pictures of the same pixels may be packed in two ways."""
+        """A digest of names, shapes and values; pictures of the same pixels may be packed in two ways.
+
+        It is what the vision tower's embeds depend on, and so knows nothing of an instruction.
+        """
         if self.are_square and self.picked is None:
             return pixel_digest(self.pixels)
         digest = hashlib.blake2b(digest_size=32)
@@ -71,6 +83,13 @@ class VisionInputs:
             digest.update(np.ascontiguousarray(array).data)
         return digest.digest()
 
+    @property
+    def key(self) -> bytes:
+        """What the picture's embeds depend on: the digest, and the instruction where there is one."""
+        if self.instruction is None:
+            return self.digest
+        return self.digest + np.asarray(self.instruction, np.int64).tobytes()
+
 
 @dataclass(frozen=True)
 class Layout:
@@ -78,7 +97,8 @@ class Layout:
 
     `text` stands for the picture in a prompt's template, with the family's placeholder once for each run;
     `closing` is how many tokens of it come after the last run. `order` [rows * cols] says which of the
-    picture's tokens is which cell, row by row. `offsets` [axes, tokens] are the tokens' positions, counted
+    picture's tokens is which cell, row by row; where cells are mixed of all tokens, it is all of these.
+    `offsets` [axes, tokens] are the tokens' positions, counted
     from where the picture begins; without any they are counted one by one like text.
     """
 
@@ -115,6 +135,10 @@ class Seen:
     inputs: VisionInputs
     placement: Placement
     layout: Layout
+
+    def asked(self, instruction: tuple[int, ...] | None) -> Seen:
+        """The same picture, read with this instruction; None where the vision part reads none."""
+        return self if instruction is None else replace(self, inputs=self.inputs.asked(instruction))
 
 
 @dataclass(frozen=True)

@@ -17,13 +17,29 @@ from vicrop_engine.model.states import AttentionRows, ImageEmbeds, States
 
 
 class VisionTower(Protocol):
-    """Pictures to image embeds, remembered by what the tower takes of them."""
+    """Pictures to image embeds, remembered by what the tower takes of them.
+
+    Where the vision part is a chain of two, they are the states that its second stage takes.
+    """
 
     def embed(self, inputs: VisionInputs) -> States:
         """Image embeds [1 + added, tokens, hidden] of a picture. Raises RunError."""
 
     def embed_all(self, pictures: Sequence[VisionInputs]) -> Sequence[States]:
         """The same for several pictures; those that are new go through the graph together if they can."""
+
+    def forget(self) -> None:
+        """Let go of all embeds."""
+
+    def check_integrity(self) -> None:
+        """Raises AssertionError when the cache does not hold what it says it holds."""
+
+
+class InstructedEmbeds(Protocol):
+    """A picture's states and an instruction to image embeds, where the vision part is a chain of two."""
+
+    def embed_all(self, pictures: Sequence[VisionInputs], tower: VisionTower) -> Sequence[ImageEmbeds]:
+        """Embeds of each picture for its instruction, and what makes cells of its tokens. Raises RunError."""
 
     def forget(self) -> None:
         """Let go of all embeds."""

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from vicrop_engine.counters import Tally
 from vicrop_engine.engine_dir.manifest import Manifest
@@ -17,7 +17,7 @@ from vicrop_engine.families.interfaces import Family
 from vicrop_engine.images.cache import PictureCache
 from vicrop_engine.images.seen import Seen
 from vicrop_engine.model.gradients import PixelGradients
-from vicrop_engine.model.interfaces import Decoder, PrefixStore, VisionTower
+from vicrop_engine.model.interfaces import Decoder, InstructedEmbeds, PrefixStore, VisionTower
 from vicrop_engine.model.prefix_cache import Prefix, PrefixKey
 from vicrop_engine.model.prompts import Ids, PromptBuilder
 from vicrop_engine.model.states import ImageEmbeds
@@ -43,6 +43,23 @@ class Model:
     tally: Tally
     tools: Toolbox
     device: Device | None = None
+    instructed: InstructedEmbeds | None = None
+
+    def image_embeds(self, pictures: Sequence[Seen]) -> list[ImageEmbeds]:
+        """What stands for each picture in a prompt, through the whole vision part. Raises RunError."""
+        inputs = [seen.inputs for seen in pictures]
+        if self.instructed is None:
+            made = [ImageEmbeds(states) for states in self.vision.embed_all(inputs)]
+        else:
+            made = list(self.instructed.embed_all(inputs, self.vision))
+        pairs = zip(made, pictures, strict=True)
+        return [replace(embeds, offsets=seen.layout.positions) for embeds, seen in pairs]
+
+    def begin(self, ids: Ids, images: Sequence[ImageEmbeds], capacity: int) -> Prefix:
+        """A prefix kept nowhere, to be run with its first suffixes."""
+        prefix = self.decoder.begin(ids, images, capacity)
+        prefix.mixer = images[0].mixer if images else None
+        return prefix
 
     def prefix(self, seen: Seen, ids: Ids, capacity: int, watch: Stopwatch) -> tuple[PrefixKey, Prefix]:
         """The image prefix for this picture and token ids with room for `capacity` tokens.
@@ -61,19 +78,18 @@ class Model:
         New ones go through the vision tower together. Without `ids` they are empty and nothing is run: for
         what depends on the picture alone. A prefix that was kept is to be kept again.
         """
-        keys = [PrefixKey(self.digest, seen.inputs.digest, ids) for seen in pictures]
+        keys = [PrefixKey(self.digest, seen.inputs.key, ids) for seen in pictures]
         known = {key: kept for key in keys if (kept := self.prefixes.get(key)) is not None}
-        new = [seen.inputs for key, seen in zip(keys, pictures, strict=True) if key not in known]
+        new = [seen for key, seen in zip(keys, pictures, strict=True) if key not in known]
         if new and ids:
             watch.enter("vision")
-        embeds = iter(self.vision.embed_all(new) if new and ids else ())
-        for key, seen in zip(keys, pictures, strict=True):
-            is_new = bool(ids) and key not in known
-            fresh = [ImageEmbeds(next(embeds), seen.layout.positions)] if is_new else []
+        embeds = iter(self.image_embeds(new) if new and ids else ())
+        for key in keys:
+            fresh = [next(embeds)] if ids and key not in known else []
             yield key, self._prefix(key, fresh, ids, capacity)
 
     def _prefix(self, key: PrefixKey, images: Sequence[ImageEmbeds], ids: Ids, capacity: int) -> Prefix:
-        prefix, was_there = self.prefixes.get_or_begin(key, lambda: self.decoder.begin(ids, images, capacity))
+        prefix, was_there = self.prefixes.get_or_begin(key, lambda: self.begin(ids, images, capacity))
         self.tally.add(prefix_hits=was_there, prefix_prefills=not was_there and bool(ids))
         if was_there:
             with self.alone_on(prefix):
@@ -90,9 +106,32 @@ class Model:
 
     def forget(self) -> None:
         """Let go of what is kept of pictures, as if none had been asked about."""
-        self.vision.forget()
+        self.forget_embeds()
         self.prefixes.clear()
         self.pictures.clear()
+
+    def forget_embeds(self) -> None:
+        """Let go of image embeds alone."""
+        self.vision.forget()
+        if self.instructed is not None:
+            self.instructed.forget()
+
+    def check_integrity(self) -> None:
+        """Raises AssertionError when a cache does not hold what it says it holds."""
+        self.prefixes.check_integrity()
+        self.vision.check_integrity()
+        if self.instructed is not None:
+            self.instructed.check_integrity()
+
+    def kept_of(self, seen: Seen, key: PrefixKey, prefix: Prefix) -> tuple[PrefixKey, Prefix]:
+        """Where what depends on the picture alone is kept: its prefix, if its tokens do.
+
+        If an instruction is read with it, a prefix without tokens. `keep` it after using it.
+        """
+        if self.instructed is None:
+            return key, prefix
+        key = PrefixKey(self.digest, seen.inputs.digest, ())
+        return key, self.prefixes.get_or_begin(key, lambda: self.begin((), [], 0))[0]
 
     def boundary(self) -> None:
         """Between two pieces of work: whoever else uses the model may go first. Nobody does here."""

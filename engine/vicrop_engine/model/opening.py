@@ -15,6 +15,7 @@ from vicrop_engine.engine_dir.manifest import (
     CUDA,
     EMBEDDINGS,
     EXTRA_ROWS,
+    INSTRUCTION_TOKENIZER,
     PREPROCESSOR,
     TENSORRT,
     TOKENIZER,
@@ -32,6 +33,8 @@ from vicrop_engine.images.seen import Way
 from vicrop_engine.model.decoder import HostDecoder
 from vicrop_engine.model.decoder_on_device import DeviceDecoder
 from vicrop_engine.model.gradients import PixelGradients
+from vicrop_engine.model.instructed import InstructedStage
+from vicrop_engine.model.instructions import InstructionTokenizer
 from vicrop_engine.model.interfaces import Decoder, VisionTower
 from vicrop_engine.model.model import Model
 from vicrop_engine.model.prefix_cache import PrefixCache
@@ -39,8 +42,9 @@ from vicrop_engine.model.prompts import PromptBuilder
 from vicrop_engine.model.states import Floating
 from vicrop_engine.model.vision import DeviceVisionTower, HostVisionTower
 from vicrop_engine.runtime.device import Device
-from vicrop_engine.runtime.device_graph import open_device_graphs
+from vicrop_engine.runtime.device_graph import DeviceGraph, open_device_graphs
 from vicrop_engine.runtime.graphs import open_graphs
+from vicrop_engine.runtime.interfaces import OpenGraph
 
 
 @dataclass(frozen=True)
@@ -70,6 +74,7 @@ class Parts:
     decoder: Decoder
     gradients: PixelGradients
     device: Device | None = None
+    instructed: InstructedStage | None = None
 
 
 def open_model(
@@ -91,14 +96,17 @@ def open_model(
     cache_bytes = default_cache_bytes(manifest) if cache_bytes is None else cache_bytes
     small = cache_bytes // SMALL_SHARE
     digest = hash_file(directory / MANIFEST).sha256 if digest is None else digest
-    settings = _Settings(threads, small, digest if share_weights else None, place or Place())
+    embeds = small // len(manifest.encoders)
+    settings = _Settings(threads, embeds, digest if share_weights else None, place or Place())
     settings.check(manifest)
     tally = Tally()
     opened = _parts_on_device if manifest.target == CUDA else _parts_on_host
     parts = opened(directory, manifest, tally, settings)
     preprocessing = _preprocessing(directory)
     family = family_of(manifest, preprocessing)
-    prompts = PromptBuilder(directory / TOKENIZER, manifest.prompts, manifest.tokens)
+    prompts = PromptBuilder(
+        directory / TOKENIZER, manifest.prompts, manifest.tokens, _instructions(directory, manifest)
+    )
     prompts.check_templates(family.layouts(Way())[0])
     return Model(
         digest=digest,
@@ -115,6 +123,7 @@ def open_model(
         tally=tally,
         tools=tools or Toolbox(threads=threads),
         device=parts.device,
+        instructed=parts.instructed,
     )
 
 
@@ -123,10 +132,17 @@ def _preprocessing(directory: Path) -> Preprocessing:
     return parse(Preprocessing, json.loads(path.read_text(encoding="utf-8")), str(path))
 
 
+def _instructions(directory: Path, manifest: Manifest) -> InstructionTokenizer | None:
+    """The tokenizer of the vision part's second stage, where it has one."""
+    if manifest.instructed is None:
+        return None
+    return InstructionTokenizer(directory / INSTRUCTION_TOKENIZER, manifest.instructed)
+
+
 @dataclass(frozen=True)
 class _Settings:
     threads: int | None
-    vision_bytes: int
+    vision_bytes: int  # of embeds that each stage of the vision part keeps
     share_as: str | None
     place: Place
 
@@ -161,7 +177,8 @@ def _parts_on_host(directory: Path, manifest: Manifest, tally: Tally, settings: 
         graphs.vision, settings.vision_bytes, tally, one=one, extra=_extra_rows(directory, manifest)
     )
     gradients = PixelGradients(graphs.pixel_gradients, table, manifest.tokens.image, tally)
-    return Parts(graphs.provider, vision, decoder, gradients)
+    instructed = _stage(graphs.instructed, settings, tally)
+    return Parts(graphs.provider, vision, decoder, gradients, instructed=instructed)
 
 
 def _parts_on_device(directory: Path, manifest: Manifest, tally: Tally, settings: _Settings) -> Parts:
@@ -174,7 +191,13 @@ def _parts_on_device(directory: Path, manifest: Manifest, tally: Tally, settings
     decoder = DeviceDecoder(graphs, table, manifest.decoder, manifest.tokens, tally)
     vision = DeviceVisionTower(graphs, settings.vision_bytes, tally, _extra_rows(directory, manifest))
     gradients = PixelGradients(None, table, manifest.tokens.image, tally)
-    return Parts(graphs.provider, vision, decoder, gradients, graphs.device)
+    instructed = _stage(graphs.instructed, settings, tally)
+    return Parts(graphs.provider, vision, decoder, gradients, graphs.device, instructed)
+
+
+def _stage(graph: OpenGraph | DeviceGraph | None, settings: _Settings, tally: Tally) -> InstructedStage | None:
+    """The vision part's second stage, where there is a graph of one."""
+    return None if graph is None else InstructedStage(graph, settings.vision_bytes, tally)
 
 
 def _embeddings(directory: Path, manifest: Manifest) -> Floating:

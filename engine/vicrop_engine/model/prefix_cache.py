@@ -20,7 +20,10 @@ from vicrop_engine.model.states import AttentionRows, States
 
 
 class PrefixKey(NamedTuple):
-    """What a prefix depends on: digests of engine and of the vision tower's inputs, and the token ids."""
+    """What a prefix depends on: a digest of the engine, the vision part's inputs, and the token ids.
+
+    `inputs` is a digest of the picture's, with the instruction where the vision part reads one.
+    """
 
     engine: str
     inputs: bytes
@@ -33,8 +36,9 @@ class Prefix:
 
     `embeds` [1 + added, length, hidden] still have to go through the lower layers; `hidden` have been there
     and wait for the upper ones: both go along with the next pass. `positions` [axes, length] are its tokens',
-    None where they are counted. `general` holds the general prompt's attention rows
-    [heads, patches] by layer, `general_gradient` how its answer hangs on the pixels [height, width]; both
+    None where they are counted. `mixer` [tokens, cells] makes cells of the picture's tokens, None where these
+    are cells. `general` holds the general prompt's attention rows
+    [heads, cells] by layer, `general_gradient` how its answer hangs on the pixels [height, width]; both
     depend on the picture alone. Who has the `lock` may write into the buffers.
     """
 
@@ -43,6 +47,7 @@ class Prefix:
     embeds: States | None = None
     hidden: States | None = None
     positions: Ints | None = None
+    mixer: Floats | None = None
     general: dict[int, AttentionRows] = field(default_factory=dict)
     general_gradient: Floats | None = None
     lock: threading.RLock = field(default_factory=threading.RLock, repr=False, compare=False)
@@ -54,8 +59,8 @@ class Prefix:
 
     @property
     def nbytes(self) -> int:
-        """Bytes held by buffers, waiting states, rows and gradient."""
-        parts = (self.embeds, self.hidden, self.general_gradient)
+        """Bytes held by buffers, waiting states, mixer, rows and gradient."""
+        parts = (self.embeds, self.hidden, self.mixer, self.general_gradient)
         waiting: list[int] = [part.nbytes for part in parts if part is not None]
         waiting += [rows.nbytes for rows in self.general.values()]
         return self.buffers.nbytes + sum(waiting)

@@ -16,6 +16,7 @@ from vicrop_engine.arrays import Ints
 from vicrop_engine.engine_dir.records import Prompts, SpecialTokens
 from vicrop_engine.errors import EngineDamagedError, QuestionError
 from vicrop_engine.images.seen import Layout
+from vicrop_engine.model.instructions import InstructionTokenizer
 
 Ids = tuple[int, ...]
 SENTENCE = " Answer the question using a single word or phrase."  # of the published templates
@@ -23,10 +24,15 @@ SENTENCE = " Answer the question using a single word or phrase."  # of the publi
 
 @dataclass(frozen=True)
 class Prompt:
-    """Token ids of one prompt, image placeholders expanded: up to the first image's end, and the rest."""
+    """Token ids of one prompt, image placeholders expanded: up to the first image's end, and the rest.
+
+    `instruction` are the ids that the vision part reads with its pictures, None where it reads none: prompts
+    of other instructions share no more of a picture than what the vision tower makes of it.
+    """
 
     prefix: Ids
     suffix: Ids
+    instruction: Ids | None = None
 
     def __len__(self) -> int:
         return len(self.prefix) + len(self.suffix)
@@ -35,8 +41,14 @@ class Prompt:
 class PromptBuilder:
     """Fills the templates in and turns text to ids as the checkpoint's own tokenizer does."""
 
-    def __init__(self, tokenizer: Path, prompts: Prompts, tokens: SpecialTokens) -> None:
-        self._file = tokenizer
+    def __init__(
+        self,
+        tokenizer: Path,
+        prompts: Prompts,
+        tokens: SpecialTokens,
+        instructions: InstructionTokenizer | None = None,
+    ) -> None:
+        self._file, self._instructions = tokenizer, instructions
         self._tokenizer = Tokenizer.from_file(str(tokenizer))
         self._tokenizer.no_truncation()
         self._tokenizer.no_padding()
@@ -44,6 +56,8 @@ class PromptBuilder:
         self._tokens = tokens
         added = self._tokenizer.get_added_tokens_decoder().values()
         signs = {token.content for token in added if token.special or token.content.strip()}
+        if instructions is not None:
+            signs |= instructions.signs
         self._forbidden = sorted(signs | {prompts.image_placeholder})
 
     def as_given(self) -> PromptBuilder:
@@ -60,7 +74,7 @@ class PromptBuilder:
         )
         if plain != self._prompts:
             plain = replace(plain, general_question=self._prompts.general_question + SENTENCE)
-        return PromptBuilder(self._file, plain, self._tokens)
+        return PromptBuilder(self._file, plain, self._tokens, self._instructions)
 
     def check_templates(self, layout: Layout) -> None:
         """Raises EngineDamagedError unless prompts on one picture and on two begin alike."""
@@ -117,7 +131,7 @@ class PromptBuilder:
             raise EngineDamagedError("the prompt template holds no image token; rebuild the engine")
         texts = [picture.text for picture in pictures]
         parts = [before, *(part for pair in zip(texts, between, strict=True) for part in pair)]
-        ids = self._tokenizer.encode("".join(parts).replace("{question}", question)).ids
+        ids = encoded(self._tokenizer, self._prompts, "".join(parts).replace("{question}", question))
         runs = iter([run for picture in pictures for run in picture.runs])
         if ids.count(self._tokens.image) != sum(len(picture.runs) for picture in pictures):
             raise EngineDamagedError("the prompt template holds no image token; rebuild the engine")
@@ -127,7 +141,23 @@ class PromptBuilder:
             expanded += [id] * (next(runs) if id == self._tokens.image else 1)
             if id == self._tokens.image and (left := left - 1) == 0:
                 cut = len(expanded) + pictures[0].closing
-        return Prompt(tuple(expanded[:cut]), tuple(expanded[cut:]))
+        return Prompt(tuple(expanded[:cut]), tuple(expanded[cut:]), self._instruction(template, question))
+
+    def _instruction(self, template: str, question: str) -> Ids | None:
+        """Of the same text without its pictures, where the vision part reads it."""
+        if self._instructions is None:
+            return None
+        text = template.replace(self._prompts.image_placeholder, "").replace("{question}", question)
+        return self._instructions.ids(text)
+
+
+def encoded(tokenizer: Tokenizer, prompts: Prompts, text: str) -> list[int]:
+    """Ids of a template filled in, with the sign that every text begins with where the family has it."""
+    if not prompts.pictures_first:
+        return list(tokenizer.encode(text).ids)
+    pictures, placeholder, rest = text.rpartition(prompts.image_placeholder)
+    first = tokenizer.encode(pictures + placeholder, add_special_tokens=False).ids
+    return [*first, *tokenizer.encode(rest).ids]
 
 
 @dataclass(frozen=True)
@@ -148,6 +178,14 @@ class AskPrompts:
         return self.localize or self.question
 
     def shared_tokens(self, *, looks: bool) -> int:
-        """Tokens that go through one pass over a picture: the question's, and with `looks` all others'."""
-        aside = [self.localize, self.general] if looks else []
-        return len(self.question) + sum(len(prompt.suffix) for prompt in aside if prompt is not None)
+        """Tokens that go through one pass over a picture: the question's, and with `looks` all others'.
+
+        Those of another instruction have a pass of their own.
+        """
+        others = [self.localize, self.general] if looks else []
+        beside = [prompt for prompt in others if prompt is not None and self.goes_beside(prompt)]
+        return len(self.question) + sum(len(prompt.suffix) for prompt in beside)
+
+    def goes_beside(self, prompt: Prompt) -> bool:
+        """Whether a prompt continues the same image prefix as the question."""
+        return prompt.instruction == self.question.instruction

@@ -22,10 +22,17 @@ class ImageEmbeds:
     """A picture's embeddings [1 + added, tokens, hidden], and where its tokens stand.
 
     `offsets` [axes, tokens] are counted from where the picture begins; None: one after the other.
+    `mixer` [tokens, cells] is how much each token looked at each cell; None where a token is a cell.
     """
 
     states: States
     offsets: Ints | None = None
+    mixer: Floats | None = None
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of embeddings and mixer."""
+        return self.states.nbytes + (0 if self.mixer is None else self.mixer.nbytes)
 
 
 def on_host(states: States) -> Floats:

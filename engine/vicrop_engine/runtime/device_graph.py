@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from vicrop_engine.counters import Tally
-from vicrop_engine.engine_dir.manifest import GRAPHS, KV_BUFFER, ROWS, Manifest, remedy_command
+from vicrop_engine.engine_dir.manifest import GRAPHS, INSTRUCTED, KV_BUFFER, ROWS, Manifest, remedy_command
 from vicrop_engine.errors import ProviderError
 from vicrop_engine.runtime.device import Array, Device, DeviceTensor
 from vicrop_engine.runtime.graphs import PROVIDERS, open_graph
@@ -111,6 +111,7 @@ class DeviceGraphs:
     kv_buffer: DeviceGraph
     device: Device
     provider: str
+    instructed: DeviceGraph | None = None
 
 
 def open_device_graphs(
@@ -134,11 +135,13 @@ def open_device_graphs(
         settings = {"device_id": str(index), "arena_extend_strategy": "kSameAsRequested"}
     device = Device(kind, index, tensor_class(), tally)
     remedy = remedy_command(manifest)
-    vision, lower, upper, rows, kv_buffer = (
-        DeviceGraph(open_graph(directory / f"{name}.onnx", remedy, threads, kind, settings), device)
-        for name in (*GRAPHS, ROWS, KV_BUFFER)
-    )
-    return DeviceGraphs(vision, lower, upper, rows, kv_buffer, device, chosen)
+    opened = {
+        name: DeviceGraph(open_graph(directory / f"{name}.onnx", remedy, threads, kind, settings), device)
+        for name in (*manifest.graphs, ROWS, KV_BUFFER)
+    }
+    vision, lower, upper, rows, kv_buffer = (opened[name] for name in (*GRAPHS, ROWS, KV_BUFFER))
+    instructed = opened.get(INSTRUCTED)
+    return DeviceGraphs(vision, lower, upper, rows, kv_buffer, device, chosen, instructed)
 
 
 def _demand_cuda(provider: str) -> None:

@@ -12,6 +12,7 @@ from typing import Any
 from vicrop_engine.engine_dir.manifest import (
     GRADIENT,
     GRAPHS,
+    INSTRUCTED,
     PIXEL_GRADIENTS,
     PREFILL,
     TENSORRT,
@@ -42,7 +43,6 @@ PACKING = {
     "optimized_model_external_initializers_min_size_in_bytes": "1024",
     "save_external_prepacked_constant_initializers": "1",
 }
-VISION = GRAPHS[0]
 BYTES = ("int8", "int4")  # precisions whose products are of bytes
 UNFUSED = "session.disable_quant_qdq", "1"  # quantized products as they are written; fusing breaks float8's
 
@@ -52,7 +52,7 @@ class Graphs:
     """The open graphs of one engine and the execution provider they run on.
 
     `gradient` and `pixel_gradients` open these graphs at the first call; they are there only in engines that
-    have them.
+    have them, as is `instructed`, the second stage of the vision part.
     """
 
     vision: OpenGraph
@@ -61,6 +61,7 @@ class Graphs:
     provider: str
     gradient: Callable[[], Graph] | None = None
     pixel_gradients: Callable[[], Graph] | None = None
+    instructed: OpenGraph | None = None
 
 
 def open_graphs(
@@ -95,8 +96,10 @@ def open_graphs(
     if share_as is not None:
         shared = shared_directory(share_as, installed_runtime().__version__)
         files = replace(files, directory=_packed(files, shared))
-    vision, lower, upper = (_kernels(files, name) for name in GRAPHS)
-    return Graphs(vision, lower, upper, PROVIDERS["cpu"], gradient, pixel_gradients)
+    opened = {name: _kernels(files, name) for name in manifest.graphs}
+    vision, lower, upper = (opened[name] for name in GRAPHS)
+    instructed = opened.get(INSTRUCTED)
+    return Graphs(vision, lower, upper, PROVIDERS["cpu"], gradient, pixel_gradients, instructed)
 
 
 @dataclass(frozen=True)
@@ -142,15 +145,15 @@ class _Files:
 def _kernels(files: _Files, name: str) -> Graph:
     """The graph of this name with the kernels that suit the processor; see docs/precision.md."""
     twin = _twin(files, name)
-    if name == VISION:  # is all whole prompts
-        return _tower(files, twin or name)
+    if name in files.manifest.encoders:  # are all whole prompts
+        return _encoder(files, twin or name)
     if twin is None:
         return files.open(name)
     return TwinGraph.of(files.open(name), files.open(twin))
 
 
-def _tower(files: _Files, name: str) -> Graph:
-    """The vision tower; one of pictures of many sizes has an arena.
+def _encoder(files: _Files, name: str) -> Graph:
+    """A graph of the vision part; one of pictures of many sizes has an arena.
 
     What it holds then is of so many sizes that the C library's heap is left full of holes: Qwen2.5-VL-3B took
     6.2 GB for a picture of 1024 x 384 pixels so, and takes 3.3.
@@ -225,10 +228,11 @@ def _packed(files: _Files, shared: Path) -> Path:
     """The directory `shared` with the graphs and their packed weights, written now if it is missing."""
     if shared.is_dir():
         return shared
-    twins = [twin for name in GRAPHS if (twin := _twin(files, name)) is not None]
+    graphs = files.manifest.graphs
+    twins = [twin for name in graphs if (twin := _twin(files, name)) is not None]
     try:
         with made_at_once(shared) as partial:
-            for name in (*GRAPHS, *twins):
+            for name in (*graphs, *twins):
                 options = _options(1)
                 options.log_severity_level = 4  # it warns that the copy is for this processor alone
                 options.optimized_model_filepath = str(partial / f"{name}.onnx")

@@ -8,6 +8,7 @@ from vicrop_engine.counters import Tally
 from vicrop_engine.engine_dir.memory import ROOM
 from vicrop_engine.images.cache import Source
 from vicrop_engine.model.decoder import HostDecoder
+from vicrop_engine.model.instructed import InstructedStage
 from vicrop_engine.model.kv_cache import roomy
 from vicrop_engine.model.model import Model
 from vicrop_engine.model.states import of_kind
@@ -86,8 +87,10 @@ class BatchedExecutor:
 
     def _model_of(self, job: Job, worker: WorkerSlot, decoder: RequestDecoder) -> RequestModel:
         """The engine as this job sees it."""
-        tally = job.first.tally
-        return request_model(self._model, RequestVision(self._vision, worker, tally), decoder, tally, worker)
+        tally, stage = job.first.tally, self._model.instructed
+        instructed = None if stage is None else of_kind(InstructedStage, stage).counted_by(tally)
+        vision = RequestVision(self._vision, worker, tally)
+        return request_model(self._model, vision, decoder, tally, worker, instructed)
 
 
 def request_tally(model: Model) -> Tally:

@@ -8,7 +8,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 
 from vicrop_engine.counters import Tally
-from vicrop_engine.model.interfaces import Decoder, VisionTower
+from vicrop_engine.model.interfaces import Decoder, InstructedEmbeds, VisionTower
 from vicrop_engine.model.model import Model
 from vicrop_engine.model.prefix_cache import Prefix
 from vicrop_engine.serving.worker_slots import WorkerSlot
@@ -36,7 +36,12 @@ class RequestModel(Model):
 
 
 def request_model(
-    model: Model, vision: VisionTower, decoder: Decoder, tally: Tally, worker: WorkerSlot
+    model: Model,
+    vision: VisionTower,
+    decoder: Decoder,
+    tally: Tally,
+    worker: WorkerSlot,
+    instructed: InstructedEmbeds | None,
 ) -> RequestModel:
     """The model's own parts, but for those that compute and count for this request."""
     return RequestModel(
@@ -54,5 +59,6 @@ def request_model(
         tally=tally,
         tools=model.tools,
         device=model.device,
+        instructed=instructed,
         worker=worker,
     )

@@ -47,7 +47,7 @@ def encode_crop(state: RequestState, request: Request, box: Box) -> ImageEmbeds:
     """Image embeds of the crop, and its prompt in the state; what comes next is its prefill."""
     state.watch.enter("crop_vision")
     crop = see_crop(state, request, box)
-    embeds = ImageEmbeds(state.model.vision.embed(crop.inputs), crop.layout.positions)
+    [embeds] = state.model.image_embeds([crop.asked(state.prompts.question.instruction)])
     state.watch.enter("crop_prefill")
     state.prompt_tokens += len(state.with_crop)
     number = state.with_crop.suffix.count(state.model.manifest.tokens.image)

@@ -79,12 +79,16 @@ def encode(model: Model, request: Request, opened: OpenedPicture, watch: Stopwat
     picture, seen = opened.picture, opened.seen
     prompts, capacity = request.prompted(model, seen.layout)
     tiles, targets = request.tiles(picture.size), _targets(model, request, picture)
-    key, prefix = model.prefix(seen, prompts.question.prefix, capacity, watch)
+    asked = seen.asked(prompts.question.instruction)
+    key, prefix = model.prefix(asked, prompts.question.prefix, capacity, watch)
     with model.locked(prefix):
+        state = RequestState(model, picture, prompts, prefix, watch, targets, seen, tiles)
+        kept_key, state.kept = model.kept_of(seen, key, prefix)
         try:
-            yield RequestState(model, picture, prompts, prefix, watch, targets, seen, tiles)
+            yield state
         finally:
-            model.keep(key, prefix)
+            for each, kept in {kept_key: state.kept, key: prefix}.items():
+                model.keep(each, kept)
 
 
 def _targets(model: Model, request: Request, picture: Picture) -> PassTargets:

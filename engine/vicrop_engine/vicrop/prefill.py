@@ -1,11 +1,17 @@
 """The pass over the picture: question, what to look with and the general prompt through the decoder at once.
 
-The picture's own tokens go along where they are new. Leaves attention rows and the first answer's logits.
+The picture's own tokens go along where they are new. Prompts whose instruction gives the picture other tokens
+have passes of their own. Leaves attention rows and the first answer's logits.
 """
 
 from __future__ import annotations
 
-from vicrop_engine.model.prompts import Prompt
+from collections.abc import Sequence
+from dataclasses import replace
+
+from vicrop_engine.model.kv_cache import roomy
+from vicrop_engine.model.prefix_cache import Prefix
+from vicrop_engine.model.prompts import Ids, Prompt
 from vicrop_engine.vicrop.request_state import PrefilledPrompts, RequestState
 
 
@@ -16,28 +22,49 @@ def prefill(state: RequestState) -> None:
     state.watch.enter("prefill")
     prompts = prompts_to_run(state)
     state.prompt_tokens += sum(len(prompt) for prompt in prompts)
-    with state.model.alone_on(state.prefix):
-        state.prefilled = _run(state, prompts)
-        if state.prompts.general in prompts:
-            rows = state.prefilled.rows(state.prompts.general)
-            state.prefix.general.update({layer: state.patches(row).copy() for layer, row in rows.items()})
+    first, *apart = [_run(state, beside) for beside in by_instruction(prompts)]
+    state.prefilled = replace(first, apart=tuple(apart))
+    if state.prompts.general in prompts:
+        rows = state.rows_on_cells(state.prompts.general)
+        with state.model.alone_on(state.kept):
+            state.kept.general.update({layer: row.copy() for layer, row in rows.items()})
+
+
+def by_instruction(prompts: Sequence[Prompt]) -> list[tuple[Prompt, ...]]:
+    """The prompts that share a picture's tokens, and so a pass, in the order that they came."""
+    found: dict[Ids | None, tuple[Prompt, ...]] = {}
+    for prompt in prompts:
+        found[prompt.instruction] = (*found.get(prompt.instruction, ()), prompt)
+    return list(found.values())
 
 
 def _run(state: RequestState, prompts: tuple[Prompt, ...]) -> PrefilledPrompts:
-    decoder, targets = state.model.decoder, state.targets
+    """One pass; with gradients it goes on to those of the prompt to look with."""
+    model, targets = state.model, state.targets
+    prefix = state.prefix if state.prompts.goes_beside(prompts[0]) else _sequence_of_its_own(state, prompts[0])
     gradients = targets.gradients and bool(targets.layers)
-    output = decoder.prefill(
-        state.prefix,
-        [prompt.suffix for prompt in prompts],
-        answer=targets.answer,
-        layers=targets.layers,
-        gradients=gradients,
-    )
-    if not gradients:
-        return PrefilledPrompts(prompts, output)
-    state.watch.enter("heatmap")
-    looked_with = prompts.index(state.prompts.looked_with)  # whose rows decoding will write over
-    return PrefilledPrompts(prompts, output, decoder.gradients(output, looked_with))
+    with model.alone_on(prefix):
+        output = model.decoder.prefill(
+            prefix,
+            [prompt.suffix for prompt in prompts],
+            answer=targets.answer and state.prompts.question in prompts,
+            layers=targets.layers,
+            gradients=gradients,
+        )
+        if not gradients:
+            return PrefilledPrompts(prompts, output, mixer=prefix.mixer)
+        state.watch.enter("heatmap")
+        looked_with = prompts.index(state.prompts.looked_with)  # whose rows decoding will write over
+        found = model.decoder.gradients(output, looked_with)
+    return PrefilledPrompts(prompts, output, found, prefix.mixer)
+
+
+def _sequence_of_its_own(state: RequestState, prompt: Prompt) -> Prefix:
+    """The picture's tokens for another instruction than the question's, kept nowhere."""
+    state.watch.enter("vision")
+    images = state.model.image_embeds([state.seen.asked(prompt.instruction)])
+    state.watch.enter("prefill")
+    return state.model.begin(prompt.prefix, images, roomy(len(prompt)))
 
 
 def prompts_to_run(state: RequestState) -> tuple[Prompt, ...]:
@@ -50,7 +77,7 @@ def prompts_to_run(state: RequestState) -> tuple[Prompt, ...]:
         prompts.append(state.prompts.looked_with)
     if targets.gradients:
         return tuple(prompts)
-    if all(layer in state.prefix.general for layer in targets.layers):
+    if all(layer in state.kept.general for layer in targets.layers):
         tally.add(general_hits=1)
         state.prompt_tokens += len(state.prompts.general)
     else:

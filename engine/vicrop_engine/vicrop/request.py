@@ -109,7 +109,7 @@ class Request:
         if self.crop_tokens == ALL or int(self.crop_tokens) >= crop.tokens:
             return prompt
         suffix = with_fewer(prompt.suffix, model.manifest.tokens.image, int(self.crop_tokens))
-        return Prompt(prompt.prefix, suffix)
+        return replace(prompt, suffix=suffix)
 
     def fits(self, model: Model, prompt: Prompt) -> bool:
         """Whether the model's context holds the prompt and the longest answer."""

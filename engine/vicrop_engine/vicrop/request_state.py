@@ -6,7 +6,7 @@ Knows prompts, rows and where they lie on the picture; nothing of how a heatmap 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -45,16 +45,26 @@ class PassTargets:
 class PrefilledPrompts:
     """The prompts that went through one pass, the one to be answered first, and what the pass left.
 
-    `gradients` are attention and gradient of the prompt to look with, [layers, heads, total] each.
+    `gradients` are attention and gradient of the prompt to look with, [layers, heads, total] each. `mixer`
+    [tokens, cells] is their picture's; `apart` are the passes of prompts with another instruction.
     """
 
     prompts: tuple[Prompt, ...]
     output: Prefilled
     gradients: tuple[Floats, Floats] | None = None
+    mixer: Floats | None = None
+    apart: tuple[PrefilledPrompts, ...] = ()
 
     def rows(self, prompt: Prompt) -> Mapping[int, AttentionRows]:
         """Attention [heads, total] of a prompt's last token, by absolute layer."""
         return self.output.rows(self.prompts.index(prompt))
+
+    def of(self, prompt: Prompt) -> PrefilledPrompts:
+        """The pass that a prompt went through. Raises ValueError where there was none."""
+        for each in (self, *self.apart):
+            if prompt in each.prompts:
+                return each
+        raise ValueError("the prompt went through no pass; name what is read in `targets`")
 
 
 @dataclass
@@ -63,6 +73,7 @@ class RequestState:
 
     With `tiles` of more than one the picture is to be looked at in these. `prompt_tokens` counts the tokens
     of all prompts used so far, reused or not. `prefilled` is what the pass left, None where there was none;
+    `kept` holds what depends on the picture alone, which is `prefix` where its tokens do.
     `crop_prompt` is there once the crop is. `notices` are sentences about what was done otherwise than asked.
     """
 
@@ -78,6 +89,10 @@ class RequestState:
     prefilled: PrefilledPrompts | None = None
     crop_prompt: Prompt | None = None
     notices: tuple[str, ...] = ()
+    kept: Prefix = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.kept = self.prefix
 
     @property
     def grid(self) -> Grid:
@@ -101,19 +116,18 @@ class RequestState:
 
         Raises ValueError where no pass was made.
         """
-        rows = self.demand_pass().rows(self.prompts.looked_with)
-        return np.stack([np.asarray(self.patches(rows[layer])) for layer in self.targets.layers])
+        rows = self.rows_on_cells(self.prompts.looked_with)
+        return np.stack([np.asarray(rows[layer]) for layer in self.targets.layers])
 
     def general_rows(self) -> Floats:
-        """The same for the general prompt; kept with the prefix, for it depends on the picture alone."""
-        return np.stack([np.asarray(self.prefix.general[layer]) for layer in self.targets.layers])
+        """The same for the general prompt; kept, for it depends on the picture alone."""
+        return np.stack([np.asarray(self.kept.general[layer]) for layer in self.targets.layers])
 
     def device_rows(self) -> tuple[list[AttentionRow], list[AttentionRow]]:
         """What `question_rows` and `general_rows` are made of, by target layer, on an engine's device."""
-        rows = self.demand_pass().rows(self.prompts.looked_with)
-        layers = self.targets.layers
-        asked = [of_kind(AttentionRow, self.patches(rows[layer])) for layer in layers]
-        return asked, [of_kind(AttentionRow, self.prefix.general[layer]) for layer in layers]
+        rows, layers = self.rows_on_cells(self.prompts.looked_with), self.targets.layers
+        asked = [of_kind(AttentionRow, rows[layer]) for layer in layers]
+        return asked, [of_kind(AttentionRow, self.kept.general[layer]) for layer in layers]
 
     def gradient_rows(self) -> tuple[Floats, Floats]:
         """The attention of `question_rows`, and the gradient of the answer's log likelihood at it, alike.
@@ -131,17 +145,17 @@ class RequestState:
     def gradient_strengths(self) -> tuple[Floats, Floats]:
         """How strongly the answers to look with and to the general prompt hang on pixels, [height, width].
 
-        The general one is kept with the prefix, for it depends on the picture alone.
+        The general one is kept, for it depends on the picture alone.
         """
         suffixes = [self.prompts.looked_with.suffix]
-        known = self.prefix.general_gradient
+        known = self.kept.general_gradient
         if known is None:
             suffixes.append(self.prompts.general.suffix)
         strengths = self.model.gradients.strengths(
             self.seen.inputs.pixels, self.prompts.question.prefix, suffixes
         )
         if known is None:
-            known = self.prefix.general_gradient = strengths[1].copy()
+            known = self.kept.general_gradient = strengths[1].copy()
         return strengths[0], known
 
     def first_logits(self) -> Floats:
@@ -154,11 +168,23 @@ class RequestState:
             raise ValueError("no pass was made over this picture; name what is read in `targets`")
         return self.prefilled
 
-    def patches(self, row: AttentionRows) -> AttentionRows:
-        """Attention to the cells [heads, cells] row by row, of that to all keys [heads, total]."""
-        columns = self.patch_columns
-        patches: AttentionRows = row[:, columns]
-        return patches
+    def rows_on_cells(self, prompt: Prompt) -> dict[int, AttentionRows]:
+        """Attention [heads, cells] of a prompt's last token to the cells row by row, by absolute layer."""
+        made = self.demand_pass().of(prompt)
+        return {layer: self.patches(row, made.mixer) for layer, row in made.rows(prompt).items()}
+
+    def patches(self, row: AttentionRows, mixer: Floats | None = None) -> AttentionRows:
+        """Attention to the cells [heads, cells] row by row, of that to all keys [heads, total].
+
+        With a `mixer` [tokens, cells] cells have the attention to the tokens that looked at them.
+        """
+        patches: AttentionRows = row[:, self.patch_columns]
+        return patches if mixer is None else np.asarray(patches, np.float32) @ mixer
+
+    @property
+    def takes_rows_as_they_are(self) -> bool:
+        """Whether cells are keys that follow each other, so that rows may be searched where they lie."""
+        return self.prefix.mixer is None and isinstance(self.patch_columns, slice)
 
     @property
     def patch_columns(self) -> slice | Ints:

@@ -36,9 +36,11 @@ def tile_states(state: RequestState, plan: TilePlan, targets: PassTargets) -> It
         ids, capacity = prompts.question.prefix, roomy(prompts.shared_tokens(looks=True))
         if not targets.reads:
             ids, capacity = (), 0
-        prefixes = model.prefixes_of(inputs, ids, capacity, watch)
+        asked = [seen.asked(prompts.question.instruction) for seen in inputs]
+        prefixes = model.prefixes_of(asked, ids, capacity, watch)
         for picture, seen, (key, prefix) in zip(pictures, inputs, prefixes, strict=True):
             tile = RequestState(model, picture, prompts, prefix, watch, targets, seen)
+            kept_key, tile.kept = model.kept_of(seen, key, prefix)
             try:
                 with model.locked(prefix):
                     prefill(tile)
@@ -47,7 +49,8 @@ def tile_states(state: RequestState, plan: TilePlan, targets: PassTargets) -> It
                 state.prompt_tokens += tile.prompt_tokens
                 room = model.prefixes.capacity - state.prefix.nbytes
                 if key in model.prefixes or prefix.nbytes * len(plan.boxes) <= room:
-                    model.keep(key, prefix)
+                    for each, kept in {kept_key: tile.kept, key: prefix}.items():
+                        model.keep(each, kept)
 
 
 def prepare_tile(model: Model, tile: Picture, plan: TilePlan) -> Seen:

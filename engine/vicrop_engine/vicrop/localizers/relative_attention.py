@@ -42,7 +42,7 @@ class RelativeAttention:
         size = state.picture.size
         if not self.layers_read(size, state.model.manifest.crop.window):
             return Localization(self.method, (0, 0, *size))
-        if state.model.device is not None and isinstance(state.patch_columns, slice):
+        if state.model.device is not None and state.takes_rows_as_they_are:
             return search_on_device(self, state, state.model.device)
         return search_heatmap(self, state)
 

@@ -1,0 +1,78 @@
+"""The second stage of a vision part: a picture's states and an instruction to image embeds, remembered by both.
+
+The tower sees the picture once for all instructions. Knows states and ids; nothing of questions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from vicrop_engine.arrays import Floats, Ints
+from vicrop_engine.byte_cache import ByteCache
+from vicrop_engine.counters import Tally
+from vicrop_engine.engine_dir.manifest import INSTRUCTED
+from vicrop_engine.images.seen import VisionInputs
+from vicrop_engine.model.interfaces import VisionTower
+from vicrop_engine.model.states import ImageEmbeds, of_kind, on_host
+from vicrop_engine.runtime.device import DeviceTensor
+from vicrop_engine.runtime.device_graph import DeviceGraph
+from vicrop_engine.runtime.interfaces import OpenGraph
+
+STATES, IDS = "image_states", "instruction_ids"  # what the graph calls its inputs
+EMBEDS, LOOKED = "image_embeds", "looked"  # and its outputs
+
+
+class InstructedStage:
+    """The stage of one engine; the same picture and instruction are run once while they are in the cache."""
+
+    def __init__(self, graph: OpenGraph | DeviceGraph, cache_bytes: int, tally: Tally) -> None:
+        self._graph, self._tally = graph, tally
+        self.cache: ByteCache[ImageEmbeds] = ByteCache(cache_bytes)
+
+    def counted_by(self, tally: Tally) -> InstructedStage:
+        """The same stage with the same cache, whose runs are counted there."""
+        other = InstructedStage(self._graph, 0, tally)
+        other.cache = self.cache
+        return other
+
+    def embed_all(self, pictures: Sequence[VisionInputs], tower: VisionTower) -> list[ImageEmbeds]:
+        """Embeds [1, tokens, hidden] of each picture for its instruction, with their mixer [tokens, cells].
+
+        States of the others come from the `tower`, together. Raises RunError.
+        """
+        keys = [inputs.key for inputs in pictures]
+        known = {key: kept for key in keys if (kept := self.cache.get(key)) is not None}
+        new = {key: inputs for key, inputs in zip(keys, pictures, strict=True) if key not in known}
+        self._tally.add(instructed_hits=len(keys) - len(new))
+        for key, states in zip(new, tower.embed_all(list(new.values())), strict=True):
+            known[key] = self.run(new[key], states)
+            self.cache.put(key, known[key])
+        return [known[key] for key in keys]
+
+    def run(self, inputs: VisionInputs, states: Floats | DeviceTensor) -> ImageEmbeds:
+        """The embeds of one picture whose `states` [1, patches, hidden] the tower gave, kept nowhere."""
+        if inputs.instruction is None:
+            raise ValueError("the vision part reads an instruction with a picture; give it one by `asked`")
+        ids: Ints = np.asarray(inputs.instruction, np.int64)[None]
+        self._tally.add(instructed_passes=1)
+        with self._tally.running(INSTRUCTED, instruction=ids.shape[1]):
+            embeds, looked = self._outputs(states, ids)
+        return ImageEmbeds(embeds, mixer=np.asarray(looked, np.float32).mean(axis=0))
+
+    def forget(self) -> None:
+        """Let go of all embeds."""
+        self.cache.clear()
+
+    def check_integrity(self) -> None:
+        """Raises AssertionError when the cache does not hold what it says it holds."""
+        self.cache.check_integrity()
+
+    def _outputs(self, states: Floats | DeviceTensor, ids: Ints) -> tuple[Floats | DeviceTensor, Floats]:
+        """Embeds where the decoder takes them, and attention [heads, tokens, cells] on the host."""
+        if isinstance(self._graph, DeviceGraph):
+            made = self._graph.run({STATES: of_kind(DeviceTensor, states), IDS: ids})
+            return made[EMBEDS], self._graph.device.host(made[LOOKED])
+        outputs = self._graph.run({STATES: on_host(states), IDS: ids})
+        return outputs[EMBEDS].numpy(), outputs[LOOKED].numpy()
