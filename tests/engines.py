@@ -16,6 +16,7 @@ from pathlib import Path
 
 from filelock import FileLock
 
+from tests.blip_checkpoints import BlipSpec, write_blip_checkpoint
 from tests.checkpoints import CheckpointSpec, write_checkpoint
 from tests.next_checkpoints import NextSpec, write_next_checkpoint
 from tests.qwen_checkpoints import write_qwen_checkpoint
@@ -68,6 +69,24 @@ NEXTS = {
     ),
     "vicuna, one KV head, a small context": NextSpec("llama", seed=3, kv_heads=1, context_length=250),
 }
+BLIPS = {
+    "six layers that read": BlipSpec(seed=1),
+    "tied, sharded, no bias in the tower": BlipSpec(
+        seed=2,
+        tied=True,
+        shards=3,
+        layers=6,
+        heads=6,
+        kv_heads=6,
+        hidden=96,
+        side=70,
+        queries=5,
+        vision_bias=False,
+    ),
+    "one KV head, twelve layers that read": BlipSpec(
+        seed=3, kv_heads=1, side=84, queries=12, qformer_layers=12, qformer_heads=4
+    ),
+}
 WITH_PURE_GRAD = {GROUPED_224, ONE_KV_HEAD_336, MULTI_HEAD_336}
 
 
@@ -111,6 +130,12 @@ def built_qwen(spec: QwenSpec, precision: str = "fp32") -> Built:
 def built_next(spec: NextSpec, precision: str = "fp32") -> Built:
     """The engine of a LLaVA-NeXT checkpoint, gone when the test run ends."""
     return _built_of_family(spec, precision, lambda checkpoint: write_next_checkpoint(checkpoint, spec))
+
+
+@cache
+def built_blip(spec: BlipSpec, precision: str = "fp32") -> Built:
+    """The engine of an InstructBLIP checkpoint, gone when the test run ends."""
+    return _built_of_family(spec, precision, lambda checkpoint: write_blip_checkpoint(checkpoint, spec))
 
 
 def _built_of_family(spec: object, precision: str, write: Callable[[Path], object]) -> Built:

@@ -29,7 +29,6 @@ from vicrop_engine.engine_dir.manifest import (
     PIXEL_GRADIENTS,
     PREFILL,
     PREPROCESSOR,
-    TOKENIZER,
     WIDE,
     Manifest,
     write_manifest,
@@ -274,7 +273,7 @@ def write_graphs(
     _write_embeddings(directory, tensors, precision.embeddings)
     if rows := plan.family.extra_rows:
         np.save(directory / EXTRA_ROWS, np.stack([tensors.get(name).numpy() for name in rows]))
-    plan.tokenizer.save(str(directory / TOKENIZER))
+    plan.save_tokenizers(directory)
     settings = json.dumps(to_json(plan.preprocessing), indent=1, sort_keys=True)
     (directory / PREPROCESSOR).write_text(settings + "\n", encoding="utf-8")
     return stored

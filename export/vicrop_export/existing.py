@@ -10,9 +10,11 @@ from pathlib import Path
 
 from vicrop_engine.engine_dir.files import MANIFEST
 from vicrop_engine.engine_dir.manifest import (
+    EVERY_GRAPH,
     EXTRA_ROWS,
     GRADIENT,
-    GRAPHS,
+    INSTRUCTED,
+    INSTRUCTION_TOKENIZER,
     KV_BUFFER,
     PIXEL_GRADIENTS,
     PREFILL,
@@ -37,8 +39,10 @@ OWN_FILES = {
     f"{PIXEL_GRADIENTS}.onnx",
     f"{ROWS}.onnx",
     f"{KV_BUFFER}.onnx",
-    *(f"{name}{kind}.onnx" for name in GRAPHS for kind in (PREFILL, WIDE)),
-    *(f"{name}.data" for name in REQUIRED if name.endswith(".onnx")),
+    INSTRUCTION_TOKENIZER,
+    f"{INSTRUCTED}.onnx",
+    *(f"{name}{kind}.onnx" for name in EVERY_GRAPH for kind in (PREFILL, WIDE)),
+    *(f"{name}.onnx.data" for name in EVERY_GRAPH),
 }
 
 

@@ -8,12 +8,19 @@ from __future__ import annotations
 import platform
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
 
 from tokenizers import Tokenizer
 
 from vicrop_engine.engine_dir.files import FileEntry
 from vicrop_engine.engine_dir.layer_choice import LayerChoice, parse_layers
-from vicrop_engine.engine_dir.manifest import SCHEMA_VERSION, TENSORRT, Manifest
+from vicrop_engine.engine_dir.manifest import (
+    INSTRUCTION_TOKENIZER,
+    SCHEMA_VERSION,
+    TENSORRT,
+    TOKENIZER,
+    Manifest,
+)
 from vicrop_engine.engine_dir.records import (
     Agreement,
     CropSettings,
@@ -30,6 +37,7 @@ from vicrop_engine.engine_dir.records import (
 from vicrop_engine.engine_dir.registry import MODELS
 from vicrop_engine.families.table import family_of
 from vicrop_engine.model.probe import ProbeInput
+from vicrop_engine.model.prompts import encoded
 from vicrop_export.checkpoint.locate import Checkpoint
 from vicrop_export.checkpoint.tokenizer import begin_token, demand_rows, load_tokenizer
 from vicrop_export.families.interfaces import ExportFamily, ImageSettings
@@ -60,6 +68,7 @@ class Plan:
     in_place: bool
     pure_grad: bool = False
     compiler: Compiler | None = None
+    instructions: Tokenizer | None = None  # of what a second stage reads
 
     @property
     def half(self) -> bool:
@@ -104,7 +113,7 @@ class Plan:
         image_token, prompts = self.family.image_token, self.prompts
         picture = picture or self.family.picture()
         template = prompts.question.replace(prompts.image_placeholder, self.family.one_input(prompts))
-        ids = self.tokenizer.encode(template.format(question=prompts.general_question)).ids
+        ids = encoded(self.tokenizer, prompts, template.format(question=prompts.general_question))
         cut = ids.index(image_token)
         return Probe(
             picture=picture,
@@ -119,6 +128,12 @@ class Plan:
         """What the finished engine's own probe is shown."""
         return ProbeInput.of(manifest, family_of(manifest, self.preprocessing))
 
+    def save_tokenizers(self, directory: Path) -> None:
+        """Write those of an engine."""
+        self.tokenizer.save(str(directory / TOKENIZER))
+        if self.instructions is not None:
+            self.instructions.save(str(directory / INSTRUCTION_TOKENIZER))
+
     def end_tokens(self, generation: tuple[int, ...]) -> tuple[int, ...]:
         """What ends an answer: the ids of the generation settings, then the family's own, once each."""
         return tuple(dict.fromkeys((*generation, *self.family.end_tokens(self.tokenizer))))
@@ -132,6 +147,7 @@ class Plan:
         agreement: Agreement | None = None,
     ) -> Manifest:
         """The manifest of the finished engine; `float32` are the graphs' figures on float32 weights."""
+        stage = self.family.second_stage
         return Manifest(
             schema=SCHEMA_VERSION,
             model=ModelSource(self.name, self.checkpoint.source, self.checkpoint.revision),
@@ -151,6 +167,7 @@ class Plan:
             float32_parity=float32,
             agreement=agreement,
             plans=None if self.compiler is None else self.compiler.plans,
+            instructed=None if stage is None else stage.reader,
         )
 
 
@@ -173,6 +190,7 @@ def make_plan(
     tokenizer = load_tokenizer(checkpoint.directory)
     demand_rows(tokenizer, family.text.vocab_size)
     own, own_source = family.default_layer
+    stage = family.second_stage
     return Plan(
         name=engine_name(name, family),
         checkpoint=checkpoint,
@@ -186,6 +204,7 @@ def make_plan(
         precision=precision,
         target=target,
         in_place=in_place,
+        instructions=None if stage is None else stage.tokenizer(checkpoint.directory),
     )
 
 

@@ -19,12 +19,13 @@ class Picture:
     """A picture as the vision graph takes it, by name, and its `tokens` in the decoder.
 
     `offsets` [axes, tokens] is where they stand, counted from where the picture begins; without any they are
-    counted one by one.
+    counted one by one. `instruction` are the ids of the text that the vision part reads with it, if it does.
     """
 
     arrays: Mapping[str, npt.NDArray[Any]]
     tokens: int
     offsets: Ints | None = None
+    instruction: tuple[int, ...] | None = None
 
     @classmethod
     def of_pixels(cls, pixels: Floats, tokens: int) -> Picture:

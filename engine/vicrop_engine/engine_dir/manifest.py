@@ -35,6 +35,10 @@ GRAPHS = ("vision", "decoder_lower", "decoder_upper")
 
 INSTRUCTED = "instructed"  # the second stage of the vision part, where that reads the prompt's text too
 
+ENCODERS = (GRAPHS[0], INSTRUCTED)  # prompts are whole in them
+
+EVERY_GRAPH = (*ENCODERS, *GRAPHS[1:])  # with weights of its own
+
 GRADIENT = "grad_att"  # a graph that engines may lack; its weights are in the decoders' files
 
 PIXEL_GRADIENTS = "pure_grad"  # an optional graph, whose weights are in the others' files
@@ -115,8 +119,8 @@ class Manifest:
 
     @property
     def encoders(self) -> tuple[str, ...]:
-        """The graphs of the vision part in the order that they run: prompts are whole in them."""
-        return GRAPHS[:1] if self.instructed is None else (*GRAPHS[:1], INSTRUCTED)
+        """The graphs of the vision part in the order that they run."""
+        return ENCODERS[:1] if self.instructed is None else ENCODERS
 
     @property
     def graphs(self) -> tuple[str, ...]:

@@ -73,6 +73,8 @@ MODELS = (
     KnownModel("qwen3-vl-2b", "Qwen/Qwen3-VL-2B-Instruct", "qwen3-vl"),
     KnownModel("qwen3-vl-4b", "Qwen/Qwen3-VL-4B-Instruct", "qwen3-vl"),
     KnownModel("qwen3-vl-8b", "Qwen/Qwen3-VL-8B-Instruct", "qwen3-vl"),
+    KnownModel("instructblip-7b", "Salesforce/instructblip-vicuna-7b", "instructblip"),
+    KnownModel("instructblip-13b", "Salesforce/instructblip-vicuna-13b", "instructblip"),
 )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from vicrop_engine.engine_dir.manifest import Manifest, remedy_command
 from vicrop_engine.engine_dir.records import Preprocessing
 from vicrop_engine.errors import ConfigError, EngineDirectoryError
+from vicrop_engine.families.instructblip.picture import InstructBlip
 from vicrop_engine.families.interfaces import Family, FamilyType
 from vicrop_engine.families.llava.picture import Llava
 from vicrop_engine.families.llava_next.picture import LlavaNext
@@ -17,6 +18,7 @@ FAMILIES: dict[str, FamilyType] = {
     "smolvlm": SmolVLM,
     "qwen2.5-vl": PublishedQwen,
     "qwen3-vl": Qwen,
+    "instructblip": InstructBlip,
 }
 
 

@@ -1,6 +1,7 @@
-"""The second stage of a vision part: a picture's states and an instruction to image embeds, remembered by both.
+"""The second stage of a vision part: a picture's states and an instruction to image embeds.
 
-The tower sees the picture once for all instructions. Knows states and ids; nothing of questions.
+They are remembered by both; the tower sees the picture once for all instructions. Knows states and ids;
+nothing of questions.
 """
 
 from __future__ import annotations

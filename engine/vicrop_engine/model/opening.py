@@ -195,7 +195,9 @@ def _parts_on_device(directory: Path, manifest: Manifest, tally: Tally, settings
     return Parts(graphs.provider, vision, decoder, gradients, graphs.device, instructed)
 
 
-def _stage(graph: OpenGraph | DeviceGraph | None, settings: _Settings, tally: Tally) -> InstructedStage | None:
+def _stage(
+    graph: OpenGraph | DeviceGraph | None, settings: _Settings, tally: Tally
+) -> InstructedStage | None:
     """The vision part's second stage, where there is a graph of one."""
     return None if graph is None else InstructedStage(graph, settings.vision_bytes, tally)
 

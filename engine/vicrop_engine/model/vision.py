@@ -97,7 +97,8 @@ class HostVisionTower:
         self._tally.add(vision_passes=1)
         sizes = {"images": len(inputs.pixels)} if inputs.are_square else inputs.sizes
         with self._tally.running(VISION, **sizes):
-            embeds: Floats = self._graph.run(dict(inputs.arrays))["image_embeds"].numpy()
+            [made] = self._graph.run(dict(inputs.arrays)).values()
+        embeds: Floats = made.numpy()
         return embeds
 
 
@@ -169,7 +170,7 @@ class DeviceVisionTower:
         self._tally.add(vision_passes=1)
         squares = [inputs.pixels for inputs in pictures]
         pixels = np.concatenate(squares).astype(self._graph.states)
-        embeds = self._graph.run({PIXELS: pixels})["image_embeds"]
+        [embeds] = self._graph.run({PIXELS: pixels}).values()
         if len(pixels) == 1 and pictures[0].picked is None:
             return [embeds]
         each = embeds.num_rows // len(pixels)
@@ -189,4 +190,5 @@ class DeviceVisionTower:
             name: array.astype(floats) if np.issubdtype(array.dtype, np.floating) else array
             for name, array in inputs.arrays.items()
         }
-        return self._graph.run(arrays)["image_embeds"]
+        [embeds] = self._graph.run(arrays).values()
+        return embeds

@@ -41,7 +41,9 @@ def by_instruction(prompts: Sequence[Prompt]) -> list[tuple[Prompt, ...]]:
 def _run(state: RequestState, prompts: tuple[Prompt, ...]) -> PrefilledPrompts:
     """One pass; with gradients it goes on to those of the prompt to look with."""
     model, targets = state.model, state.targets
-    prefix = state.prefix if state.prompts.goes_beside(prompts[0]) else _sequence_of_its_own(state, prompts[0])
+    prefix = (
+        state.prefix if state.prompts.goes_beside(prompts[0]) else _sequence_of_its_own(state, prompts[0])
+    )
     gradients = targets.gradients and bool(targets.layers)
     with model.alone_on(prefix):
         output = model.decoder.prefill(

@@ -122,7 +122,7 @@ def read_text_facts(config: Any, models: Collection[str] = TEXT_MODELS) -> TextF
         rope=Rope(_rope_theta(text.rope_parameters or {})),
         attention_bias=getattr(text, "attention_bias", False),
         mlp_bias=getattr(text, "mlp_bias", False),
-        tied_embeddings=bool(config.tie_word_embeddings),
+        tied_embeddings=bool(getattr(config, "tie_word_embeddings", text.tie_word_embeddings)),
     )
 
 

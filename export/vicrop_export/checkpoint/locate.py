@@ -31,15 +31,19 @@ from vicrop_export.checkpoint.tensors import (
 )
 from vicrop_export.progress import FetchProgress
 
-SMALL_FILES = (
-    "config.json",
-    "generation_config.json",
+TOKENIZER_FILES = (
     "tokenizer.json",
     "tokenizer_config.json",
     "added_tokens.json",
     "special_tokens_map.json",
+)
+SMALL_FILES = (
+    "config.json",
+    "generation_config.json",
+    *TOKENIZER_FILES,
     "preprocessor_config.json",
     "processor_config.json",
+    *(f"qformer_tokenizer/{name}" for name in TOKENIZER_FILES),  # of what a vision part reads
 )
 PROCESSOR_FILES = ("preprocessor_config.json", "processor_config.json")
 

@@ -15,10 +15,11 @@ from typing import Any
 import numpy as np
 
 from vicrop_engine.arrays import Floats, Ints
-from vicrop_engine.engine_dir.manifest import GRADIENT
+from vicrop_engine.engine_dir.manifest import GRADIENT, INSTRUCTED
 from vicrop_engine.engine_dir.records import DecoderGeometry, Parity
 from vicrop_engine.errors import ParityError
 from vicrop_engine.images.seen import PIXELS
+from vicrop_engine.model.instructed import EMBEDS, IDS, STATES
 from vicrop_engine.runtime.appending_graph import TYPES
 from vicrop_engine.runtime.graphs import UNFUSED
 from vicrop_engine.runtime.interfaces import PAST, PRESENT
@@ -83,7 +84,7 @@ def measure_parity(
     so that a graph larger than memory can be run in pieces.
     """
     graphs = EngineGraphs(directory, decoder, len(probe.ids) + SPARE, open_graph)
-    embeds = graphs.image_embeds(probe.picture.arrays)
+    embeds = graphs.image_embeds(probe.picture.arrays, probe.picture.instruction)
     attention, logits, gradient = [], [], None
     prefix = graphs.embed(probe.prefix)
     prefix[:, probe.is_image[: len(probe.prefix)]] = embeds
@@ -160,6 +161,7 @@ class EngineGraphs:
             open_graph(directory / f"{name}.onnx") for name in ("vision", "decoder_lower", "decoder_upper")
         )
         self._open_gradient = partial(open_graph, directory / f"{GRADIENT}.onnx")
+        self._open_instructed = partial(open_graph, directory / f"{INSTRUCTED}.onnx")
         self._tapped: Floats | None = None
         self.table: Floats = np.load(directory / "token_embeddings.npy", mmap_mode="r")
         self._slices = 1 + decoder.added_embeds
@@ -178,13 +180,22 @@ class EngineGraphs:
         """Begin with no tokens again, where attention works in place."""
         self.num_cached = 0
 
-    def image_embeds(self, picture: Mapping[str, np.ndarray]) -> Floats:
-        """Embeddings [1 + added, tokens, hidden] of one picture, run beside another one where that can be."""
+    def image_embeds(
+        self, picture: Mapping[str, np.ndarray], instruction: Sequence[int] | None = None
+    ) -> Floats:
+        """Embeddings [1 + added, tokens, hidden] of one picture, run beside another one where that can be.
+
+        With an `instruction` the second stage reads it with what the tower made of the picture.
+        """
         feeds = dict(picture)
         if PIXELS in feeds and self.vision.get_inputs()[0].shape[0] != 1:
             feeds[PIXELS] = np.concatenate((feeds[PIXELS], np.zeros_like(feeds[PIXELS])))
-        embeds: Floats = self._run(self.vision, feeds)["image_embeds"]
-        return embeds[:1] if PIXELS in feeds else embeds
+        [embeds] = self._run(self.vision, feeds).values()
+        embeds = embeds[:1] if PIXELS in feeds else embeds
+        if instruction is None:
+            return embeds
+        stage, ids = self._open_instructed(), np.array([instruction], np.int64)
+        return self._run(stage, {STATES: embeds, IDS: ids})[EMBEDS]
 
     def embed(self, ids: Sequence[int]) -> Floats:
         """Text's embeddings [1 + added, tokens, hidden], which has nothing in the added slices."""

@@ -58,7 +58,7 @@ def open_twin(path: Path) -> object:
 def graph_outputs(graphs: EngineGraphs, manifest: Manifest, given: ProbeInput) -> Outputs:
     """What the runtime's `run_probe` gives, of graphs without a runtime."""
     graphs.forget()
-    image = given.shown(graphs.image_embeds(given.inputs.arrays))
+    image = given.shown(graphs.image_embeds(given.inputs.arrays, given.inputs.instruction))
     shown, axes = on_host(image.states), manifest.decoder.position_axes
     prompt = np.concatenate((graphs.embed(given.before), shown, graphs.embed(given.after)), axis=1)
     is_image = np.zeros(prompt.shape[1], bool)

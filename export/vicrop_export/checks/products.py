@@ -16,7 +16,7 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 
-from vicrop_engine.engine_dir.manifest import GRAPHS, PREFILL, WIDE, Manifest
+from vicrop_engine.engine_dir.manifest import EVERY_GRAPH, PREFILL, WIDE, Manifest
 from vicrop_engine.errors import ParityError
 from vicrop_engine.model.probe import ProbeInput
 from vicrop_export.checks.parity import EngineGraphs, relative_l2
@@ -87,7 +87,7 @@ def check_products(
 
     Raises ParityError above TOLERANCE.
     """
-    places = {graph.name: places_of(graph) for graph in exported if graph.name in GRAPHS}
+    places = {graph.name: places_of(graph) for graph in exported if graph.name in EVERY_GRAPH}
     found = [_check(directory, manifest, given, places, stored, layout_of, {})]
     if manifest.twins:
         twins = {twin.removesuffix(WIDE).removesuffix(PREFILL): twin for twin in manifest.twins}

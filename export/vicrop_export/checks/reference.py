@@ -15,6 +15,7 @@ from torch import Tensor
 
 from vicrop_engine.arrays import Floats
 from vicrop_engine.errors import CheckpointError
+from vicrop_engine.model.instructed import IDS
 from vicrop_export.checkpoint.tensors import CheckpointTensors
 from vicrop_export.checkpoint.tokenizer import stop_tokens
 from vicrop_export.checks.streamed_model import streamed_model
@@ -56,6 +57,8 @@ def run_reference(
     ids = torch.tensor([probe.ids])
     is_image, positions = torch.from_numpy(probe.is_image), torch.from_numpy(probe.positions)
     picture = {name: torch.from_numpy(array) for name, array in probe.picture.arrays.items()}
+    if probe.picture.instruction is not None:
+        picture[IDS] = torch.tensor([probe.picture.instruction])
     attention, looked = _keep_attention(family, model, len(probe.ids), first_position)
     with torch.set_grad_enabled(gradient_layer is not None):
         embeds = family.image_features(model, picture)

@@ -42,8 +42,10 @@ def streamed_model(tensors: CheckpointTensors, family: ExportFamily) -> Any:
     name_of = partial(stored_name, family)
     _demand_tensors(model, name_of, tensors)
     for path, part in model.named_modules():
-        names = {key: name_of(f"{path}.{key}") for key, _ in part.named_parameters(recurse=False)}
-        if names:
+        names = {key: name_of(f"{path}.{key}" if path else key) for key in _own(part)}
+        if part is model:  # which is never called as a whole; what it has itself is small
+            _load(part, names, tensors)
+        elif names:
             _stream(part, names, tensors)
     return model.eval()
 
@@ -54,12 +56,20 @@ def stored_name(family: ExportFamily, parameter: str) -> str:
     return TIED.get(name, name) if family.text.tied_embeddings else name
 
 
+def _own(part: nn.Module) -> list[str]:
+    return [key for key, _ in part.named_parameters(recurse=False)]
+
+
+def _load(part: nn.Module, names: dict[str, str], tensors: CheckpointTensors) -> None:
+    for key, name in names.items():
+        setattr(part, key, nn.Parameter(tensors.get(name), requires_grad=False))
+
+
 def _stream(part: nn.Module, names: dict[str, str], tensors: CheckpointTensors) -> None:
     empty = dict(part.named_parameters(recurse=False))
 
     def load(module: nn.Module, _inputs: object) -> None:
-        for key, name in names.items():
-            setattr(module, key, nn.Parameter(tensors.get(name), requires_grad=False))
+        _load(module, names, tensors)
 
     def let_go(module: nn.Module, _inputs: object, _outputs: object) -> None:
         for key, value in empty.items():

@@ -14,7 +14,13 @@ from typing import TYPE_CHECKING, Any, Protocol
 from tokenizers import Tokenizer
 from torch import Tensor, nn
 
-from vicrop_engine.engine_dir.records import LayerSource, Preprocessing, Prompts, VisionGeometry
+from vicrop_engine.engine_dir.records import (
+    InstructionReader,
+    LayerSource,
+    Preprocessing,
+    Prompts,
+    VisionGeometry,
+)
 from vicrop_export.checkpoint.config import TextFacts
 from vicrop_export.checkpoint.tensors import CheckpointTensors
 from vicrop_export.onnx_files.export import GraphInterface
@@ -35,6 +41,27 @@ class ImageSettings:
     settings: dict[str, Any] = field(default_factory=dict)
     most_inputs: int = 1
     most_tokens: int | None = None
+
+
+class SecondStage(Protocol):
+    """What comes after the vision tower where the vision part reads the prompt's text beside the picture."""
+
+    @property
+    def reader(self) -> InstructionReader:
+        """What the runtime has to know of it."""
+
+    def tokenizer(self, directory: Path) -> Tokenizer:
+        """The tokenizer of what it reads. Raises CheckpointError."""
+
+    def module(self, tensors: CheckpointTensors) -> nn.Module:
+        """`image_states` [1, patches, any] and `instruction_ids` [1, text] to `image_embeds` and `looked`.
+
+        The embeds are [1, image_tokens, hidden]; the other is how much they looked at the cells, [heads,
+        image_tokens, cells], in the layer that the reader names.
+        """
+
+    def interface(self) -> GraphInterface:
+        """The interface of its graph."""
 
 
 class ExportFamily(Protocol):
@@ -63,6 +90,10 @@ class ExportFamily(Protocol):
     @property
     def extra_rows(self) -> Sequence[str]:
         """Tensors [hidden], by canonical name, that are among a picture's embeddings and of no input."""
+
+    @property
+    def second_stage(self) -> SecondStage | None:
+        """What reads the prompt's text with the tower's states; None where these are image embeds already."""
 
     @property
     def has_published_flow(self) -> bool:
@@ -98,7 +129,8 @@ class ExportFamily(Protocol):
         """The vision tower and projector; with `half` attention is in float16.
 
         Square inputs `pixel_values` [images, 3, side, side] give `image_embeds` [images, image_tokens,
-        hidden]; a picture's own arrays, by name, its embeddings [1 + added, tokens, hidden].
+        hidden]; a picture's own arrays, by name, its embeddings [1 + added, tokens, hidden]. Before a second
+        stage they give `image_states` [images, patches, any].
         """
 
     def vision_interface(self, in_place: bool) -> GraphInterface:
@@ -119,7 +151,10 @@ class ExportFamily(Protocol):
         """transformers' own class of the whole model."""
 
     def image_features(self, model: nn.Module, picture: Mapping[str, Tensor]) -> Tensor:
-        """What transformers' model makes of a picture: [1 + added, tokens, hidden]."""
+        """What transformers' model makes of a picture: [1 + added, tokens, hidden].
+
+        A picture for a second stage has `instruction_ids` [1, text] too.
+        """
 
     def last_logits(self, model: nn.Module, embeds: Tensor, is_image: Tensor, positions: Tensor) -> Tensor:
         """Its logits [2, vocab] after the last two tokens of `embeds` [1 + added, tokens, hidden].

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from vicrop_engine.errors import CheckpointError, one_of
 from vicrop_export.checkpoint.config import CONFIG, read_json
+from vicrop_export.families.instructblip.family import InstructBlip
 from vicrop_export.families.interfaces import ExportFamily
 from vicrop_export.families.llava.family import Llava
 from vicrop_export.families.llava_next.family import LlavaNext
@@ -23,6 +24,7 @@ FAMILIES: dict[str, Callable[[Path, int | None], ExportFamily]] = {
     "qwen2_vl": Qwen2_5.read,
     "qwen3_vl": Qwen3.read,
     "qwen3_vl_moe": refuse_mixture,
+    "instructblip": InstructBlip.read,
 }
 
 

@@ -13,6 +13,7 @@ import torch
 from onnxscript import FLOAT
 from torch import nn
 
+from vicrop_engine.engine_dir.manifest import GRADIENT
 from vicrop_export.checkpoint.tensors import CheckpointTensors
 from vicrop_export.modules.decoder import DecoderLayer
 from vicrop_export.modules.interfaces import ROWS_AXIS, TAPS, TOTAL_AXIS, Parts, graph_modules
@@ -27,15 +28,16 @@ BIAS = "attention_bias"
 def cuda_modules(
     tensors: CheckpointTensors, model: Parts, num_lower_layers: int, first_heatmap_layer: int
 ) -> Iterator[tuple[str, nn.Module, GraphInterface]]:
-    """Name, module and interface of `vision`, `decoder_lower` and `decoder_upper`, each made when wanted.
+    """Name, module and interface of each graph without a way back, each made when wanted.
 
     `attention_bias` [1, 1, rows, total] holds the lines of the tapped tokens alone. Raises CheckpointError.
     """
     graphs = graph_modules(
         tensors, model, num_lower_layers, first_heatmap_layer=first_heatmap_layer, batched=False
     )
-    for _ in range(3):
-        name, module, interface = next(graphs)
+    for name, module, interface in graphs:
+        if name == GRADIENT:
+            return
         for part in module.modules():
             if isinstance(part, DecoderLayer):
                 part.causal = True

@@ -13,7 +13,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 
-from vicrop_engine.engine_dir.manifest import GRADIENT
+from vicrop_engine.engine_dir.manifest import GRADIENT, INSTRUCTED
 from vicrop_engine.engine_dir.records import VisionGeometry
 from vicrop_engine.errors import CheckpointError
 from vicrop_export.checkpoint.config import TextFacts
@@ -28,6 +28,7 @@ SEQ, PAST, CAPACITY, BATCH, TAPS = 7, 5, 19, 3, (2, 4, 6)
 TAPPED = "tapped_states"
 SEQ_AXIS, PAST_AXIS, TOTAL_AXIS, ROWS_AXIS, CAPACITY_AXIS = "seq", "past", "total", "rows", "capacity"
 LOSSES_AXIS, ANSWERS_AXIS, BATCH_AXIS, QUERIES_AXIS = "losses", "answers", "batch", "queries"
+INSTRUCTION_AXIS = "instruction"
 IN_PLACE_TARGETS = ("cpu", "cuda")
 
 
@@ -40,12 +41,26 @@ class KVKind:
     cache: torch.dtype = torch.float32
 
 
+class Stage(Protocol):
+    """A second stage of the vision part."""
+
+    def module(self, tensors: CheckpointTensors) -> nn.Module:
+        """Its graph as a module."""
+
+    def interface(self) -> GraphInterface:
+        """The interface of its graph."""
+
+
 class Parts(Protocol):
     """What the graphs of a model are made of."""
 
     @property
     def text(self) -> TextFacts:
         """The language model."""
+
+    @property
+    def second_stage(self) -> Stage | None:
+        """What follows the vision tower, if anything does."""
 
     def vision(self, tensors: CheckpointTensors, half: bool) -> nn.Module:
         """The vision tower; with `half` its attention is in float16."""
@@ -66,14 +81,17 @@ def graph_modules(
 ) -> Iterator[tuple[str, nn.Module, GraphInterface]]:
     """Name, module and interface of each graph, in the order they are written, each made when wanted.
 
-    These are `vision`, `decoder_lower`, `decoder_upper` and `grad_att`; the last has no weights of its own
-    and begins at `first_heatmap_layer`, by default the last of the lower ones. Those that do not work
-    `in_place` are of standard operators only: one picture at a time, no gradients, and with `half` attention
-    and its KV cache in float16. Those that do also take the next tokens of several sequences, if `batched`.
+    These are `vision`, perhaps `instructed`, `decoder_lower`, `decoder_upper` and `grad_att`; the last has no
+    weights of its own and begins at `first_heatmap_layer`, by default the last of the lower ones. Those that
+    do not work `in_place` are of standard operators only: one picture at a time, no gradients, and with
+    `half` attention and its KV cache in float16. Those that do also take the next tokens of several
+    sequences, if `batched`.
     """
     kv = KVKind(in_place, in_place and batched, torch.float16 if half else torch.float32)
     facts = model.text
     yield "vision", model.vision(tensors, half), model.vision_interface(in_place)
+    if (stage := model.second_stage) is not None:
+        yield INSTRUCTED, stage.module(tensors), stage.interface()
     first = num_lower_layers - 1 if first_heatmap_layer is None else first_heatmap_layer
     lower = LowerDecoder(tensors, facts, num_lower_layers, first, in_place=in_place)
     yield "decoder_lower", lower, lower_interface(facts, num_lower_layers, kv)
@@ -126,18 +144,20 @@ def pixel_interface(facts: TextFacts, geometry: VisionGeometry) -> GraphInterfac
     )
 
 
-def square_interface(geometry: VisionGeometry, *, one: bool = False) -> GraphInterface:
+def square_interface(
+    geometry: VisionGeometry, *, one: bool = False, output: str = "image_embeds"
+) -> GraphInterface:
     """Square inputs: `pixel_values` [images, 3, side, side] to `image_embeds` [images, image_tokens, hidden].
 
-    With `one` there is always one image.
+    With `one` there is always one image. A tower before a second stage has another `output`.
     """
     side, axis = geometry.image_size, {} if one else {0: "images"}
     return GraphInterface(
         arguments=(_noise(1 if one else 2, 3, side, side),),
         inputs=["pixel_values"],
-        outputs=["image_embeds"],
+        outputs=[output],
         axes={"pixel_values": axis},
-        output_axes={"image_embeds": axis},
+        output_axes={output: axis},
     )
 
 

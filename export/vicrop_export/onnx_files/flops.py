@@ -26,6 +26,7 @@ Shapes = Mapping[str, tuple[Any, ...]]
 AXES = ("images", "patches", "windows", "seq", "total", "rows", "capacity", "losses")
 ATTENTION, FULL_ATTENTION = "GroupQueryAttention", "MultiHeadAttention"
 PRODUCTS = ("MatMul", "FusedMatMul", ATTENTION, FULL_ATTENTION)
+TEXT = "instruction"
 CELL = 4  # patches that make one token, where a graph has patches
 LIKE_PRODUCTS = (
     "MatMul",
@@ -40,9 +41,12 @@ def count_products(graph: ExportedGraph, image_tokens: int) -> dict[str, int]:
     """Multiply-adds of one run by what they are multiplied with: `{"seq": 512, "seq*total": 64, "": 16}`.
 
     The names are the graph's axes; `total` of a graph for whole prompts counts the picture's `image_tokens`.
-    Raises BuildError for a graph whose products or shapes are not understood.
+    Where text stands beside tokens of another number, a product has several terms. Raises BuildError for a
+    graph whose products or shapes are not understood.
     """
     base = _first_sizes(image_tokens)
+    if TEXT in _axes(graph):
+        return _beside_text(graph, base, image_tokens)
     counted = _counts(graph, base, image_tokens)
     doubled = {axis: _counts(graph, {**base, axis: 2 * base[axis]}, image_tokens) for axis in AXES}
     terms: Counter[str] = Counter()
@@ -51,6 +55,22 @@ def count_products(graph: ExportedGraph, image_tokens: int) -> dict[str, int]:
         term = "*".join(axis for axis, power in powers.items() for _ in range(power))
         terms[term] += count // math.prod(base[axis] ** power for axis, power in powers.items())
     return dict(sorted(terms.items()))
+
+
+def _axes(graph: ExportedGraph) -> set[str]:
+    """The names of its inputs' axes."""
+    shapes = [value.type.tensor_type.shape.dim for value in graph.proto.graph.input]
+    return {dim.dim_param for dims in shapes for dim in dims}
+
+
+def _beside_text(graph: ExportedGraph, base: Sizes, image_tokens: int) -> dict[str, int]:
+    """Of a graph whose one axis is TEXT: what does not depend on it, what grows with it, with its square."""
+    first, second, third = (
+        sum(_counts(graph, {**base, TEXT: length}, image_tokens).values()) for length in (1, 2, 3)
+    )
+    square = (third - 2 * second + first) // 2
+    line = second - first - 3 * square
+    return {"": first - line - square, TEXT: line, f"{TEXT}*{TEXT}": square}
 
 
 def _first_sizes(image_tokens: int) -> dict[str, int]:

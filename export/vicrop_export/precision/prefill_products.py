@@ -17,7 +17,7 @@ import numpy as np
 import onnx_ir as ir
 
 from vicrop_engine.arrays import Floats
-from vicrop_engine.engine_dir.manifest import GRAPHS, PREFILL, WIDE
+from vicrop_engine.engine_dir.manifest import ENCODERS, EVERY_GRAPH, PREFILL, WIDE
 from vicrop_export.ops.node_list import NodeList
 from vicrop_export.precision.block_layout import Blocks, outputs_in_parts
 from vicrop_export.precision.byte_products import (
@@ -32,7 +32,6 @@ from vicrop_export.precision.byte_products import (
 from vicrop_export.precision.layouts import Bytes, Layout
 
 TWIN_SPARE = 1 << 30  # bytes of memory that all twins of an engine may take beside the usual graphs
-VISION = GRAPHS[0]
 
 
 class Product(Protocol):
@@ -124,18 +123,18 @@ def plan_twins(
 
     `graphs` are the checkpoint's names of each one's weights. A twin with floats is for processors without
     VNNI and called so. Those of bytes come first, which gain most, then the others, each in the order of
-    GRAPHS, while they fit TWIN_SPARE together. The vision tower has no decode steps, so that its twin
-    replaces it; a decoder keeps both.
+    EVERY_GRAPH, while they fit TWIN_SPARE together. The vision part has no decode steps, so that its twins
+    replace its graphs; a decoder keeps both.
     """
     wanted: dict[str, int] = {}
-    for name in GRAPHS:
+    for name in EVERY_GRAPH:
         layouts = {source: layout_of(source) for source in graphs.get(name, ())}
         products = {source: prefill_product(layout) for source, layout in layouts.items()}
         if not any(products.values()):
             continue
         bits = 0.0
         for source, layout in layouts.items():
-            at_work = (products[source] or layout).bits - (layout.bits if name == VISION else 0)
+            at_work = (products[source] or layout).bits - (layout.bits if name in ENCODERS else 0)
             bits += at_work * math.prod(shapes[source])
         floats = any(isinstance(product, AsFloats) for product in products.values())
         wanted[name + (WIDE if floats else PREFILL)] = math.ceil(bits / 8)

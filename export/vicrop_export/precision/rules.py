@@ -61,7 +61,7 @@ class Precision:
         count = math.prod(shape)
         if name == EMBEDDINGS:
             return count * np.dtype(self.embeddings).itemsize
-        if len(shape) != 2 or "position" in name:
+        if len(shape) != 2 or any(part in name for part in ("position", "word_embeddings")):
             return 4 * count
         return math.ceil(count * self.layout(name, num_lower_layers).bits / 8)
 

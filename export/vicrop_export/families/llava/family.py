@@ -45,6 +45,7 @@ class Llava:
     has_pixel_gradients = True
     has_published_flow = True
     extra_rows: ClassVar[tuple[str, ...]] = ()
+    second_stage: ClassVar[None] = None
 
     @classmethod
     def read(cls, directory: Path, max_pixels: int | None = None) -> Self:

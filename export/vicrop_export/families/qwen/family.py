@@ -40,6 +40,7 @@ class QwenFamily(ABC):
     has_pixel_gradients: ClassVar[bool] = False
     has_published_flow: ClassVar[bool] = False
     extra_rows: ClassVar[tuple[str, ...]] = ()
+    second_stage: ClassVar[None] = None
 
     def __init__(self, tower: TowerFacts, text: TextFacts, image_token: int, images: ImageSettings) -> None:
         self.tower, self.text, self.image_token, self._images = tower, text, image_token, images

@@ -46,6 +46,7 @@ class SmolVLM:
     has_pixel_gradients = False
     has_published_flow = False
     extra_rows: ClassVar[tuple[str, ...]] = ()
+    second_stage: ClassVar[None] = None
 
     @classmethod
     def read(cls, directory: Path, max_pixels: int | None = None) -> Self:

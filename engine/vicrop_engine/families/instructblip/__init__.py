@@ -1,0 +1,1 @@
+"""InstructBLIP: one square input for a picture, read together with the question."""
