@@ -38,6 +38,8 @@ DEPTHS = {
     "qwen3-vl-2b": ("qwen3_vl", 28),
     "qwen3-vl-4b": ("qwen3_vl", 36),
     "qwen3-vl-8b": ("qwen3_vl", 36),
+    "instructblip-7b": ("instructblip", 32),
+    "instructblip-13b": ("instructblip", 40),
 }
 
 

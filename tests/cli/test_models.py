@@ -35,6 +35,7 @@ def test_the_contract_models_are_known() -> None:
         *("smolvlm2-256m", "smolvlm2-500m", "smolvlm2-2.2b"),
         *("qwen2.5-vl-3b", "qwen2.5-vl-7b", "qwen2-vl-2b"),
         *("qwen3-vl-2b", "qwen3-vl-4b", "qwen3-vl-8b"),
+        *("instructblip-7b", "instructblip-13b"),
     ]
     assert find_model("llava-1.5").source == "llava-hf/llava-1.5-7b-hf"
 

@@ -38,7 +38,7 @@ def test_wrong_usage_is_one_sentence(run: Run, arguments: tuple[str, ...], words
     ("arguments", "words"),
     [
         (("build", "llava-sings"), ("llava-sings", "did you mean 'llava-signs'", "llava-1.5-13b")),
-        (("build", "instructblip"), ("instructblip", "known: llava-signs, llava-1.5, llava-1.5-13b")),
+        (("build", "blip-2"), ("blip-2", "known: llava-signs, llava-1.5, llava-1.5-13b")),
         (("build", "llava-signs", "--precision", "int2"), ("int2", "known: fp32, fp16, int8, int4")),
         (("build", "llava-signs", "--target", "cudo"), ("cudo", "known: cpu, cuda", "did you mean 'cuda'")),
         (("build", "llava-signs", "--checkpoint", "./no-such-checkpoint"), ("no-such-checkpoint",)),
