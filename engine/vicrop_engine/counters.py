@@ -17,7 +17,8 @@ class Counters:
     A pass reads the weights of its graph once. Shared steps are passes with the next tokens of several
     answers that do not share a prefix. Moves are prefixes that were given larger KV buffers. A pixel
     gradient pass goes through the whole model and back to the pixels, with a gradient for each prompt.
-    Instructed passes are of one picture and instruction through the vision part's second stage.
+    Instructed passes are of one picture and instruction through the vision part's second stage, its
+    gradients of a prompt through that and the decoder and back.
     Uploads and copies are tensors that go to a device and come back, of engines for one.
     """
 
@@ -26,6 +27,7 @@ class Counters:
     vision_hits: int = 0
     instructed_passes: int = 0
     instructed_hits: int = 0
+    instructed_gradients: int = 0
     prefix_prefills: int = 0
     prefix_hits: int = 0
     prefix_moves: int = 0

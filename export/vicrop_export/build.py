@@ -26,6 +26,7 @@ from vicrop_engine.engine_dir.manifest import (
     EMBEDDINGS,
     EXTRA_ROWS,
     GRADIENT,
+    INSTRUCTED_GRADIENT,
     PIXEL_GRADIENTS,
     PREFILL,
     PREPROCESSOR,
@@ -259,8 +260,8 @@ def write_graphs(
         if is_half(plan):
             to_half_graph(model)
         source = model, graph.described, tensors, layout_of, path
-        if graph.name in (GRADIENT, PIXEL_GRADIENTS):
-            write_referring_graph(*source, stored, whole_prompts=graph.name == PIXEL_GRADIENTS)
+        if graph.name in (GRADIENT, INSTRUCTED_GRADIENT, PIXEL_GRADIENTS):
+            write_referring_graph(*source, stored, whole_prompts=graph.name != GRADIENT)
         else:
             finish = _finish(plan, f"{graph.name}{PREFILL}" in twins)
             stored.add(write_graph(*source, progress.add, opset, finish))

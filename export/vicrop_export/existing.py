@@ -14,6 +14,7 @@ from vicrop_engine.engine_dir.manifest import (
     EXTRA_ROWS,
     GRADIENT,
     INSTRUCTED,
+    INSTRUCTED_GRADIENT,
     INSTRUCTION_TOKENIZER,
     KV_BUFFER,
     PIXEL_GRADIENTS,
@@ -41,6 +42,7 @@ OWN_FILES = {
     f"{KV_BUFFER}.onnx",
     INSTRUCTION_TOKENIZER,
     f"{INSTRUCTED}.onnx",
+    f"{INSTRUCTED_GRADIENT}.onnx",
     *(f"{name}{kind}.onnx" for name in EVERY_GRAPH for kind in (PREFILL, WIDE)),
     *(f"{name}.onnx.data" for name in EVERY_GRAPH),
 }

@@ -151,6 +151,21 @@ def test_a_batch_and_the_scheduler_give_what_ask_gives(kind: str) -> None:
     check_a_batch_and_the_scheduler(built_blip(BLIPS[kind]), items)
 
 
+def test_grad_att_goes_once_through_both_stages_and_back(engine: ViCropEngine, image: Image.Image) -> None:
+    """The picture is seen no more often than for a plain answer with a crop."""
+    answer, cost = spent(engine, lambda: engine.ask(image, QUESTION, method="grad-att", **FEW))
+    assert (cost.gradient_passes, cost.instructed_gradients) == (1, 1)
+    assert (cost.vision_images, cost.instructed_passes, cost.general_prefills) == (2, 2, 0)
+    assert answer.heatmap is not None
+    assert np.all(answer.heatmap >= 0)
+    assert answer.heatmap.max() > 0
+    served = engine.ask_batch([(image, QUESTION)], method="grad-att", **FEW)[0]
+    assert (served.token_ids, served.crop_box) == (answer.token_ids, answer.crop_box)
+    assert relative_l2(served.heatmap, answer.heatmap) <= 1e-5
+    tiled = engine.ask(image.resize((1500, 1100)), QUESTION, method="grad-att", high_res="on", **FEW)
+    assert len(tiled.tiles) == 4
+
+
 def test_high_res_looks_at_tiles_of_its_own(engine: ViCropEngine) -> None:
     large = picture("square").resize((1500, 1100))
     answer, cost = spent(engine, lambda: engine.ask(large, QUESTION, high_res="on", **FEW))

@@ -54,13 +54,17 @@ class BlipFlow:
         question: str,
         *,
         layer: int,
+        method: str = "rel-att",
         localize: str | None = None,
         max_new_tokens: int = 8,
     ) -> FlowAnswer:
         """Answer without the crop, find the window in the map of `layer`, answer with the crop."""
         first = self.generate(question, [image], max_new_tokens)
         looked_with = localize or question
-        heatmap = self.looked(looked_with, image, layer) / self.looked(GENERAL_QUESTION, image, layer)
+        if method == "grad-att":
+            heatmap = self.helpful(looked_with, image, layer)
+        else:
+            heatmap = self.looked(looked_with, image, layer) / self.looked(GENERAL_QUESTION, image, layer)
         box = search_window(heatmap, image.size, self.side, least=1)
         final = self.generate(question, [image, image.crop(box)], max_new_tokens)
         return FlowAnswer(first, final, heatmap, box)
@@ -72,7 +76,6 @@ class BlipFlow:
         made["input_ids"] = torch.cat((torch.tensor([further], dtype=torch.int64), made["input_ids"]), dim=1)
         return made
 
-    @torch.no_grad()
     def features(self, question: str, images: list[Image.Image]) -> Any:
         """What the vision part makes of each picture with the prompt's text."""
         made = self.inputs(question, images)
@@ -84,8 +87,12 @@ class BlipFlow:
     def embeds(self, question: str, images: list[Image.Image]) -> Tensor:
         """The prompt's embeddings [1, len, hidden]: all pictures, the text with its first sign."""
         ids = self.inputs(question, images)["input_ids"]
+        return self.joined(ids, self.features(question, images))
+
+    def joined(self, ids: Tensor, features: Any) -> Tensor:
+        """Embeddings of these ids with what the vision part made in the pictures' places."""
         inputs: Tensor = self.model.get_input_embeddings()(ids).detach().clone()
-        inputs[ids == self.image] = self.features(question, images).pooler_output.flatten(0, 1)
+        inputs[ids == self.image] = features.pooler_output.flatten(0, 1)
         return inputs
 
     @torch.no_grad()
@@ -105,15 +112,25 @@ class BlipFlow:
     @torch.no_grad()
     def looked(self, question: str, image: Image.Image, layer: int) -> Array:
         """How much the last token looks at each cell by way of the picture's tokens, [rows, cols]."""
-        output = self.model.language_model(
-            inputs_embeds=self.embeds(question, [image]), output_attentions=True
-        )
-        return self.cells(output.attentions[layer], self.features(question, [image]).qformer_outputs)
+        ids, features = self.inputs(question, [image])["input_ids"], self.features(question, [image])
+        output = self.model.language_model(inputs_embeds=self.joined(ids, features), output_attentions=True)
+        return self.cells(output.attentions[layer], features.qformer_outputs.cross_attentions[self.entry])
 
-    def cells(self, attention: Tensor, qformer: Any) -> Array:
+    def helpful(self, question: str, image: Image.Image, layer: int) -> Array:
+        """The same of attention times relu of the gradient at it of the answer's likelihood, on both ways."""
+        ids, features = self.inputs(question, [image])["input_ids"], self.features(question, [image])
+        output = self.model.language_model(inputs_embeds=self.joined(ids, features), output_attentions=True)
+        both = output.attentions[layer], features.qformer_outputs.cross_attentions[self.entry]
+        logits = output.logits[:, -1].double()
+        loss = -torch.nn.functional.cross_entropy(logits, logits.argmax(dim=-1))
+        gradients = torch.autograd.grad(loss, both)
+        one, other = ((a * torch.relu(g)).detach() for a, g in zip(both, gradients, strict=True))
+        return self.cells(one, other)
+
+    def cells(self, attention: Tensor, crossed: Tensor) -> Array:
         """The decoder's attention [1, heads, len, len] times the Q-Former's, as cells."""
         tokens = attention[0, :, -1, : self.queries].mean(dim=0)
-        patches = qformer.cross_attentions[self.entry][0, :, :, 1:].mean(dim=0)
+        patches = crossed[0, :, :, 1:].mean(dim=0)
         return np.asarray((tokens @ patches).reshape(self.grid, self.grid).numpy())
 
     @torch.no_grad()
@@ -124,6 +141,7 @@ class BlipFlow:
             made = self.inputs(asked, [image])
             output = self.model(**made, output_attentions=True)
             attention = output.language_model_outputs.attentions[layer]
-            maps.append(self.cells(attention, self.features(asked, [image]).qformer_outputs))
+            crossed = self.features(asked, [image]).qformer_outputs.cross_attentions
+            maps.append(self.cells(attention, crossed[self.entry]))
         relative: Array = maps[0] / maps[1]
         return relative

@@ -12,6 +12,7 @@ from tests.parity.blip_flow import BlipFlow
 from tests.parity.family_checks import PICTURES, QUESTION, check_answer, picture, without_end
 from tests.parity.published_flow import search_window
 from vicrop_engine import ViCropEngine
+from vicrop_engine.vicrop.params import AskKeywords
 
 
 @dataclass(frozen=True)
@@ -32,23 +33,26 @@ def pair(request: pytest.FixtureRequest) -> Pair:
     return Pair(flow, engine, made.manifest.crop.layers[0])
 
 
-@pytest.mark.parametrize("name", PICTURES)
-def test_ask_gives_what_plain_passes_give(pair: Pair, name: str) -> None:
+@pytest.mark.parametrize(
+    ("name", "method"),
+    [*((name, "rel-att") for name in PICTURES), ("wide", "grad-att"), ("tall", "grad-att")],
+)
+def test_ask_gives_what_plain_passes_give(pair: Pair, name: str, method: str) -> None:
     """A picture within one window is its own crop; of others the map and the window are compared too."""
-    got = pair.engine.ask(picture(name), QUESTION, max_new_tokens=8, high_res="off")
-    wanted = pair.flow.ask(picture(name), QUESTION, layer=pair.layer)
+    got = pair.engine.ask(picture(name), QUESTION, method=method, max_new_tokens=8, high_res="off")
+    wanted = pair.flow.ask(picture(name), QUESTION, layer=pair.layer, method=method)
     check_answer(pair.engine, name, wanted, got, pair.flow.side)
 
 
-def test_a_text_to_look_with_is_an_instruction_of_its_own(pair: Pair) -> None:
+@pytest.mark.parametrize("method", ["rel-att", "grad-att"])
+def test_a_text_to_look_with_is_an_instruction_of_its_own(pair: Pair, method: str) -> None:
     """The answers are to the question, the map is of the other text."""
     image, text = picture("wide"), "the red sign"
-    got = pair.engine.ask(image, QUESTION, max_new_tokens=8, localize=text, high_res="off")
-    wanted = pair.flow.ask(image, QUESTION, layer=pair.layer, localize=text)
+    asked: AskKeywords = {"method": method, "localize": text, "max_new_tokens": 8, "high_res": "off"}
+    got = pair.engine.ask(image, QUESTION, **asked)
+    wanted = pair.flow.ask(image, QUESTION, layer=pair.layer, localize=text, method=method)
     check_answer(pair.engine, "wide", wanted, got, pair.flow.side)
-    final = pair.engine.ask(
-        image, QUESTION, max_new_tokens=8, localize=text, high_res="off", first_answer=False
-    )
+    final = pair.engine.ask(image, QUESTION, first_answer=False, **asked)
     assert (final.crop_box, final.token_ids) == (got.crop_box, got.token_ids)
 
 

@@ -9,7 +9,14 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 
-from vicrop_engine.engine_dir.manifest import GRADIENT, GRAPHS, PIXEL_GRADIENTS, Manifest
+from vicrop_engine.engine_dir.manifest import (
+    GRADIENT,
+    GRAPHS,
+    INSTRUCTED,
+    INSTRUCTED_GRADIENT,
+    PIXEL_GRADIENTS,
+    Manifest,
+)
 
 VISION, LOWER, UPPER = GRAPHS
 
@@ -33,6 +40,8 @@ def weight_bytes(manifest: Manifest, graph: str) -> int:
     vision, lower, upper = (_file_bytes(manifest, name) for name in (VISION, LOWER, UPPER))
     if graph == PIXEL_GRADIENTS:
         return 2 * (vision + lower + upper)
+    if graph == INSTRUCTED_GRADIENT:
+        return 2 * (_file_bytes(manifest, INSTRUCTED) + lower + upper)
     if graph == GRADIENT:
         num_lower = manifest.decoder.num_lower_layers
         return 2 * (lower * (num_lower - min(manifest.crop.layers)) // num_lower + upper)

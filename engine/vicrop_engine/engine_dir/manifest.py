@@ -41,6 +41,8 @@ EVERY_GRAPH = (*ENCODERS, *GRAPHS[1:])  # with weights of its own
 
 GRADIENT = "grad_att"  # a graph that engines may lack; its weights are in the decoders' files
 
+INSTRUCTED_GRADIENT = "grad_instructed"  # of that second stage, where there is one; its weights are others'
+
 PIXEL_GRADIENTS = "pure_grad"  # an optional graph, whose weights are in the others' files
 
 ROWS, KV_BUFFER = "rows", "kv_buffer"  # small graphs of engines for a device, which keep tensors there
@@ -142,8 +144,9 @@ class Manifest:
 
     @property
     def has_gradient(self) -> bool:
-        """Whether the engine has the graph that grad-att needs; those built before there was one lack it."""
-        return f"{GRADIENT}.onnx" in self.files
+        """Whether the engine has the graphs that grad-att needs; those built before there was one lack it."""
+        wanted = (GRADIENT,) if self.instructed is None else (GRADIENT, INSTRUCTED_GRADIENT)
+        return all(f"{graph}.onnx" in self.files for graph in wanted)
 
     @property
     def has_pixel_gradients(self) -> bool:

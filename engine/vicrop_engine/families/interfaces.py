@@ -50,8 +50,6 @@ class FamilyType(Protocol):
     """Embeddings that an engine has beside those of pictures' inputs, to be picked among a picture's."""
     takes_pixel_gradients: bool
     """Whether there is a graph that goes back to its pixels, for pure-grad."""
-    takes_attention_gradients: bool
-    """Whether there is a graph that goes back to its attention, for grad-att."""
     is_published: bool
     """Whether the published code answers with it, whose geometry `compat` reproduces."""
     targets: tuple[str, ...]

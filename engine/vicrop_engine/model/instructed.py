@@ -6,23 +6,27 @@ nothing of questions.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
 from vicrop_engine.arrays import Floats, Ints
 from vicrop_engine.byte_cache import ByteCache
 from vicrop_engine.counters import Tally
-from vicrop_engine.engine_dir.manifest import INSTRUCTED
+from vicrop_engine.engine_dir.manifest import INSTRUCTED, INSTRUCTED_GRADIENT
 from vicrop_engine.images.seen import VisionInputs
+from vicrop_engine.model.embedding import TokenTable
 from vicrop_engine.model.interfaces import VisionTower
+from vicrop_engine.model.prompts import Prompt
 from vicrop_engine.model.states import ImageEmbeds, of_kind, on_host
 from vicrop_engine.runtime.device import DeviceTensor
 from vicrop_engine.runtime.device_graph import DeviceGraph
+from vicrop_engine.runtime.host_graph import Graph
 from vicrop_engine.runtime.interfaces import OpenGraph
 
 STATES, IDS = "image_states", "instruction_ids"  # what the graph calls its inputs
 EMBEDS, LOOKED = "image_embeds", "looked"  # and its outputs
+SUFFIX_EMBEDS, GRADIENT = "suffix_embeds", "gradient"  # what the graph with a way back has besides
 
 
 class InstructedStage:
@@ -77,3 +81,33 @@ class InstructedStage:
             return made[EMBEDS], self._graph.device.host(made[LOOKED])
         outputs = self._graph.run({STATES: on_host(states), IDS: ids})
         return outputs[EMBEDS].numpy(), outputs[LOOKED].numpy()
+
+
+class InstructedGradients:
+    """How prompts' answers hang on what the second stage looked at, of one engine.
+
+    `open_graph` opens the graph that goes back to it; `table` has the tokens' embeddings.
+    """
+
+    def __init__(self, open_graph: Callable[[], Graph], table: TokenTable, tally: Tally) -> None:
+        self._open, self._table, self._tally = open_graph, table, tally
+
+    def counted_by(self, tally: Tally) -> InstructedGradients:
+        """The same, whose runs are counted there."""
+        return InstructedGradients(self._open, self._table, tally)
+
+    def helpful(self, inputs: VisionInputs, prompt: Prompt, tower: VisionTower) -> Floats:
+        """Attention times its gradient where that is above zero, mean over heads, [tokens, cells].
+
+        The loss is the logarithm of the probability of the likeliest token after the prompt, whose prefix are
+        the picture's tokens. Raises RunError.
+        """
+        states, ids = on_host(tower.embed(inputs)), np.asarray([inputs.instruction], np.int64)
+        embeds = self._table.embed(prompt.suffix)
+        self._tally.add(instructed_gradients=1)
+        graph = self._open()
+        with self._tally.running(INSTRUCTED_GRADIENT, instruction=ids.shape[1], total=len(prompt)):
+            outputs = graph.run({STATES: states, IDS: ids, SUFFIX_EMBEDS: embeds})
+        looked, gradient = outputs[LOOKED].numpy(), outputs[GRADIENT].numpy()
+        helpful: Floats = (looked * np.maximum(gradient, 0)).mean(axis=0)
+        return helpful

@@ -13,6 +13,7 @@ from vicrop_engine.arrays import Floats
 from vicrop_engine.images.seen import VisionInputs
 from vicrop_engine.model.greedy import Generation, OnTokens
 from vicrop_engine.model.prefix_cache import Prefix, PrefixKey
+from vicrop_engine.model.prompts import Prompt
 from vicrop_engine.model.states import AttentionRows, ImageEmbeds, States
 
 
@@ -46,6 +47,13 @@ class InstructedEmbeds(Protocol):
 
     def check_integrity(self) -> None:
         """Raises AssertionError when the cache does not hold what it says it holds."""
+
+
+class HelpfulLooks(Protocol):
+    """How prompts' answers hang on what a second stage looked at."""
+
+    def helpful(self, inputs: VisionInputs, prompt: Prompt, tower: VisionTower) -> Floats:
+        """Attention of the picture's tokens to its cells, times its gradient, [tokens, cells]."""
 
 
 class Prefilled(Protocol):

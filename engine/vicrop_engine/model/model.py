@@ -17,7 +17,7 @@ from vicrop_engine.families.interfaces import Family
 from vicrop_engine.images.cache import PictureCache
 from vicrop_engine.images.seen import Seen
 from vicrop_engine.model.gradients import PixelGradients
-from vicrop_engine.model.interfaces import Decoder, InstructedEmbeds, PrefixStore, VisionTower
+from vicrop_engine.model.interfaces import Decoder, HelpfulLooks, InstructedEmbeds, PrefixStore, VisionTower
 from vicrop_engine.model.prefix_cache import Prefix, PrefixKey
 from vicrop_engine.model.prompts import Ids, PromptBuilder
 from vicrop_engine.model.states import ImageEmbeds
@@ -44,6 +44,7 @@ class Model:
     tools: Toolbox
     device: Device | None = None
     instructed: InstructedEmbeds | None = None
+    helpful_looks: HelpfulLooks | None = None
 
     def image_embeds(self, pictures: Sequence[Seen]) -> list[ImageEmbeds]:
         """What stands for each picture in a prompt, through the whole vision part. Raises RunError."""

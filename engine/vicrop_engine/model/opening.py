@@ -33,7 +33,7 @@ from vicrop_engine.images.seen import Way
 from vicrop_engine.model.decoder import HostDecoder
 from vicrop_engine.model.decoder_on_device import DeviceDecoder
 from vicrop_engine.model.gradients import PixelGradients
-from vicrop_engine.model.instructed import InstructedStage
+from vicrop_engine.model.instructed import InstructedGradients, InstructedStage
 from vicrop_engine.model.interfaces import Decoder, VisionTower
 from vicrop_engine.model.model import Model
 from vicrop_engine.model.prefix_cache import PrefixCache
@@ -74,6 +74,7 @@ class Parts:
     gradients: PixelGradients
     device: Device | None = None
     instructed: InstructedStage | None = None
+    helpful_looks: InstructedGradients | None = None
 
 
 def open_model(
@@ -123,6 +124,7 @@ def open_model(
         tools=tools or Toolbox(threads=threads),
         device=parts.device,
         instructed=parts.instructed,
+        helpful_looks=parts.helpful_looks,
     )
 
 
@@ -176,8 +178,15 @@ def _parts_on_host(directory: Path, manifest: Manifest, tally: Tally, settings: 
         graphs.vision, settings.vision_bytes, tally, one=one, extra=_extra_rows(directory, manifest)
     )
     gradients = PixelGradients(graphs.pixel_gradients, table, manifest.tokens.image, tally)
-    instructed = _stage(graphs.instructed, settings, tally)
-    return Parts(graphs.provider, vision, decoder, gradients, instructed=instructed)
+    open_gradient = graphs.instructed_gradient
+    return Parts(
+        graphs.provider,
+        vision,
+        decoder,
+        gradients,
+        instructed=_stage(graphs.instructed, settings, tally),
+        helpful_looks=InstructedGradients(open_gradient, decoder.table, tally) if open_gradient else None,
+    )
 
 
 def _parts_on_device(directory: Path, manifest: Manifest, tally: Tally, settings: _Settings) -> Parts:

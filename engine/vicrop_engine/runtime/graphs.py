@@ -13,6 +13,7 @@ from vicrop_engine.engine_dir.manifest import (
     GRADIENT,
     GRAPHS,
     INSTRUCTED,
+    INSTRUCTED_GRADIENT,
     PIXEL_GRADIENTS,
     PREFILL,
     TENSORRT,
@@ -51,8 +52,8 @@ UNFUSED = "session.disable_quant_qdq", "1"  # quantized products as they are wri
 class Graphs:
     """The open graphs of one engine and the execution provider they run on.
 
-    `gradient` and `pixel_gradients` open these graphs at the first call; they are there only in engines that
-    have them, as is `instructed`, the second stage of the vision part.
+    `gradient`, `pixel_gradients` and `instructed_gradient` open these graphs at the first call; they are
+    there only in engines that have them, as is `instructed`, the second stage of the vision part.
     """
 
     vision: OpenGraph
@@ -62,6 +63,7 @@ class Graphs:
     gradient: Callable[[], Graph] | None = None
     pixel_gradients: Callable[[], Graph] | None = None
     instructed: OpenGraph | None = None
+    instructed_gradient: Callable[[], Graph] | None = None
 
 
 def open_graphs(
@@ -92,14 +94,24 @@ def open_graphs(
         return Graphs(plans[0], plans[1], plans[2], TENSORRT)
     files = _Files(directory, manifest, threads or usable_cores())
     files.check()
-    gradient, pixel_gradients = (_opened_later(files, name) for name in (GRADIENT, PIXEL_GRADIENTS))
+    gradient, pixel_gradients, instructed_gradient = (
+        _opened_later(files, name) for name in (GRADIENT, PIXEL_GRADIENTS, INSTRUCTED_GRADIENT)
+    )
     if share_as is not None:
         shared = shared_directory(share_as, installed_runtime().__version__)
         files = replace(files, directory=_packed(files, shared))
     opened = {name: _kernels(files, name) for name in manifest.graphs}
     vision, lower, upper = (opened[name] for name in GRAPHS)
-    instructed = opened.get(INSTRUCTED)
-    return Graphs(vision, lower, upper, PROVIDERS["cpu"], gradient, pixel_gradients, instructed)
+    return Graphs(
+        vision,
+        lower,
+        upper,
+        PROVIDERS["cpu"],
+        gradient,
+        pixel_gradients,
+        opened.get(INSTRUCTED),
+        instructed_gradient,
+    )
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from vicrop_engine.counters import Tally
 from vicrop_engine.engine_dir.memory import ROOM
 from vicrop_engine.images.cache import Source
 from vicrop_engine.model.decoder import HostDecoder
-from vicrop_engine.model.instructed import InstructedStage
+from vicrop_engine.model.instructed import InstructedGradients, InstructedStage
 from vicrop_engine.model.kv_cache import roomy
 from vicrop_engine.model.model import Model
 from vicrop_engine.model.states import of_kind
@@ -87,10 +87,16 @@ class BatchedExecutor:
 
     def _model_of(self, job: Job, worker: WorkerSlot, decoder: RequestDecoder) -> RequestModel:
         """The engine as this job sees it."""
-        tally, stage = job.first.tally, self._model.instructed
-        instructed = None if stage is None else of_kind(InstructedStage, stage).counted_by(tally)
-        vision = RequestVision(self._vision, worker, tally)
-        return request_model(self._model, vision, decoder, tally, worker, instructed)
+        tally, stage, looks = job.first.tally, self._model.instructed, self._model.helpful_looks
+        return request_model(
+            self._model,
+            RequestVision(self._vision, worker, tally),
+            decoder,
+            tally,
+            worker,
+            None if stage is None else of_kind(InstructedStage, stage).counted_by(tally),
+            None if looks is None else of_kind(InstructedGradients, looks).counted_by(tally),
+        )
 
 
 def request_tally(model: Model) -> Tally:

@@ -8,7 +8,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 
 from vicrop_engine.counters import Tally
-from vicrop_engine.model.interfaces import Decoder, InstructedEmbeds, VisionTower
+from vicrop_engine.model.interfaces import Decoder, HelpfulLooks, InstructedEmbeds, VisionTower
 from vicrop_engine.model.model import Model
 from vicrop_engine.model.prefix_cache import Prefix
 from vicrop_engine.serving.worker_slots import WorkerSlot
@@ -42,6 +42,7 @@ def request_model(
     tally: Tally,
     worker: WorkerSlot,
     instructed: InstructedEmbeds | None,
+    helpful_looks: HelpfulLooks | None,
 ) -> RequestModel:
     """The model's own parts, but for those that compute and count for this request."""
     return RequestModel(
@@ -60,5 +61,6 @@ def request_model(
         tools=model.tools,
         device=model.device,
         instructed=instructed,
+        helpful_looks=helpful_looks,
         worker=worker,
     )

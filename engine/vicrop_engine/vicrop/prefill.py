@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
+from vicrop_engine.arrays import Floats
 from vicrop_engine.model.kv_cache import roomy
 from vicrop_engine.model.prefix_cache import Prefix
 from vicrop_engine.model.prompts import Ids, Prompt
@@ -44,7 +45,7 @@ def _run(state: RequestState, prompts: tuple[Prompt, ...]) -> PrefilledPrompts:
     prefix = (
         state.prefix if state.prompts.goes_beside(prompts[0]) else _sequence_of_its_own(state, prompts[0])
     )
-    gradients = targets.gradients and bool(targets.layers)
+    gradients = targets.gradients and bool(targets.layers) and state.prompts.looked_with in prompts
     with model.alone_on(prefix):
         output = model.decoder.prefill(
             prefix,
@@ -58,7 +59,16 @@ def _run(state: RequestState, prompts: tuple[Prompt, ...]) -> PrefilledPrompts:
         state.watch.enter("heatmap")
         looked_with = prompts.index(state.prompts.looked_with)  # whose rows decoding will write over
         found = model.decoder.gradients(output, looked_with)
-    return PrefilledPrompts(prompts, output, found, prefix.mixer)
+    return PrefilledPrompts(prompts, output, found, _helpful(state))
+
+
+def _helpful(state: RequestState) -> Floats | None:
+    """What makes cells of the tokens' helpful attention, where tokens are no cells."""
+    model, prompt = state.model, state.prompts.looked_with
+    if model.helpful_looks is None:
+        return None
+    asked = state.seen.asked(prompt.instruction)
+    return model.helpful_looks.helpful(asked.inputs, prompt, model.vision)
 
 
 def _sequence_of_its_own(state: RequestState, prompt: Prompt) -> Prefix:

@@ -46,7 +46,8 @@ class PrefilledPrompts:
     """The prompts that went through one pass, the one to be answered first, and what the pass left.
 
     `gradients` are attention and gradient of the prompt to look with, [layers, heads, total] each. `mixer`
-    [tokens, cells] is their picture's; `apart` are the passes of prompts with another instruction.
+    [tokens, cells] is their picture's, with gradients that of the looks which help the answer; `apart` are
+    the passes of prompts with another instruction.
     """
 
     prompts: tuple[Prompt, ...]
@@ -132,15 +133,20 @@ class RequestState:
     def gradient_rows(self) -> tuple[Floats, Floats]:
         """The attention of `question_rows`, and the gradient of the answer's log likelihood at it, alike.
 
+        Where cells are mixed of tokens, what helps of both stages' attention, and ones.
+
         Raises ValueError where the targets had no gradients.
         """
-        both = self.demand_pass().gradients
-        if both is None:
+        made = self.demand_pass().of(self.prompts.looked_with)
+        if made.gradients is None:
             raise ValueError("the pass was made without gradients; ask for them in `targets`")
         first = min(self.model.manifest.crop.layers)
         layers, patches = [layer - first for layer in self.targets.layers], self.patch_columns
-        attention, gradient = (rows[layers][..., patches] for rows in both)
-        return attention, gradient
+        attention, gradient = (rows[layers][..., patches] for rows in made.gradients)
+        if made.mixer is None:
+            return attention, gradient
+        cells: Floats = (attention * np.maximum(gradient, 0)) @ made.mixer
+        return cells, np.ones_like(cells)
 
     def gradient_strengths(self) -> tuple[Floats, Floats]:
         """How strongly the answers to look with and to the general prompt hang on pixels, [height, width].

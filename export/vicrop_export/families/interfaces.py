@@ -63,6 +63,16 @@ class SecondStage(Protocol):
     def interface(self) -> GraphInterface:
         """The interface of its graph."""
 
+    def gradient_module(self, tensors: CheckpointTensors) -> nn.Module:
+        """The same with `suffix_embeds` [1, suffix, hidden], on through the decoder, and back.
+
+        It gives `looked` and the loss's `gradient` at it, [heads, image_tokens, cells] each; the loss is the
+        logarithm of the likeliest next token's probability.
+        """
+
+    def gradient_interface(self) -> GraphInterface:
+        """The interface of that graph."""
+
 
 class ExportFamily(Protocol):
     """One checkpoint's model as its family reads it; what is not supported raises CheckpointError by name."""

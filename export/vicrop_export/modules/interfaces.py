@@ -13,7 +13,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 
-from vicrop_engine.engine_dir.manifest import GRADIENT, INSTRUCTED
+from vicrop_engine.engine_dir.manifest import GRADIENT, INSTRUCTED, INSTRUCTED_GRADIENT
 from vicrop_engine.engine_dir.records import VisionGeometry
 from vicrop_engine.errors import CheckpointError
 from vicrop_export.checkpoint.config import TextFacts
@@ -28,7 +28,7 @@ SEQ, PAST, CAPACITY, BATCH, TAPS = 7, 5, 19, 3, (2, 4, 6)
 TAPPED = "tapped_states"
 SEQ_AXIS, PAST_AXIS, TOTAL_AXIS, ROWS_AXIS, CAPACITY_AXIS = "seq", "past", "total", "rows", "capacity"
 LOSSES_AXIS, ANSWERS_AXIS, BATCH_AXIS, QUERIES_AXIS = "losses", "answers", "batch", "queries"
-INSTRUCTION_AXIS = "instruction"
+INSTRUCTION_AXIS, SUFFIX_AXIS = "instruction", "suffix"
 IN_PLACE_TARGETS = ("cpu", "cuda")
 
 
@@ -49,6 +49,12 @@ class Stage(Protocol):
 
     def interface(self) -> GraphInterface:
         """The interface of its graph."""
+
+    def gradient_module(self, tensors: CheckpointTensors) -> nn.Module:
+        """The graph that goes back from a prompt's answer to what the stage looked at."""
+
+    def gradient_interface(self) -> GraphInterface:
+        """The interface of that graph."""
 
 
 class Parts(Protocol):
@@ -82,15 +88,16 @@ def graph_modules(
     """Name, module and interface of each graph, in the order they are written, each made when wanted.
 
     These are `vision`, perhaps `instructed`, `decoder_lower`, `decoder_upper` and `grad_att`; the last has no
-    weights of its own and begins at `first_heatmap_layer`, by default the last of the lower ones. Those that
-    do not work `in_place` are of standard operators only: one picture at a time, no gradients, and with
-    `half` attention and its KV cache in float16. Those that do also take the next tokens of several
-    sequences, if `batched`.
+    weights of its own and begins at `first_heatmap_layer`, by default the last of the lower ones. Beside
+    `instructed` there is `grad_instructed`, which has none either. Those that do not work `in_place` are of
+    standard operators only: one picture at a time, no gradients, and with `half` attention and its KV cache
+    in float16. Those that do also take the next tokens of several sequences, if `batched`.
     """
     kv = KVKind(in_place, in_place and batched, torch.float16 if half else torch.float32)
     facts = model.text
     yield "vision", model.vision(tensors, half), model.vision_interface(in_place)
-    if (stage := model.second_stage) is not None:
+    stage = model.second_stage
+    if stage is not None:
         yield INSTRUCTED, stage.module(tensors), stage.interface()
     first = num_lower_layers - 1 if first_heatmap_layer is None else first_heatmap_layer
     lower = LowerDecoder(tensors, facts, num_lower_layers, first, in_place=in_place)
@@ -98,6 +105,8 @@ def graph_modules(
     yield "decoder_upper", *_upper(tensors, facts, num_lower_layers, kv)
     if in_place:
         yield GRADIENT, TokenGradient(tensors, facts, first), gradient_interface(facts, first)
+        if stage is not None:
+            yield INSTRUCTED_GRADIENT, stage.gradient_module(tensors), stage.gradient_interface()
 
 
 def writes_in_place(target: str, facts: TextFacts) -> bool:

@@ -26,7 +26,7 @@ Shapes = Mapping[str, tuple[Any, ...]]
 AXES = ("images", "patches", "windows", "seq", "total", "rows", "capacity", "losses")
 ATTENTION, FULL_ATTENTION = "GroupQueryAttention", "MultiHeadAttention"
 PRODUCTS = ("MatMul", "FusedMatMul", ATTENTION, FULL_ATTENTION)
-TEXT = "instruction"
+TEXT, TEXTS = "instruction", (1, 2, 3)
 CELL = 4  # patches that make one token, where a graph has patches
 LIKE_PRODUCTS = (
     "MatMul",
@@ -45,12 +45,15 @@ def count_products(graph: ExportedGraph, image_tokens: int) -> dict[str, int]:
     graph whose products or shapes are not understood.
     """
     base = _first_sizes(image_tokens)
-    if TEXT in _axes(graph):
-        return _beside_text(graph, base, image_tokens)
     counted = _counts(graph, base, image_tokens)
     doubled = {axis: _counts(graph, {**base, axis: 2 * base[axis]}, image_tokens) for axis in AXES}
+    texts = [_counts(graph, {**base, TEXT: n}, image_tokens) for n in TEXTS] if TEXT in _axes(graph) else []
     terms: Counter[str] = Counter()
     for name, count in counted.items():
+        along = [counts[name] for counts in texts]
+        if len(set(along)) > 1:
+            terms.update(_beside_text(*along))
+            continue
         powers = {axis: round(math.log2(counts[name] / count)) for axis, counts in doubled.items()}
         term = "*".join(axis for axis, power in powers.items() for _ in range(power))
         terms[term] += count // math.prod(base[axis] ** power for axis, power in powers.items())
@@ -63,11 +66,8 @@ def _axes(graph: ExportedGraph) -> set[str]:
     return {dim.dim_param for dims in shapes for dim in dims}
 
 
-def _beside_text(graph: ExportedGraph, base: Sizes, image_tokens: int) -> dict[str, int]:
-    """Of a graph whose one axis is TEXT: what does not depend on it, what grows with it, with its square."""
-    first, second, third = (
-        sum(_counts(graph, {**base, TEXT: length}, image_tokens).values()) for length in (1, 2, 3)
-    )
+def _beside_text(first: int, second: int, third: int) -> dict[str, int]:
+    """What of a product does not depend on TEXT, grows with it and with its square, by counts at TEXTS."""
     square = (third - 2 * second + first) // 2
     line = second - first - 3 * square
     return {"": first - line - square, TEXT: line, f"{TEXT}*{TEXT}": square}
@@ -77,14 +77,15 @@ def _first_sizes(image_tokens: int) -> dict[str, int]:
     """No two alike, a prompt that holds a picture, and buffers with room for twice as much."""
     total = 2 * image_tokens + 64
     of_pictures = {"images": 3, "patches": 11 * CELL, "windows": 13}
-    return {**of_pictures, "seq": 5, "total": total, "rows": 7, "capacity": 4 * total, "losses": 2}
+    return {**of_pictures, "seq": 5, "total": total, "rows": 7, "capacity": 4 * total, "losses": 2, TEXT: 9}
 
 
 def _counts(graph: ExportedGraph, sizes: Sizes, image_tokens: int) -> dict[str, int]:
     """Multiply-adds of every product of the graph at these sizes, by the name of its result."""
     standard, products = _standard(graph)
     known = {**sizes, "past": sizes["total"] - sizes["seq"], "before": 1}
-    known["after"] = sizes["total"] - image_tokens - known["before"]
+    known["suffix"] = sizes["total"] - image_tokens
+    known["after"] = known["suffix"] - known["before"]
     for value in standard.graph.input:
         for dim in value.type.tensor_type.shape.dim:
             if dim.HasField("dim_param"):

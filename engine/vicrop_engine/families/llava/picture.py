@@ -34,7 +34,6 @@ class Llava:
     targets: ClassVar[tuple[str, ...]] = (CPU, CUDA, TENSORRT)
     in_own_size: ClassVar[bool] = False
     takes_pixel_gradients: ClassVar[bool] = True
-    takes_attention_gradients: ClassVar[bool] = True
 
     def __init__(self, manifest: Manifest, preprocessing: Preprocessing) -> None:
         parse(NoSettings, manifest.family.settings, "the manifest's family settings")

@@ -44,7 +44,6 @@ class LlavaNext:
     extra_rows: ClassVar[int] = 1
     in_own_size: ClassVar[bool] = False
     takes_pixel_gradients: ClassVar[bool] = False
-    takes_attention_gradients: ClassVar[bool] = True
     is_published: ClassVar[bool] = False
     targets: ClassVar[tuple[str, ...]] = (CPU, CUDA)
 

@@ -56,7 +56,6 @@ class Qwen:
     extra_rows: ClassVar[int] = 0
     in_own_size: ClassVar[bool] = True
     takes_pixel_gradients: ClassVar[bool] = False
-    takes_attention_gradients: ClassVar[bool] = True
     is_published: ClassVar[bool] = False
     targets: ClassVar[tuple[str, ...]] = (CPU, CUDA, TENSORRT)
 

@@ -43,7 +43,6 @@ class SmolVLM:
     targets: ClassVar[tuple[str, ...]] = (CPU, CUDA, TENSORRT)
     in_own_size: ClassVar[bool] = False
     takes_pixel_gradients: ClassVar[bool] = False
-    takes_attention_gradients: ClassVar[bool] = True
 
     def __init__(self, manifest: Manifest, preprocessing: Preprocessing) -> None:
         settings = parse(TileSettings, manifest.family.settings, "the manifest's family settings")

@@ -8,7 +8,6 @@ from typing import ClassVar
 from vicrop_engine.arrays import Heatmap
 from vicrop_engine.engine_dir.manifest import Manifest
 from vicrop_engine.errors import LayerError, SettingError
-from vicrop_engine.families.table import family_type
 from vicrop_engine.vicrop.crop import fits_window
 from vicrop_engine.vicrop.localizers.heatmap_search import search_heatmap
 from vicrop_engine.vicrop.localizers.localizer import Localization, check_target
@@ -42,11 +41,6 @@ class GradientAttention:
         """Raises SettingError when the engine has no gradients, LayerError when it has none so low."""
         build = f"'vicrop-engine build {manifest.model.name}"
         check_target(self.method, manifest)
-        if not family_type(manifest).takes_attention_gradients:
-            raise SettingError(
-                f"method 'grad-att' needs gradients through all of the vision part, which family "
-                f"{manifest.family.name!r} has no graph for yet; take rel-att"
-            )
         if not manifest.has_gradient:
             raise SettingError(
                 "method 'grad-att' needs the graph grad_att.onnx and this engine was built without it; "
@@ -67,7 +61,7 @@ class GradientAttention:
         return search_heatmap(self, state)
 
     def heatmap(self, state: RequestState) -> Heatmap:
-        """From one token's way through the upper layers and back."""
+        """From one token's way through the upper layers and back; of cells that are mixed, on to these."""
         attention, gradient = state.gradient_rows()
         state.watch.enter("heatmap")
         grid = state.grid
