@@ -1,6 +1,7 @@
 """Other families at their true sizes, with random weights: building, and both answers against a plain one.
 
-LLaVA-NeXT has its true tiles and tokens on a smaller tower and decoder.
+LLaVA-NeXT has its true tiles and tokens on a smaller tower and decoder; InstructBLIP its true input, queries
+and Q-Former layers, all narrower.
 
     python benchmarks/family_costs.py --model smolvlm2-256m --runs 3
     python benchmarks/family_costs.py --model qwen2.5-vl-3b --precision int4 --directory qwen   # keeps them
@@ -42,6 +43,12 @@ OF_PACKED: Ways = {
     "both answers, crop its base alone": {"crop_tiles": "one"},
     "both answers, grad-att": {"method": "grad-att"},
 }
+OF_INSTRUCTIONS: Ways = {
+    PLAIN: {"method": "none"},
+    "both answers": {},
+    "final answer alone": {"first_answer": False},
+    "both answers, grad-att": {"method": "grad-att"},
+}
 OF_OWN_SIZES: Ways = {
     PLAIN: {"method": "none"},
     "both answers": {},
@@ -68,6 +75,9 @@ MODELS = {
     ),
     "llava-next-mistral-7b": Model(
         "next_checkpoints", "MID_SIZE", "next_checkpoints", "write_next_checkpoint", OF_PACKED
+    ),
+    "instructblip-7b": Model(
+        "blip_checkpoints", "MID_SIZE", "blip_checkpoints", "write_blip_checkpoint", OF_INSTRUCTIONS
     ),
     "qwen2.5-vl-3b": Model(
         "qwen_documents", "QWEN2_5_VL_3B", "qwen_checkpoints", "write_qwen_checkpoint", OF_OWN_SIZES

@@ -94,7 +94,9 @@ def picture_of(family: FamilyType) -> str:
     """How the family sees one."""
     if family.in_own_size:
         return "one input of its own size"
-    return "several square inputs" if family.in_several_inputs else "one square input"
+    if family.in_several_inputs:
+        return "several square inputs"
+    return "one square input" + (", read with the question" if family.reads_instructions else "")
 
 
 def crop_of(family: FamilyType) -> str:

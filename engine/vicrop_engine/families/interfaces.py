@@ -50,6 +50,8 @@ class FamilyType(Protocol):
     """Embeddings that an engine has beside those of pictures' inputs, to be picked among a picture's."""
     takes_pixel_gradients: bool
     """Whether there is a graph that goes back to its pixels, for pure-grad."""
+    reads_instructions: bool
+    """Whether its vision part reads the prompt's text, so that a picture has other tokens for each prompt."""
     is_published: bool
     """Whether the published code answers with it, whose geometry `compat` reproduces."""
     targets: tuple[str, ...]

@@ -36,6 +36,7 @@ class InstructBlip:
     targets: ClassVar[tuple[str, ...]] = (CPU, CUDA)
     in_own_size: ClassVar[bool] = False
     takes_pixel_gradients: ClassVar[bool] = False
+    reads_instructions: ClassVar[bool] = True
 
     def __init__(self, manifest: Manifest, preprocessing: Preprocessing) -> None:
         parse(NoSettings, manifest.family.settings, "the manifest's family settings")

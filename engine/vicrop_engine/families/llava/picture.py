@@ -34,6 +34,7 @@ class Llava:
     targets: ClassVar[tuple[str, ...]] = (CPU, CUDA, TENSORRT)
     in_own_size: ClassVar[bool] = False
     takes_pixel_gradients: ClassVar[bool] = True
+    reads_instructions: ClassVar[bool] = False
 
     def __init__(self, manifest: Manifest, preprocessing: Preprocessing) -> None:
         parse(NoSettings, manifest.family.settings, "the manifest's family settings")

@@ -44,6 +44,7 @@ class LlavaNext:
     extra_rows: ClassVar[int] = 1
     in_own_size: ClassVar[bool] = False
     takes_pixel_gradients: ClassVar[bool] = False
+    reads_instructions: ClassVar[bool] = False
     is_published: ClassVar[bool] = False
     targets: ClassVar[tuple[str, ...]] = (CPU, CUDA)
 

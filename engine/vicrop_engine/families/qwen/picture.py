@@ -56,6 +56,7 @@ class Qwen:
     extra_rows: ClassVar[int] = 0
     in_own_size: ClassVar[bool] = True
     takes_pixel_gradients: ClassVar[bool] = False
+    reads_instructions: ClassVar[bool] = False
     is_published: ClassVar[bool] = False
     targets: ClassVar[tuple[str, ...]] = (CPU, CUDA, TENSORRT)
 

@@ -43,6 +43,7 @@ class SmolVLM:
     targets: ClassVar[tuple[str, ...]] = (CPU, CUDA, TENSORRT)
     in_own_size: ClassVar[bool] = False
     takes_pixel_gradients: ClassVar[bool] = False
+    reads_instructions: ClassVar[bool] = False
 
     def __init__(self, manifest: Manifest, preprocessing: Preprocessing) -> None:
         settings = parse(TileSettings, manifest.family.settings, "the manifest's family settings")
