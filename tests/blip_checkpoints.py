@@ -50,6 +50,7 @@ class BlipSpec:
     qformer_hidden: int = 32
     qformer_layers: int = 6
     qformer_heads: int = 2
+    every: int = 2  # layers from one that looks at the picture to the next
     positions: int = 64  # of the longest instruction
     hidden: int = 64
     layers: int = 4
@@ -143,6 +144,7 @@ def blip_config(spec: BlipSpec, tokenizer: Tokenizer, reader: Tokenizer) -> Inst
         num_attention_heads=spec.qformer_heads,
         intermediate_size=2 * spec.qformer_hidden,
         max_position_embeddings=spec.positions,
+        cross_attention_frequency=spec.every,
         encoder_hidden_size=spec.vision_hidden,
     )
     text = LlamaConfig(

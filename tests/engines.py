@@ -70,7 +70,7 @@ NEXTS = {
     "vicuna, one KV head, a small context": NextSpec("llama", seed=3, kv_heads=1, context_length=250),
 }
 BLIPS = {
-    "six layers that read": BlipSpec(seed=1),
+    "every other layer looks": BlipSpec(seed=1),
     "tied, sharded, no bias in the tower": BlipSpec(
         seed=2,
         tied=True,
@@ -83,8 +83,8 @@ BLIPS = {
         queries=5,
         vision_bias=False,
     ),
-    "one KV head, twelve layers that read": BlipSpec(
-        seed=3, kv_heads=1, side=84, queries=12, qformer_layers=12, qformer_heads=4
+    "one KV head, every layer looks": BlipSpec(
+        seed=3, kv_heads=1, side=84, queries=12, every=1, qformer_heads=4
     ),
 }
 WITH_PURE_GRAD = {GROUPED_224, ONE_KV_HEAD_336, MULTI_HEAD_336}

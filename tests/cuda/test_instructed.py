@@ -15,7 +15,7 @@ from vicrop_export.build import build_engine
 from vicrop_export.checks import agreement
 from vicrop_export.checks.parity import relative_l2
 
-KIND = "six layers that read"
+KIND = "every other layer looks"
 QUESTION = "What is written on the red sign?"
 EMBEDS, HEATMAP = 0.005, 0.03  # of float16
 

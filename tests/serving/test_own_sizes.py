@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import threading
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -37,16 +38,16 @@ KINDS: tuple[dict[str, Any], ...] = (
 )
 
 
-def requests() -> list[tuple[int, Request]]:
+def requests(kinds: Sequence[dict[str, Any]] = KINDS) -> list[tuple[int, Request]]:
     """Each with the number of its kind: three pictures asked about often, in all kinds of ways."""
     random = np.random.default_rng(7)
     pictures = [encoded(size) for size in SIZES]
     found = []
     for _ in range(REQUESTS):
-        kind = int(random.integers(len(pictures) * len(QUESTIONS) * len(KINDS)))
-        picture, rest = divmod(kind, len(QUESTIONS) * len(KINDS))
-        question, way = divmod(rest, len(KINDS))
-        keywords = {"max_new_tokens": 5, **KINDS[way]}
+        kind = int(random.integers(len(pictures) * len(QUESTIONS) * len(kinds)))
+        picture, rest = divmod(kind, len(QUESTIONS) * len(kinds))
+        question, way = divmod(rest, len(kinds))
+        keywords = {"max_new_tokens": 5, **kinds[way]}
         found.append((kind, (pictures[picture], QUESTIONS[question], keywords)))
     return found
 
@@ -61,9 +62,12 @@ def encoded(size: tuple[int, int]) -> bytes:
 
 @pytest.mark.parametrize("name", ["qwen2.5, grouped heads", "qwen3, sharded"])
 def test_answers_under_load_are_those_of_requests_one_by_one(start: Start, name: str) -> None:
+    check_under_load(start, ViCropEngine.load(built_qwen(QWENS[name]).engine, threads=1), requests())
+
+
+def check_under_load(start: Start, engine: ViCropEngine, drawn: Sequence[tuple[int, Request]]) -> None:
     """Each kind of request alone, with nothing kept, against all of them by 16 clients at once."""
-    engine = ViCropEngine.load(built_qwen(QWENS[name]).engine, threads=1)
-    drawn, alone, expected = requests(), start(engine, workers=1, prefill_chunk=32), {}
+    alone, expected = start(engine, workers=1, prefill_chunk=32), {}
     for kind, request in drawn:
         if kind not in expected:
             alone.forget()
