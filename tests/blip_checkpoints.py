@@ -43,7 +43,7 @@ class BlipSpec:
     seed: int = 0
     side: int = 56  # of a picture, in pixels
     vision_hidden: int = 32
-    vision_layers: int = 3
+    vision_layers: int = 2
     vision_heads: int = 2
     vision_bias: bool = True
     queries: int = 8
@@ -53,7 +53,7 @@ class BlipSpec:
     every: int = 2  # layers from one that looks at the picture to the next
     positions: int = 64  # of the longest instruction
     hidden: int = 64
-    layers: int = 4
+    layers: int = 3
     heads: int = 4
     kv_heads: int = 4
     tied: bool = False

@@ -49,12 +49,13 @@ def ask_memory(manifest: Manifest) -> AskMemory:
 def _without_cache(manifest: Manifest) -> AskMemory:
     tokens = _both(manifest) + ROOM
     twins = manifest.twins or {}
-    apart = {EMBEDDINGS, *(f"{twin}.onnx.data" for twin in twins)}
-    weights = sum(entry.size for name, entry in manifest.files.items() if name not in apart)
+    elsewhere = {EMBEDDINGS, *(f"{twin}.onnx.data" for twin in twins)}
+    weights = sum(entry.size for name, entry in manifest.files.items() if name not in elsewhere)
+    apart = 0 if manifest.instructed is None else manifest.picture_tokens + ROOM  # the general prompt's own
     working = _working_bytes(manifest, tokens)
     weights = int(PACKED * weights) + sum(twins.values())
     width = _width(manifest)
-    buffers = kv_bytes(manifest.decoder, tokens, width)
+    buffers = kv_bytes(manifest.decoder, tokens + apart, width)
     lower = replace(manifest.decoder, num_layers=manifest.decoder.num_lower_layers)
     tile = kv_bytes(lower, manifest.crop_tokens + ROOM, width)
     return AskMemory(weights, buffers, tile, working, cache=0)

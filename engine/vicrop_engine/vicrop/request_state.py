@@ -5,7 +5,7 @@ Knows prompts, rows and where they lie on the picture; nothing of how a heatmap 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -74,7 +74,7 @@ class RequestState:
 
     With `tiles` of more than one the picture is to be looked at in these. `prompt_tokens` counts the tokens
     of all prompts used so far, reused or not. `prefilled` is what the pass left, None where there was none;
-    `kept` holds what depends on the picture alone, which is `prefix` where its tokens do.
+    `kept` holds what depends on the picture alone; it is `prefix` unless that depends on the question too.
     `crop_prompt` is there once the crop is. `notices` are sentences about what was done otherwise than asked.
     """
 
@@ -117,7 +117,7 @@ class RequestState:
 
         Raises ValueError where no pass was made.
         """
-        rows = self.rows_on_cells(self.prompts.looked_with)
+        rows = self.rows_on_cells(self.prompts.looked_with, self.targets.layers)
         return np.stack([np.asarray(rows[layer]) for layer in self.targets.layers])
 
     def general_rows(self) -> Floats:
@@ -126,8 +126,9 @@ class RequestState:
 
     def device_rows(self) -> tuple[list[AttentionRow], list[AttentionRow]]:
         """What `question_rows` and `general_rows` are made of, by target layer, on an engine's device."""
-        rows, layers = self.rows_on_cells(self.prompts.looked_with), self.targets.layers
-        asked = [of_kind(AttentionRow, rows[layer]) for layer in layers]
+        layers = self.targets.layers
+        rows = self.rows_on_cells(self.prompts.looked_with, layers)
+        asked = [of_kind(AttentionRow, row) for row in rows.values()]
         return asked, [of_kind(AttentionRow, self.kept.general[layer]) for layer in layers]
 
     def gradient_rows(self) -> tuple[Floats, Floats]:
@@ -174,18 +175,16 @@ class RequestState:
             raise ValueError("no pass was made over this picture; name what is read in `targets`")
         return self.prefilled
 
-    def rows_on_cells(self, prompt: Prompt) -> dict[int, AttentionRows]:
-        """Attention [heads, cells] of a prompt's last token to the cells row by row, by absolute layer."""
-        made = self.demand_pass().of(prompt)
-        return {layer: self.patches(row, made.mixer) for layer, row in made.rows(prompt).items()}
+    def rows_on_cells(self, prompt: Prompt, layers: Sequence[int] | None = None) -> dict[int, AttentionRows]:
+        """Attention [heads, cells] of a prompt's last token to the cells row by row, by absolute layer.
 
-    def patches(self, row: AttentionRows, mixer: Floats | None = None) -> AttentionRows:
-        """Attention to the cells [heads, cells] row by row, of that to all keys [heads, total].
-
-        With a `mixer` [tokens, cells] cells have the attention to the tokens that looked at them.
+        Of these layers, or of all that were read. Cells that are mixed of tokens have the attention to the
+        tokens that looked at them.
         """
-        patches: AttentionRows = row[:, self.patch_columns]
-        return patches if mixer is None else np.asarray(patches, np.float32) @ mixer
+        made, columns = self.demand_pass().of(prompt), self.patch_columns
+        rows = made.rows(prompt)
+        wanted = rows if layers is None else layers
+        return {layer: on_cells(rows[layer], columns, made.mixer) for layer in wanted}
 
     @property
     def takes_rows_as_they_are(self) -> bool:
@@ -198,3 +197,12 @@ class RequestState:
         columns = self.model.prompts.places(self.prompts.question.prefix)[self.seen.layout.cells]
         start, stop = int(columns[0]), int(columns[-1]) + 1
         return slice(start, stop) if np.array_equal(columns, np.arange(start, stop)) else columns
+
+
+def on_cells(row: AttentionRows, columns: slice | Ints, mixer: Floats | None) -> AttentionRows:
+    """Attention [heads, cells] of that to all keys [heads, total], of which `columns` are the picture's.
+
+    These are the cells, or with a `mixer` [tokens, cells] the tokens that cells are mixed of.
+    """
+    patches: AttentionRows = row[:, columns]
+    return patches if mixer is None else np.asarray(patches, np.float32) @ mixer
