@@ -17,7 +17,9 @@ from vicrop_engine import ViCropEngine
 from vicrop_engine.engine_dir.flops import num_flops
 from vicrop_engine.errors import QuestionError, SettingError
 from vicrop_engine.images.seen import Way
+from vicrop_engine.measure.profiling.flows import NEXT, Case, measure
 from vicrop_engine.model.instructed import LOOKED, InstructedStage
+from vicrop_engine.vicrop.params import AskParams
 from vicrop_export.checks.parity import relative_l2
 
 USUAL, EVERY = "every other layer looks", "one KV head, every layer looks"
@@ -221,10 +223,21 @@ def test_operations_are_those_of_the_formula(engine: ViCropEngine, image: Image.
     tokens, dim = answer.tokens.prefill, spec.hidden // spec.heads
     projections, mlp = 2 * spec.hidden * dim * (spec.heads + spec.kv_heads), 3 * spec.hidden * 2 * spec.hidden
     attention = 2 * tokens**2 * spec.heads * dim
-    mlps = (spec.layers - 1) * tokens + 1  # the last layer's is of the last token alone
-    head = spec.hidden * engine.manifest.decoder.vocab_size
+    mlps = (spec.layers - 1) * tokens + 1  # the last layer's is of the last token alone, as its output is
+    head = spec.hidden * engine.manifest.decoder.vocab_size - (tokens - 1) * spec.hidden**2
     decoder = spec.layers * (tokens * projections + attention) + mlps * mlp + head
     assert flops == pytest.approx(2 * (vision + decoder), rel=0.02)
+
+
+def test_a_profiles_next_question_has_image_tokens_of_its_own(
+    engine: ViCropEngine, image: Image.Image
+) -> None:
+    """The tower sees its crop, the Q-Former picture and crop, and the general prompt's row is there."""
+    params = AskParams(high_res="off", **FEW)
+    [sample] = measure(engine, Case(image, QUESTION, params), range(2))[NEXT]
+    graphs = [graph for run in sample.runs for graph in run.graphs]
+    assert (graphs.count("vision"), graphs.count("instructed")) == (1, 2)
+    assert sum(run.prefix_tokens for run in sample.runs) == 2 * BLIPS[USUAL].queries, "lower, then upper"
 
 
 def test_the_manifest_says_what_it_reads(made: Built) -> None:

@@ -61,7 +61,7 @@ def measure(
         samples[PLAIN].append(_sample(engine, case, plain))
         engine.forget()
         samples[CROPPED].append(_sample(engine, case, case.params))
-        engine.forget(prefixes=False)  # or the same crop's embeds would be found again
+        _forget_question(engine, case)
         samples[NEXT].append(_sample(engine, case, replace(case.params, first_answer=False)))
         if published is not None:
             samples.setdefault(PUBLISHED, []).append(published())
@@ -69,6 +69,16 @@ def measure(
     for flow, taken in samples.items():
         _demand_alike(flow, [sample.answer for sample in taken])
     return {flow: taken[1:] for flow, taken in samples.items()}
+
+
+def _forget_question(engine: ViCropEngine, case: Case) -> None:
+    """As if another one about the picture had been asked, whose crop lies elsewhere."""
+    if engine.manifest.instructed is None:
+        engine.forget(prefixes=False)
+        return
+    engine.forget()  # of the prefix, too, which is this question's alone
+    other = replace(case.params, first_answer=False, max_new_tokens=1)
+    engine.answer(case.image, engine.manifest.prompts.general_question, other)
 
 
 def _sample(engine: ViCropEngine, case: Case, params: AskParams) -> Sample:
