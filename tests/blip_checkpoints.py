@@ -63,20 +63,20 @@ class BlipSpec:
 
 MID_SIZE = BlipSpec(
     side=224,
-    vision_hidden=704,
+    vision_hidden=352,
     vision_layers=20,
-    vision_heads=8,
+    vision_heads=4,
     queries=32,
-    qformer_hidden=384,
+    qformer_hidden=192,
     qformer_layers=12,
-    qformer_heads=6,
+    qformer_heads=3,
     positions=512,
     hidden=1024,
     layers=16,
-    heads=16,
-    kv_heads=16,
+    heads=8,
+    kv_heads=8,
 )
-"""Published input, queries and Q-Former layers, half as wide, on a decoder of half the depth."""
+"""Published input, queries and Q-Former layers; all a quarter as wide, tower and decoder half as deep."""
 
 
 def write_blip_checkpoint(directory: Path, spec: BlipSpec | None = None) -> Path:

@@ -18,8 +18,8 @@ class Counters:
     answers that do not share a prefix. Moves are prefixes that were given larger KV buffers. A pixel
     gradient pass goes through the whole model and back to the pixels, with a gradient for each prompt.
     Instructed passes are of one picture and instruction through the vision part's second stage, its
-    gradients of a prompt through that and the decoder and back.
-    Uploads and copies are tensors that go to a device and come back, of engines for one.
+    gradients of a prompt through that and the decoder and back. Uploads and copies are tensors that go to a
+    device and come back, of engines for one.
     """
 
     vision_passes: int = 0

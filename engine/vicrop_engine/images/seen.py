@@ -98,8 +98,8 @@ class Layout:
     `text` stands for the picture in a prompt's template, with the family's placeholder once for each run;
     `closing` is how many tokens of it come after the last run. `order` [rows * cols] says which of the
     picture's tokens is which cell, row by row; where cells are mixed of all tokens, it is all of these.
-    `offsets` [axes, tokens] are the tokens' positions, counted
-    from where the picture begins; without any they are counted one by one like text.
+    `offsets` [axes, tokens] are the tokens' positions, counted from where the picture begins; without any
+    they are counted one by one like text.
     """
 
     text: str

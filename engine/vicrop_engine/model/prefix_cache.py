@@ -37,9 +37,9 @@ class Prefix:
     `embeds` [1 + added, length, hidden] still have to go through the lower layers; `hidden` have been there
     and wait for the upper ones: both go along with the next pass. `positions` [axes, length] are its tokens',
     None where they are counted. `mixer` [tokens, cells] makes cells of the picture's tokens, None where these
-    are cells. `general` holds the general prompt's attention rows
-    [heads, cells] by layer, `general_gradient` how its answer hangs on the pixels [height, width]; both
-    depend on the picture alone. Who has the `lock` may write into the buffers.
+    are cells. `general` holds the general prompt's attention rows [heads, cells] by layer, `general_gradient`
+    how its answer hangs on the pixels [height, width]; both depend on the picture alone. Who has the `lock`
+    may write into the buffers.
     """
 
     buffers: KVBuffers
