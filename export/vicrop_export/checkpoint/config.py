@@ -122,8 +122,14 @@ def read_text_facts(config: Any, models: Collection[str] = TEXT_MODELS) -> TextF
         rope=Rope(_rope_theta(text.rope_parameters or {})),
         attention_bias=getattr(text, "attention_bias", False),
         mlp_bias=getattr(text, "mlp_bias", False),
-        tied_embeddings=bool(getattr(config, "tie_word_embeddings", text.tie_word_embeddings)),
+        tied_embeddings=_ties(config),
     )
+
+
+def _ties(config: Any) -> bool:
+    """What the whole configuration says, or its language model's where that says nothing."""
+    says = config if hasattr(config, "tie_word_embeddings") else config.text_config
+    return bool(says.tie_word_embeddings)
 
 
 def _context_length(text: Any) -> int:
