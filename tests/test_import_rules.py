@@ -50,6 +50,7 @@ ONLY_IN = {
         *("vicrop_kernels/triton_kernel.py", "vicrop_kernels/triton_search.py"),
         *("vicrop_kernels/triton_operator.py", "vicrop_kernels/compile.py"),
     },
+    "llguidance": {"vicrop_engine/model/json_mask.py"},
     "torch": {f"vicrop_kernels/{name}.py" for name in ("triton_operator", "dlpack_operator")},
 }
 ONLY_UNDER = dict.fromkeys(
@@ -62,7 +63,7 @@ ROWS = {
             *("errors", "arrays", "counters", "timing", "byte_cache", "user_text", "drawing"),
             "process_limits",
         },
-        {"engine_dir"},
+        {"engine_dir", "answer_form"},
         {"images", "runtime"},
         {"external", "examples", "families"},
         {"model"},

@@ -9,6 +9,7 @@ import os as _os
 import typing as _typing
 
 if _typing.TYPE_CHECKING:
+    from vicrop_engine.answer_form import AnswerForm
     from vicrop_engine.engine import ViCropEngine
     from vicrop_engine.errors import ViCropError
     from vicrop_engine.vicrop.answer import Answer
@@ -22,6 +23,7 @@ _os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
 __all__ = [
     "Answer",
+    "AnswerForm",
     "AskParams",
     "Localization",
     "Localizer",
@@ -33,6 +35,7 @@ __all__ = [
 
 _HOMES = {
     "Answer": "vicrop_engine.vicrop.answer",
+    "AnswerForm": "vicrop_engine.answer_form",
     "AskParams": "vicrop_engine.vicrop.params",
     "Localization": "vicrop_engine.vicrop.localizers.localizer",
     "Localizer": "vicrop_engine.vicrop.localizers.localizer",

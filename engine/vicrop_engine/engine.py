@@ -25,11 +25,13 @@ from vicrop_engine.runtime.heap import settled
 from vicrop_engine.timing import Stopwatch
 from vicrop_engine.vicrop.answer import Answer
 from vicrop_engine.vicrop.ask import encode, opened_picture, run_ask
+from vicrop_engine.vicrop.fitting import fitted
 from vicrop_engine.vicrop.localizers.localizer import Localization
 from vicrop_engine.vicrop.localizers.methods import NONE
 from vicrop_engine.vicrop.params import ALWAYS, NEVER, AskKeywords, AskParams, plain_int
+from vicrop_engine.vicrop.planning import plan_request
 from vicrop_engine.vicrop.prefill import prefill
-from vicrop_engine.vicrop.request import plan_request
+from vicrop_engine.vicrop.text_alone import TEXT_ALONE, plan_text, run_text
 
 
 class ViCropEngine:
@@ -161,14 +163,24 @@ class ViCropEngine:
         params: AskParams,
         on_text: Callable[[str], None] | None = None,
     ) -> Answer:
-        """`ask` with a record of its settings; `on_text` hears the first answer as it grows."""
+        """`ask` with a record of its settings; `on_text` hears the first answer as it grows.
+
+        In place of a picture TEXT_ALONE has the language model answer by itself.
+        """
         model = self._model
-        if params.box is None and params.when != NEVER:  # opened before the watch starts, as graphs are
+        if (
+            image is not TEXT_ALONE and params.box is None and params.when != NEVER
+        ):  # opened before the watch starts, as graphs are
             model.tools.prepare(params.method)
         watch = Stopwatch(model.tally.clock)
+        told = None if on_text is None else model.prompts.decoded(on_text, params.answer_form)
+        if image is TEXT_ALONE:
+            request = plan_text(model, question, params)
+            with self._alone():
+                return run_text(model, request, watch, told)
         request = plan_request(model, question, params)
         opened = opened_picture(model, request, source_of(image), watch)
-        told = None if on_text is None else model.prompts.decoded(on_text)
+        request = fitted(model, request, opened.seen.layout)
         with self._alone():
             return run_ask(model, request, opened, watch, told)
 

@@ -102,6 +102,10 @@ class EngineDirectoryError(BadInputError):
     """A path that is not an engine directory, or one of another schema."""
 
 
+class SchemaError(SettingError):
+    """A JSON schema that no answer can be held to."""
+
+
 class ToolMissingError(BadInputError):
     """A method whose model was not built or given."""
 

@@ -17,7 +17,7 @@ from vicrop_engine.serving.ask_batch import NO_DEADLINE
 from vicrop_engine.serving.handle import RequestHandle
 from vicrop_engine.serving.scheduler import Scheduler
 from vicrop_engine.serving.settings import SchedulerSettings
-from vicrop_engine.vicrop.request import plan_request
+from vicrop_engine.vicrop.planning import plan_request
 
 PictureOf = Callable[[int], PictureFile]
 

@@ -17,7 +17,7 @@ from vicrop_engine.engine_dir.manifest import GRADIENT, GRAPHS
 from vicrop_engine.engine_dir.records import DecoderGeometry, SpecialTokens
 from vicrop_engine.model.embedding import TokenTable
 from vicrop_engine.model.forward import DecodeSteps, ForwardInputs, HostOutput, gradient_inputs
-from vicrop_engine.model.greedy import AnswerTokens, Generation, OnTokens
+from vicrop_engine.model.greedy import FREE, AnswerTokens, Generation, OnTokens, TokenRules
 from vicrop_engine.model.interfaces import BothAnswers, Prefilled
 from vicrop_engine.model.kv_cache import HostKVBuffers, KVArena, KVBuffers, KVCache, host_buffers
 from vicrop_engine.model.packing import PackedPrompt, PackedStep
@@ -191,12 +191,11 @@ class HostDecoder:
             raise ValueError("the pass went through the lower layers only; run it with answer")
         return logits
 
-    def decode(self, output: Prefilled, max_new_tokens: int, on_tokens: OnTokens | None = None) -> Generation:
-        """Greedy tokens from the logits of `output` until an end sign or `max_new_tokens`.
-
-        `on_tokens` is told their ids whenever there is one more.
-        """
-        answer = AnswerTokens(self._tokens.eos, max_new_tokens, on_tokens)
+    def decode(
+        self, output: Prefilled, max_new_tokens: int, on_tokens: OnTokens = None, rules: TokenRules = FREE
+    ) -> Generation:
+        """Greedy tokens from the logits of `output`, see `interfaces.Decoder`."""
+        answer = AnswerTokens(self._tokens.eos, max_new_tokens, on_tokens, rules)
         made, steps = of_kind(HostOutput, output), None
         cache, ahead = made.cache, made.next_position - made.cache.length
         answer.take(self.logits(output))
@@ -215,15 +214,16 @@ class HostDecoder:
         prefix: Prefix,
         question: Sequence[int],
         max_new_tokens: int,
-        on_tokens: OnTokens | None = None,
+        on_tokens: OnTokens = None,
+        rules: TokenRules = FREE,
     ) -> BothAnswers:
         """Begin the first answer after `question`; what follows of it goes along with the final one's."""
         if not self.answers_side_by_side:
-            return OneAfterTheOther(self, output, prefix, max_new_tokens, on_tokens)
+            return OneAfterTheOther(self, output, prefix, max_new_tokens, on_tokens, rules)
         first = of_kind(HostOutput, output)
         if not first.cache.buffers.holds(first.cache):  # a localizer has made passes of its own
             first = self.prefill(prefix, [question])
-        return SideBySide(self, first, prefix, max_new_tokens, on_tokens)
+        return SideBySide(self, first, prefix, max_new_tokens, on_tokens, rules)
 
     def step(self, steps: DecodeSteps, embeds: Floats, block: PackedStep) -> Floats:
         """One step of an answer or two; logits [answers, vocab]."""

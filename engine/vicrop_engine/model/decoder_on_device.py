@@ -17,7 +17,7 @@ import numpy.typing as npt
 from vicrop_engine.arrays import Floats, Ints
 from vicrop_engine.counters import Tally
 from vicrop_engine.engine_dir.records import DecoderGeometry, SpecialTokens
-from vicrop_engine.model.greedy import AnswerTokens, Generation, OnTokens
+from vicrop_engine.model.greedy import FREE, AnswerTokens, Generation, OnTokens, TokenRules
 from vicrop_engine.model.interfaces import BothAnswers, Prefilled
 from vicrop_engine.model.kv_cache import KVBuffers, KVCache
 from vicrop_engine.model.positions import counted, next_position, positions_of
@@ -147,12 +147,11 @@ class DeviceDecoder:
             self._copied = made, self._on_host(made.logits)
         return self._copied[1]
 
-    def decode(self, output: Prefilled, max_new_tokens: int, on_tokens: OnTokens | None = None) -> Generation:
-        """Greedy tokens from the logits of `output` until an end sign or `max_new_tokens`.
-
-        `on_tokens` is told their ids whenever there is one more.
-        """
-        answer = AnswerTokens(self._tokens.eos, max_new_tokens, on_tokens)
+    def decode(
+        self, output: Prefilled, max_new_tokens: int, on_tokens: OnTokens = None, rules: TokenRules = FREE
+    ) -> Generation:
+        """Greedy tokens from the logits of `output`, see `interfaces.Decoder`."""
+        answer = AnswerTokens(self._tokens.eos, max_new_tokens, on_tokens, rules)
         made = of_kind(DeviceOutput, output)
         cache, position = made.cache, made.next_position
         answer.take(self.logits(output))
@@ -175,10 +174,11 @@ class DeviceDecoder:
         prefix: Prefix,
         question: Sequence[int],
         max_new_tokens: int,
-        on_tokens: OnTokens | None = None,
+        on_tokens: OnTokens = None,
+        rules: TokenRules = FREE,
     ) -> BothAnswers:
         """The first answer now, whose rows the final one's then take."""
-        return OneAfterTheOther(self, output, prefix, max_new_tokens, on_tokens)
+        return OneAfterTheOther(self, output, prefix, max_new_tokens, on_tokens, rules)
 
     def _on_host(self, logits: DeviceTensor) -> Floats:
         return self._device.host(logits).reshape(-1).astype(np.float32)

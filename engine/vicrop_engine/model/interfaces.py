@@ -11,7 +11,7 @@ from typing import Protocol
 
 from vicrop_engine.arrays import Floats
 from vicrop_engine.images.seen import VisionInputs
-from vicrop_engine.model.greedy import Generation, OnTokens
+from vicrop_engine.model.greedy import FREE, Generation, OnTokens, TokenRules
 from vicrop_engine.model.prefix_cache import Prefix, PrefixKey
 from vicrop_engine.model.prompts import Prompt
 from vicrop_engine.model.states import AttentionRows, ImageEmbeds, States
@@ -114,8 +114,10 @@ class Decoder(Protocol):
         To be asked for right after the prefill. Raises ValueError for one without gradients.
         """
 
-    def decode(self, output: Prefilled, max_new_tokens: int, on_tokens: OnTokens | None = None) -> Generation:
-        """Greedy tokens after the first suffix, until an end sign or `max_new_tokens`.
+    def decode(
+        self, output: Prefilled, max_new_tokens: int, on_tokens: OnTokens = None, rules: TokenRules = FREE
+    ) -> Generation:
+        """Greedy tokens after the first suffix by `rules`, until an end sign or `max_new_tokens`.
 
         `on_tokens` is told their ids whenever there is one more.
         """
@@ -126,7 +128,8 @@ class Decoder(Protocol):
         prefix: Prefix,
         question: Sequence[int],
         max_new_tokens: int,
-        on_tokens: OnTokens | None = None,
+        on_tokens: OnTokens = None,
+        rules: TokenRules = FREE,
     ) -> BothAnswers:
         """Begin the first answer after `question`, the suffix that went first; the final one comes beside.
 

@@ -7,17 +7,23 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
+from itertools import takewhile
 from pathlib import Path
 
 import numpy as np
 from tokenizers import Tokenizer
 
+from vicrop_engine.answer_form import PLAIN, AnswerForm
 from vicrop_engine.arrays import Ints
 from vicrop_engine.engine_dir.records import InstructionReader, Prompts, SpecialTokens
 from vicrop_engine.errors import EngineDamagedError, QuestionError
 from vicrop_engine.images.seen import Layout
+from vicrop_engine.model.greedy import Generation, TokenRules
+from vicrop_engine.model.json_mask import JsonMasks
 
 Ids = tuple[int, ...]
+WINDOW = 8  # tokens before one that can change how it reads
 SENTENCE = " Answer the question using a single word or phrase."  # of the published templates
 
 
@@ -62,6 +68,15 @@ class InstructionTokenizer:
         return ids
 
 
+@dataclass(frozen=True)
+class TokenLogprob:
+    """A token of an answer as text, its log probability, and the likeliest ones in its place."""
+
+    text: str
+    logprob: float
+    top: tuple[tuple[str, float], ...] = ()
+
+
 class PromptBuilder:
     """Fills the templates in and turns text to ids as the checkpoint's own tokenizer does."""
 
@@ -78,6 +93,7 @@ class PromptBuilder:
         self._tokenizer.no_padding()
         self._prompts = prompts
         self._tokens = tokens
+        self._masks = JsonMasks(tokenizer, tokens.eos)
         added = self._tokenizer.get_added_tokens_decoder().values()
         signs = {token.content for token in added if token.special or token.content.strip()}
         if instructions is not None:
@@ -105,9 +121,15 @@ class PromptBuilder:
         if self.one_image("x", layout).prefix != self.two_images("x", layout, layout).prefix:
             raise EngineDamagedError("the prompt templates do not begin alike; rebuild the engine")
 
-    def decoded(self, on_text: Callable[[str], None]) -> Callable[[Ids], None]:
-        """What hears ids and tells their text."""
-        return lambda ids: on_text(self.decode(ids))
+    def decoded(self, on_text: Callable[[str], None], form: AnswerForm = PLAIN) -> Callable[[Ids], None]:
+        """What hears ids and tells as much of their text as will surely stay."""
+        return lambda ids: on_text(form.settled(self._text(ids)).strip())
+
+    def rules(self, form: AnswerForm) -> TokenRules:
+        """How tokens of an answer of this form are taken. Raises SchemaError."""
+        stops = partial(self.is_cut, form=form) if form.stop else None
+        mask = None if form.json_schema is None else self._masks.of(form.json_schema)
+        return TokenRules(form.ignore_eos, stops, mask, form.top_logprobs)
 
     def one_image(self, question: str, picture: Layout) -> Prompt:
         """The prompt on the picture alone."""
@@ -120,6 +142,17 @@ class PromptBuilder:
     def general(self, picture: Layout) -> Prompt:
         """The general prompt, in the template of a question."""
         return self.one_image(self._prompts.general_question, picture)
+
+    def text_alone(self, question: str) -> Prompt:
+        """The prompt of a question without a picture, as it is given; its prefix is the first token."""
+        sign = self._prompts.image_placeholder
+        template = self._prompts.question.replace(f"{sign}\n", "").replace(sign, "").replace(SENTENCE, "")
+        ids = self._tokenizer.encode(template.replace("{question}", question)).ids
+        return Prompt(tuple(ids[:1]), tuple(ids[1:]))
+
+    def count(self, text: str) -> int:
+        """Tokens of a text by itself."""
+        return len(self._tokenizer.encode(text, add_special_tokens=False).ids)
 
     def places(self, prefix: Ids) -> Ints:
         """Where the picture's tokens are in a prompt's prefix, in their own order."""
@@ -144,9 +177,40 @@ class PromptBuilder:
         if {*self._tokens.eos, self._tokens.bos, self._tokens.image} & set(ids):
             raise QuestionError(f"the {what} contains a special token of the model; write it without")
 
-    def decode(self, ids: Sequence[int]) -> str:
-        """The text of generated ids, special tokens left out, stripped."""
-        return str(self._tokenizer.decode(list(ids), skip_special_tokens=True)).strip()
+    def is_cut(self, ids: Sequence[int], form: AnswerForm) -> bool:
+        """Whether a text that stops it is in the text of these ids."""
+        text = self._text(ids)
+        return form.cut(text) != text
+
+    def decode(self, ids: Sequence[int], form: AnswerForm = PLAIN) -> str:
+        """The text of generated ids up to where it is cut, special tokens left out, stripped."""
+        return form.cut(self._text(ids)).strip()
+
+    def token_logprobs(self, made: Generation) -> tuple[TokenLogprob, ...]:
+        """The generated tokens with their log probabilities, as they read where they stand.
+
+        The end sign is left out, as the text has it.
+        """
+        found = []
+        for place, (id, each) in enumerate(zip(made.ids, made.logprobs, strict=False)):
+            if id in self._tokens.eos:
+                continue
+            before = made.ids[max(0, place - WINDOW) : place]
+            top = tuple((self._piece(before, other), value) for other, value in each.top)
+            found.append(TokenLogprob(self._piece(before, id), each.logprob, top))
+        return tuple(found)
+
+    def _piece(self, before: Ids, id: int) -> str:
+        """What one more token adds to the text of those before it."""
+        text, longer = (
+            str(self._tokenizer.decode(list(ids), skip_special_tokens=False))
+            for ids in (before, (*before, id))
+        )
+        same = sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(text, longer, strict=False)))
+        return longer[same:]
+
+    def _text(self, ids: Sequence[int]) -> str:
+        return str(self._tokenizer.decode(list(ids), skip_special_tokens=True)).lstrip()
 
     def _prompt(self, template: str, question: str, pictures: Sequence[Layout]) -> Prompt:
         """The prefix ends with the first picture, its closing sign included."""

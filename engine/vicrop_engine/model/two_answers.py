@@ -14,7 +14,7 @@ import numpy as np
 from vicrop_engine.arrays import Floats, Ints
 from vicrop_engine.model.embedding import TokenTable
 from vicrop_engine.model.forward import DecodeSteps, HostOutput
-from vicrop_engine.model.greedy import AnswerTokens, Generation, OnTokens
+from vicrop_engine.model.greedy import FREE, AnswerTokens, Generation, OnTokens, TokenRules
 from vicrop_engine.model.interfaces import Decoder, Prefilled
 from vicrop_engine.model.kv_cache import KVBuffers, KVCache
 from vicrop_engine.model.packing import Branch, PackedStep
@@ -32,10 +32,12 @@ class OneAfterTheOther:
         output: Prefilled,
         prefix: Prefix,
         max_new_tokens: int,
-        on_tokens: OnTokens | None = None,
+        on_tokens: OnTokens = None,
+        rules: TokenRules = FREE,
     ) -> None:
-        self._decoder, self._prefix, self._max_new_tokens = decoder, prefix, max_new_tokens
-        self._first = decoder.decode(output, max_new_tokens, on_tokens)
+        self._decoder, self._prefix = decoder, prefix
+        self._max_new_tokens, self._rules = max_new_tokens, rules
+        self._first = decoder.decode(output, max_new_tokens, on_tokens, rules)
         self._started: Prefilled | None = None
 
     def begin_final(self, suffix: Sequence[int], images: Sequence[ImageEmbeds]) -> None:
@@ -45,7 +47,7 @@ class OneAfterTheOther:
     def finish(self) -> tuple[Generation, Generation]:
         """Both answers, decoded to their ends."""
         assert self._started is not None, "the final answer has begun"
-        return self._first, self._decoder.decode(self._started, self._max_new_tokens)
+        return self._first, self._decoder.decode(self._started, self._max_new_tokens, rules=self._rules)
 
 
 class PacksSteps(Decoder, Protocol):
@@ -83,11 +85,13 @@ class SideBySide:
         first: HostOutput,
         prefix: Prefix,
         max_new_tokens: int,
-        on_tokens: OnTokens | None = None,
+        on_tokens: OnTokens = None,
+        rules: TokenRules = FREE,
     ) -> None:
-        self._decoder, self._prefix, self._max_new_tokens = decoder, prefix, max_new_tokens
-        self._early = AnswerTokens(decoder.end_signs, max_new_tokens, on_tokens)
-        self._final = AnswerTokens(decoder.end_signs, max_new_tokens)
+        self._decoder, self._prefix = decoder, prefix
+        self._max_new_tokens, self._rules = max_new_tokens, rules
+        self._early = AnswerTokens(decoder.end_signs, max_new_tokens, on_tokens, rules)
+        self._final = AnswerTokens(decoder.end_signs, max_new_tokens, rules=rules)
         self._cache = first.cache
         self._branches = {
             self._early: Branch(((0, first.cache.length),), first.next_position - first.cache.length),
@@ -119,7 +123,8 @@ class SideBySide:
     def finish(self) -> tuple[Generation, Generation]:
         """Both answers, decoded to their ends."""
         if self._alone is not None:
-            return self._early.generation, self._decoder.decode(self._alone, self._max_new_tokens)
+            final = self._decoder.decode(self._alone, self._max_new_tokens, rules=self._rules)
+            return self._early.generation, final
         while answers := [answer for answer in self._branches if not answer.is_done]:
             steps = self._decoder.steps(self._cache.buffers, len(answers))
             while not any(answer.is_done for answer in answers):

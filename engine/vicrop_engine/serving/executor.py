@@ -23,7 +23,10 @@ from vicrop_engine.serving.worker_slots import WorkerSlot, WorkerSlots
 from vicrop_engine.timing import Stopwatch
 from vicrop_engine.vicrop.answer import Answer
 from vicrop_engine.vicrop.ask import opened_picture, run_ask
+from vicrop_engine.vicrop.fitting import fitted
 from vicrop_engine.vicrop.params import AskParams
+from vicrop_engine.vicrop.request import Request
+from vicrop_engine.vicrop.text_alone import TEXT_ALONE, run_text
 
 
 class BatchedExecutor:
@@ -47,19 +50,21 @@ class BatchedExecutor:
 
     def answer(self, job: Job) -> Answer:
         """Work on a job until it is answered. Raises ViCropError, of the job's subscribers or of the work."""
-        self._model.tools.prepare(job.params.method)
+        if job.source is not TEXT_ALONE:
+            self._model.tools.prepare(job.params.method)
         watch = Stopwatch(self._model.tally.clock)
         worker = WorkerSlot(self._worker_slots, job.place, job, heavy=job.is_heavy)
         worker.is_early = self._settings.vision_batch > 1  # so that pictures come together in line
         with worker:
+            if job.source is TEXT_ALONE:
+                with self._decoder_of(job, job.request, worker) as decoder:
+                    return run_text(self._model_of(job, worker, decoder), job.request, watch)
             opened = opened_picture(self._model, job.request, job.source, watch, worker.result)
             job.hold(opened.nbytes)
             worker.boundary()
-            decoder = self._decoder_of(job, worker)
-            try:
-                return run_ask(self._model_of(job, worker, decoder), job.request, opened, watch)
-            finally:
-                decoder.leave()
+            request = fitted(self._model, job.request, opened.seen.layout)
+            with self._decoder_of(job, request, worker) as decoder:
+                return run_ask(self._model_of(job, worker, decoder), request, opened, watch)
 
     def forget(self) -> None:
         """Let go of what is kept of pictures, as if none had been asked about."""
@@ -69,10 +74,10 @@ class BatchedExecutor:
         """End the thread that decodes."""
         self._batch.close()
 
-    def _decoder_of(self, job: Job, worker: WorkerSlot) -> RequestDecoder:
+    def _decoder_of(self, job: Job, request: Request, worker: WorkerSlot) -> RequestDecoder:
         """The decoder as this job sees it; without a crop the first answer is the final one."""
-        request, tally = job.request, job.first.tally
-        first, final = map(self._model.prompts.decoded, (job.tell_first, job.tell_final))
+        tally, decoded = job.first.tally, self._model.prompts.decoded
+        first, final = (decoded(tell, request.form) for tell in (job.tell_first, job.tell_final))
         on_first = final if request.localizer is None else first if request.first_answer else None
         return RequestDecoder(
             decoder=self._decoder.counted_by(tally),
@@ -83,6 +88,7 @@ class BatchedExecutor:
             chunk=self._settings.prefill_chunk,
             max_new_tokens=request.max_new_tokens,
             on_tokens=(on_first, final),
+            rules=request.rules,
         )
 
     def _model_of(self, job: Job, worker: WorkerSlot, decoder: RequestDecoder) -> RequestModel:

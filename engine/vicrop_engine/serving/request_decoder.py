@@ -17,7 +17,7 @@ from vicrop_engine.counters import Tally
 from vicrop_engine.errors import ViCropError
 from vicrop_engine.model.decoder import HostDecoder
 from vicrop_engine.model.forward import HostOutput
-from vicrop_engine.model.greedy import AnswerTokens, Generation, OnTokens
+from vicrop_engine.model.greedy import FREE, AnswerTokens, Generation, OnTokens, TokenRules
 from vicrop_engine.model.interfaces import BothAnswers, Prefilled
 from vicrop_engine.model.kv_cache import KVCache
 from vicrop_engine.model.prefix_cache import Prefix
@@ -73,7 +73,8 @@ class RequestDecoder:
     ended: Callable[[], ViCropError | None]
     chunk: int
     max_new_tokens: int
-    on_tokens: tuple[OnTokens | None, OnTokens | None]
+    on_tokens: tuple[OnTokens, OnTokens]
+    rules: TokenRules = FREE
     answers_side_by_side: bool = field(default=False, init=False)
     _begun: list[DecodingSequence] = field(default_factory=list, init=False)
 
@@ -139,7 +140,9 @@ class RequestDecoder:
         """`HostDecoder.logits`."""
         return self.decoder.logits(of_kind(BackgroundOutput, output).passes[0])
 
-    def decode(self, output: Prefilled, max_new_tokens: int, on_tokens: OnTokens | None = None) -> Generation:
+    def decode(
+        self, output: Prefilled, max_new_tokens: int, on_tokens: OnTokens = None, rules: TokenRules = FREE
+    ) -> Generation:
         """The answer that has been decoded on since the prefill; who hears it was said then."""
         answer = of_kind(BackgroundOutput, output).answer
         assert answer is not None, "the answer's pass was made for an answer"
@@ -151,10 +154,17 @@ class RequestDecoder:
         prefix: Prefix,
         question: Sequence[int],
         max_new_tokens: int,
-        on_tokens: OnTokens | None = None,
+        on_tokens: OnTokens = None,
+        rules: TokenRules = FREE,
     ) -> BothAnswers:
         """The first answer is being decoded already; so is the final one from its prefill on."""
         return BothInBackground(self, output, prefix)
+
+    def __enter__(self) -> RequestDecoder:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.leave()
 
     def leave(self) -> None:
         """The request is over: what it still decodes is wanted by nobody."""
@@ -187,9 +197,9 @@ class RequestDecoder:
         logits = self.decoder.logits(output)
         if not self.batch.fits(output.cache.length, self.max_new_tokens):
             alone: Future[Generation] = Future()
-            alone.set_result(self.decoder.decode(output, self.max_new_tokens, on_tokens))
+            alone.set_result(self.decoder.decode(output, self.max_new_tokens, on_tokens, self.rules))
             return alone
-        tokens = AnswerTokens(self.decoder.end_signs, self.max_new_tokens, on_tokens)
+        tokens = AnswerTokens(self.decoder.end_signs, self.max_new_tokens, on_tokens, self.rules)
         length = output.cache.length
         answer = DecodingSequence(tokens, length, self.tally, self.ended, output.next_position - length)
         if self.on_tokens[0] is None:  # a first answer that nobody hears was only to be looked into

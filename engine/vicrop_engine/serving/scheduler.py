@@ -29,7 +29,9 @@ from vicrop_engine.serving.handle import RequestHandle
 from vicrop_engine.serving.job import Job, OnText, Subscriber
 from vicrop_engine.serving.settings import SchedulerSettings
 from vicrop_engine.vicrop.params import AskKeywords, AskParams
-from vicrop_engine.vicrop.request import Request, plan_request
+from vicrop_engine.vicrop.planning import plan_request
+from vicrop_engine.vicrop.request import Request
+from vicrop_engine.vicrop.text_alone import TEXT_ALONE, plan_text
 
 SMOOTH = 0.1  # share of the newest request in what is usual
 
@@ -83,7 +85,7 @@ class Scheduler:
 
     def submit(
         self,
-        image: ImageInput,
+        image: ImageInput | None,
         question: str,
         params: AskParams | None = None,
         *,
@@ -94,7 +96,8 @@ class Scheduler:
     ) -> RequestHandle:
         """Accept a request with `params`, else with `settings` by name; `deadline` is seconds from now.
 
-        `on_first_answer` and `on_answer` hear the texts as they grow, on threads of the scheduler. Whatever
+        Without an `image` the language model answers by itself, see vicrop/text_alone.py. `on_first_answer`
+        and `on_answer` hear the texts as they grow, on threads of the scheduler. Whatever
         is wrong with the request itself ends the handle's future. Raises QueueFullError when too many wait,
         and ClosedError.
         """
@@ -135,9 +138,14 @@ class Scheduler:
             thread.join()
         self._work.close()
 
-    def _plan(self, subscriber: Subscriber, image: ImageInput, question: str, params: AskParams) -> Job:
-        request = plan_request(self.engine.model, question, params, side_by_side=False)
-        source = source_of(image)
+    def _plan(
+        self, subscriber: Subscriber, image: ImageInput | None, question: str, params: AskParams
+    ) -> Job:
+        if image is None:
+            source, request = TEXT_ALONE, plan_text(self.engine.model, question, params)
+        else:
+            request = plan_request(self.engine.model, question, params, side_by_side=False)
+            source = source_of(image)
         tiles = request.tiles(source.size)
         count = 1 if tiles is None else len(tiles.boxes)
         key: Hashable = (source.digest, question, repr(params), id(params.method))

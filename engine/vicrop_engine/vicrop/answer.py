@@ -7,6 +7,7 @@ from typing import Any
 
 from vicrop_engine.arrays import Heatmap
 from vicrop_engine.images.geometry import Box
+from vicrop_engine.model.prompts import TokenLogprob
 from vicrop_engine.timing import Span
 
 
@@ -47,7 +48,9 @@ class Answer:
     `token_ids` are the final answer's, and `first_token_ids` the first's, end sign included. `notices`
     are sentences about how picture and crop were read. `crop_skipped` says that the first answer was sure
     enough to be the final one, by `crop_worth`, 0 to 1: what the crop is worth, the most it can be where
-    nothing was looked for; None where no answer was made before the crop.
+    nothing was looked for; None where no answer was made before the crop. `stopped` says that the final
+    answer ends before a text that was to stop it. `logprobs` are its tokens' where the form asked for them.
+    An answer to text alone has an `image_size` of (0, 0).
     """
 
     answer: str
@@ -70,6 +73,8 @@ class Answer:
     crop_skipped: bool = False
     crop_worth: float | None = field(default=None, compare=False)  # of last bits, as the heatmap is
     spans: tuple[Span, ...] = field(default=(), compare=False)
+    stopped: bool = False
+    logprobs: tuple[TokenLogprob, ...] | None = field(default=None, compare=False)
 
     def to_json(self) -> dict[str, Any]:
         """The document `ask --json` prints."""

@@ -13,14 +13,16 @@ from vicrop_engine.vicrop.request import Request, may_be_one
 from vicrop_engine.vicrop.request_state import RequestState
 
 
-def decode(state: RequestState, request: Request, on_tokens: OnTokens | None = None) -> Generation:
+def decode(state: RequestState, request: Request, on_tokens: OnTokens = None) -> Generation:
     """The answer on the picture alone; `on_tokens` is told its ids whenever there is one more."""
     state.watch.enter("decode")
-    return state.model.decoder.decode(state.demand_pass().output, request.max_new_tokens, on_tokens)
+    return state.model.decoder.decode(
+        state.demand_pass().output, request.max_new_tokens, on_tokens, request.rules
+    )
 
 
 def decode_with(
-    state: RequestState, request: Request, box: Box, on_tokens: OnTokens | None = None
+    state: RequestState, request: Request, box: Box, on_tokens: OnTokens = None
 ) -> tuple[Generation | None, Generation]:
     """The answer on the picture alone, None where it is not asked for, and that with the crop of `box`.
 
@@ -35,6 +37,7 @@ def decode_with(
         state.prompts.question.suffix,
         request.max_new_tokens,
         on_tokens,
+        request.rules,
     )
     embeds = encode_crop(state, request, box)
     with state.model.alone_on(state.prefix):
@@ -76,4 +79,4 @@ def _final_alone(state: RequestState, request: Request, box: Box) -> Generation:
     with state.model.alone_on(state.prefix):
         output = decoder.prefill(state.prefix, [state.with_crop.suffix], [embeds])
     state.watch.enter("decode")
-    return decoder.decode(output, request.max_new_tokens)
+    return decoder.decode(output, request.max_new_tokens, rules=request.rules)

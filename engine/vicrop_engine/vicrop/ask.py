@@ -9,12 +9,14 @@ import contextlib
 from collections.abc import Iterator
 
 from vicrop_engine.counters import Counters
+from vicrop_engine.errors import SchemaError
 from vicrop_engine.images.cache import OpenedPicture, Source
 from vicrop_engine.images.picture import Picture
 from vicrop_engine.images.seen import Seen
 from vicrop_engine.images.single_flight import Wait, wait_for
 from vicrop_engine.model.greedy import Generation, OnTokens
 from vicrop_engine.model.model import Model
+from vicrop_engine.model.prompts import TokenLogprob
 from vicrop_engine.timing import Stopwatch
 from vicrop_engine.vicrop.answer import Answer, EngineInfo, TokenCounts
 from vicrop_engine.vicrop.answers import decode, decode_with
@@ -29,7 +31,7 @@ def run_ask(
     request: Request,
     opened: OpenedPicture,
     watch: Stopwatch,
-    on_tokens: OnTokens | None = None,
+    on_tokens: OnTokens = None,
 ) -> Answer:
     """The method, step by step; `on_tokens` is told the first answer's ids as they come.
 
@@ -110,10 +112,12 @@ def assemble(
 ) -> Answer:
     """The answer with all that is known of how it came about; `before` is what had been counted by then."""
     model, manifest, found = state.model, state.model.manifest, crop.found
+    for made in (first, final):
+        check_whole(made)
     decoded = len(final.ids) + (len(first.ids) if first is not None and first is not final else 0)
     return Answer(
-        answer=model.prompts.decode(final.ids),
-        answer_without_crop=None if first is None else model.prompts.decode(first.ids),
+        answer=model.prompts.decode(final.ids, request.form),
+        answer_without_crop=None if first is None else model.prompts.decode(first.ids, request.form),
         method=request.method if found is None else found.method,
         high_res=found is not None and bool(found.tiles),
         crop_box=crop.box,
@@ -127,12 +131,27 @@ def assemble(
         engine=EngineInfo(manifest.model.name, manifest.precision, model.provider),
         token_ids=final.ids,
         first_token_ids=() if first is None else first.ids,
-        notices=(*state.picture.notices, *state.notices),
+        notices=(*state.picture.notices, *request.notices, *state.notices),
         crop_skipped=request.threshold is not None and not crop.crops,
         crop_worth=crop.worth,
         timings=state.watch.finish(),
         spans=tuple(state.watch.spans),
+        stopped=model.prompts.is_cut(final.ids, request.form),
+        logprobs=logprobs_of(model, request, final),
     )
+
+
+def check_whole(made: Generation | None) -> None:
+    """Raises SchemaError for an answer that could not be held to its schema to the end."""
+    if made is not None and made.failure is not None:
+        raise SchemaError(
+            f"the answer could not be held to the JSON schema ({made.failure[:200]}); give a simpler one"
+        )
+
+
+def logprobs_of(model: Model, request: Request, made: Generation) -> tuple[TokenLogprob, ...] | None:
+    """The answer's tokens with their log probabilities, where the request's form asks for them."""
+    return None if request.form.top_logprobs is None else model.prompts.token_logprobs(made)
 
 
 def _token_counts(

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any, TypedDict, TypeVar, cast
 
+from vicrop_engine.answer_form import PLAIN, AnswerForm
 from vicrop_engine.engine_dir.layer_choice import LayerChoice
 from vicrop_engine.errors import BoxError, SettingError, nearest, one_of, shown
 from vicrop_engine.images.geometry import Box
@@ -41,6 +42,10 @@ class AskParams:
     Of families that see a picture in its own size, `max_pixels` bounds picture and crop below what the engine
     was built for, and a crop of fewer than `crop_min_pixels` is scaled up to as many.
 
+    `history` are earlier turns of a conversation, oldest first, each as the model shall read it: they stand
+    before the question as lines of text, and what is looked with is the question alone unless `localize` is
+    given. `form` is what the answers have to look like, see AnswerForm.
+
     Raises SettingError, UnknownMethodError and BoxError for what cannot be.
     """
 
@@ -58,11 +63,14 @@ class AskParams:
     crop_tiles: str | None = None
     max_pixels: int | None = None
     crop_min_pixels: int | None = None
+    history: Sequence[str] = ()
+    form: AnswerForm | None = None
 
     def __post_init__(self) -> None:
         for name in ("max_new_tokens", "layers", "crop_tokens", *PIXEL_BOUNDS):  # NumPy's are whole, too
             object.__setattr__(self, name, plain_ints(getattr(self, name)))
         object.__setattr__(self, "first_answer", _truth("first_answer", self.first_answer))
+        object.__setattr__(self, "history", _turns(self.history))
         check_method(self.method)
         _check_choices(self)
         _check_counts(self)
@@ -78,6 +86,11 @@ class AskParams:
             if name not in known:
                 raise SettingError(one_of("setting", name, known))
         return cls(**keywords)
+
+    @property
+    def answer_form(self) -> AnswerForm:
+        """The form, that of a plain answer where none was given."""
+        return PLAIN if self.form is None else self.form
 
     @property
     def window(self) -> Box | None:
@@ -102,6 +115,8 @@ class AskKeywords(TypedDict, total=False):
     crop_tiles: str | None
     max_pixels: int | None
     crop_min_pixels: int | None
+    history: Sequence[str]
+    form: AnswerForm | None
 
 
 def plain_int(value: T) -> T | int:
@@ -128,7 +143,18 @@ def _truth(name: str, value: object) -> bool:
     raise SettingError(f"got {name} {shown(value)}, wanted True or False")
 
 
+def _turns(history: object) -> tuple[str, ...]:
+    if isinstance(history, str) or not isinstance(history, Sequence):
+        raise SettingError(f"got history {shown(history)}, wanted a list of texts, one for each turn")
+    for turn in history:
+        if not isinstance(turn, str):
+            raise SettingError(f"got {shown(turn)} in history, wanted a list of texts, one for each turn")
+    return tuple(history)
+
+
 def _check_choices(params: AskParams) -> None:
+    if params.form is not None and not isinstance(params.form, AnswerForm):
+        raise SettingError(f"got form {shown(params.form)}, wanted an AnswerForm")
     for name in ("high_res", "when", "compat"):
         value = getattr(params, name)
         if not isinstance(value, str) and not (value is None and name == "compat"):

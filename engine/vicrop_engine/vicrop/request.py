@@ -5,21 +5,21 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from vicrop_engine.engine_dir.layer_choice import parse_layers
+from vicrop_engine.answer_form import PLAIN, AnswerForm
 from vicrop_engine.errors import BoxError, QuestionError, SettingError
 from vicrop_engine.families.table import family_type
 from vicrop_engine.images.geometry import Box
 from vicrop_engine.images.seen import Layout, Way
 from vicrop_engine.images.tiling import TilePlan, plan_tiles, published_tiles, worth_tiles
+from vicrop_engine.model.greedy import FREE, TokenRules
 from vicrop_engine.model.kv_cache import roomy
 from vicrop_engine.model.model import Model
 from vicrop_engine.model.prompts import AskPrompts, Prompt
 from vicrop_engine.model.token_pruning import with_fewer
-from vicrop_engine.vicrop.localizers.given_box import GivenBox
 from vicrop_engine.vicrop.localizers.heatmap_search import HeatmapLocalizer
-from vicrop_engine.vicrop.localizers.localizer import ChecksEngine, Localizer
-from vicrop_engine.vicrop.localizers.methods import NONE, Looking, localizer_for
-from vicrop_engine.vicrop.params import ALL, AUTO, CALIBRATED, NEVER, ONE, PIXEL_BOUNDS, AskParams
+from vicrop_engine.vicrop.localizers.localizer import Localizer
+from vicrop_engine.vicrop.localizers.methods import NONE
+from vicrop_engine.vicrop.params import ALL
 
 LEAST_ANSWER = 20  # tokens that an answer is usually given: where as many fit, the question is no trouble
 
@@ -31,10 +31,12 @@ class Request:
     Prompts and the room they take are known once the picture's layout is, see `prompted`. `picture_way` and
     `crop_way` are how the family is to see the two; `auto_side` is the longer side above which high-res
     "auto" takes tiles. With a `threshold` the crop is made only where it is worth as much; `method` is the
-    localizer's name, `side_by_side` whether both answers lie in one prefix's buffers.
+    localizer's name, `side_by_side` whether both answers lie in one prefix's buffers. `asked` is the question
+    without the `history` before it; `rules` take the tokens of answers of this `form`, and `notices` say what
+    was left out of the request.
     """
 
-    question: str
+    asked: str
     localize: str | None
     localizer: Localizer | None
     first_answer: bool
@@ -49,6 +51,15 @@ class Request:
     side_by_side: bool
     method: str = NONE
     threshold: float | None = None
+    history: tuple[str, ...] = ()
+    form: AnswerForm = PLAIN
+    rules: TokenRules = FREE
+    notices: tuple[str, ...] = ()
+
+    @property
+    def question(self) -> str:
+        """What stands in the prompts: the earlier turns and what is asked."""
+        return "\n".join((*self.history, self.asked))
 
     @property
     def reads_answer(self) -> bool:
@@ -90,18 +101,36 @@ class Request:
         if self.localizer is None:
             _check_context([prompts.question], self.max_new_tokens, model)
             return prompts, self._rows(prompts, None)
-        least, most = model.family.layouts(self.crop_way)
-        if may_be_one(model, self.crop_way):
-            least, _ = model.family.layouts(replace(self.crop_way, one=True))
-        smallest = self.crop_prompt(model, picture, least)
-        largest = smallest if most is least else self.crop_prompt(model, picture, most)
+        smallest, longest = self._crop_prompts(model, picture)
         together = [prompts.question, prompts.looked_with, prompts.general, smallest]
         _check_context(together, self.max_new_tokens, model)
-        longest = len(largest)
         if may_be_one(model, self.crop_way):  # and is, where more does not fit
             fitting = model.manifest.decoder.context_length - self.max_new_tokens
             longest = max(len(smallest), min(longest, fitting))
         return prompts, self._rows(prompts, longest)
+
+    def prompt_tokens(self, model: Model, picture: Layout | None) -> tuple[int, int]:
+        """Tokens of the longest prompt with the smallest crop and with the largest; None for text alone."""
+        if picture is None:
+            return (len(model.prompts.text_alone(self.question)),) * 2
+        prompts = self._prompts(model, picture)
+        if self.localizer is None:
+            return (len(prompts.question),) * 2
+        smallest, longest = self._crop_prompts(model, picture)
+        least = max(len(each) for each in (prompts.question, prompts.looked_with, prompts.general, smallest))
+        return least, max(least, longest)
+
+    def check_text(self, model: Model) -> None:
+        """Raises QuestionError and SettingError where text alone does not fit the model's context."""
+        _check_context([model.prompts.text_alone(self.question)], self.max_new_tokens, model)
+
+    def _crop_prompts(self, model: Model, picture: Layout) -> tuple[Prompt, int]:
+        """The prompt with the smallest crop, and the tokens of that with the largest."""
+        least, most = model.family.layouts(self.crop_way)
+        if may_be_one(model, self.crop_way):
+            least, _ = model.family.layouts(replace(self.crop_way, one=True))
+        smallest = self.crop_prompt(model, picture, least)
+        return smallest, len(smallest if most is least else self.crop_prompt(model, picture, most))
 
     def crop_prompt(self, model: Model, picture: Layout, crop: Layout) -> Prompt:
         """The prompt on picture and crop, the crop with as many tokens as wanted."""
@@ -137,131 +166,9 @@ class Request:
         return roomy(max(prompts.shared_tokens(looks=with_crop is not None), answers))
 
 
-def plan_request(
-    model: Model, question: str, params: AskParams, *, side_by_side: bool | None = None
-) -> Request:
-    """What this model does about a question; by default both answers lie `side_by_side` if the model can.
-
-    Raises the error of whatever cannot be used.
-    """
-    if side_by_side is None:
-        side_by_side = model.decoder.answers_side_by_side
-    localizer = _localizer(model, params)
-    if params.high_res == "on" and not isinstance(localizer, HeatmapLocalizer):
-        what = "a box" if params.box is not None else f"method {params.method!r}"
-        what = "when 'never'" if params.when == NEVER else what
-        raise SettingError(f"got high_res 'on' and {what}, which makes no heatmap; leave one of them out")
-    picture_way, crop_way = _ways(model, params)
-    _check_texts(model, question, params, crop_way)
-    crops = localizer is not None
-    method = params.method if crops and isinstance(params.method, str) else NONE
-    request = Request(
-        question=question,
-        localize=params.localize,
-        localizer=localizer,
-        first_answer=params.first_answer or not crops,
-        compat=params.compat is not None,
-        box=params.window,
-        high_res=params.high_res,
-        max_new_tokens=params.max_new_tokens,
-        crop_tokens=params.crop_tokens,
-        picture_way=picture_way,
-        crop_way=crop_way,
-        auto_side=model.family.auto_side,
-        side_by_side=side_by_side,
-        method=method,
-        threshold=_threshold(model, method) if params.when == AUTO and crops else None,
-    )
-    request.prompted(model, model.family.layouts(picture_way)[0])  # refuses what no picture would make fit
-    return request
-
-
-def _ways(model: Model, params: AskParams) -> tuple[Way, Way]:
-    """How picture and crop are to be seen. Raises SettingError where a family has no choice."""
-    family = family_type(model.manifest)
-    several, name = family.in_several_inputs, model.manifest.model.name
-    if params.compat is not None and not family.is_published:
-        raise SettingError(
-            f"got compat {params.compat!r}, and the published code has nothing for {name}; leave it out"
-        )
-    for setting, got in (("picture_tiles", params.picture_tiles), ("crop_tiles", params.crop_tiles)):
-        if got is not None and not several:
-            raise SettingError(f"got {setting} {got!r}, and {name} sees every picture as one; leave it out")
-    for setting in PIXEL_BOUNDS:
-        pixels: int | None = getattr(params, setting)
-        if pixels is not None and not family.in_own_size:
-            raise SettingError(
-                f"got {setting} {pixels}, and {name} sees every picture in one size; leave it out"
-            )
-        if pixels is not None and pixels > model.family.largest_input:
-            raise SettingError(
-                f"got {setting} {pixels}, and this engine was built for {model.family.largest_input} at "
-                "most; give as many or less, or build it with --max-pixels"
-            )
-    published, most = params.compat is not None, params.max_pixels
-    crops_in_one = family.crops_in_one_input or params.crop_tiles == ONE
-    return (
-        Way(published, one=several and params.picture_tiles == ONE, most_pixels=most),
-        Way(
-            published,
-            one=several and params.crop_tiles != ALL and crops_in_one,
-            least_pixels=params.crop_min_pixels or 0,
-            most_pixels=most,
-        ),
-    )
-
-
 def may_be_one(model: Model, way: Way) -> bool:
     """Whether a picture seen `way` could be a single input instead of several."""
     return family_type(model.manifest).in_several_inputs and not way.one
-
-
-def _check_texts(model: Model, question: str, params: AskParams, crop_way: Way) -> None:
-    """Raises QuestionError for a question that cannot be asked, and SettingError for crop tokens."""
-    model.prompts.check(question)
-    if params.localize is not None:
-        model.prompts.check(params.localize, "localize question")
-    _, crop = model.family.layouts(crop_way)
-    if params.crop_tokens == ALL or int(params.crop_tokens) >= crop.tokens:
-        return
-    if model.manifest.target != "cpu":
-        raise SettingError(
-            f"got crop_tokens {params.crop_tokens}, which engines for {model.manifest.target} do not have "
-            "yet; take 'all'"
-        )
-    if len(crop.runs) > 1:
-        raise SettingError(
-            f"got crop_tokens {params.crop_tokens} and crop_tiles 'all'; fewer tokens are those of a crop "
-            "in one tile: leave one of them out"
-        )
-
-
-def _localizer(model: Model, params: AskParams) -> Localizer | None:
-    if params.when == NEVER:
-        return None
-    manifest = model.manifest
-    layers = manifest.crop.layers
-    if params.layers is not None:
-        layers = parse_layers(params.layers, manifest.decoder.num_layers)
-    if params.window is not None:
-        return GivenBox(params.window)
-    looking = Looking(layers, params.compat is not None, model.tools, manifest.decoder.num_layers)
-    localizer = localizer_for(params.method, looking)
-    if isinstance(localizer, ChecksEngine):
-        localizer.check(manifest)
-    return localizer
-
-
-def _threshold(model: Model, method: str) -> float:
-    """What a crop has to be worth with this method. Raises SettingError when that was never measured."""
-    known = {each.method: each.threshold for each in model.manifest.calibrations}
-    if method not in known:
-        option = "" if method == CALIBRATED else f" --method {method}"
-        raise SettingError(
-            f"when 'auto' needs a number that was never measured on this engine with method {method!r}; run "
-            f"'vicrop-engine calibrate ENGINE{option}' once, or take 'always'"
-        )
-    return known[method]
 
 
 def _check_context(prompts: Sequence[Prompt], max_new_tokens: int, model: Model) -> None:

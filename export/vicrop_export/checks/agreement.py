@@ -20,7 +20,7 @@ from vicrop_engine.timing import Stopwatch
 from vicrop_engine.vicrop.answer import Answer
 from vicrop_engine.vicrop.ask import opened_picture, run_ask
 from vicrop_engine.vicrop.params import AskParams
-from vicrop_engine.vicrop.request import plan_request
+from vicrop_engine.vicrop.planning import plan_request
 
 MAX_NEW_TOKENS = 5
 MOST, FEW = 1000, 6

@@ -154,7 +154,7 @@ def _reused(told: Document) -> tuple[str, ...]:
 
 
 def vicrop_keys(params: AskParams) -> dict[str, Any]:
-    """The keys of a request's `vicrop` field; tiles are each query's, tokens have their own key."""
+    """The keys of a request's `vicrop` field; tiles are each query's, what is OpenAI's has its own keys."""
     own = {field.name: getattr(params, field.name) for field in fields(params)}
-    apart = ("max_new_tokens", "high_res")
+    apart = ("max_new_tokens", "high_res", "history", "form")
     return {name: value for name, value in own.items() if value is not None and name not in apart}

@@ -1,0 +1,136 @@
+"""JSON schemas to the tokens that may come next, by llguidance; loaded when the first schema is.
+
+Knows a tokenizer and grammars; nothing of prompts or graphs.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+
+from vicrop_engine.arrays import Floats
+from vicrop_engine.errors import SchemaError
+
+if TYPE_CHECKING:
+    from llguidance import LLMatcher, LLTokenizer
+
+QUOTE, BRACKETS = (b'"',), (b"}", b"]")  # what ends a text, and a list or an object
+ESCAPE = ord("\\")
+LAST = 64  # tokens, or half of the answer, in which one is brought to its end
+KEPT = 32  # schemas
+INSTALL = "pip install 'vicrop-engine[serve]'"
+
+
+@dataclass(frozen=True)
+class Vocabulary:
+    """The tokens' bytes, and which of them begin with a quote and which with a closing bracket."""
+
+    tokenizer: LLTokenizer
+    texts: tuple[bytes, ...]
+    quotes: npt.NDArray[np.bool_]
+    brackets: npt.NDArray[np.bool_]
+
+
+class JsonMask:
+    """The tokens that keep one answer within its grammar.
+
+    In the last tokens there are those that close the text, list or object that is open are the only ones
+    wherever they may come: the answer is whole where the schema lets it be.
+    """
+
+    def __init__(self, matcher: LLMatcher, vocabulary: Vocabulary) -> None:
+        self._matcher, self._vocabulary = matcher, vocabulary
+        self._most: int | None = None
+        self._in_text = self._is_escaped = False
+        self.failure: str | None = None
+
+    def masked(self, logits: Floats, left: int) -> Floats:
+        """The logits [vocab] with minus infinity where a token may not come."""
+        self._most = left if self._most is None else self._most
+        allowed = self._allowed(len(logits))
+        closes = self._vocabulary.quotes if self._in_text else self._vocabulary.brackets
+        closing = allowed[: len(closes)] & closes[: len(allowed)]
+        if left <= min(LAST, self._most // 2) and closing.any():
+            allowed[:] = False
+            allowed[: len(closing)] = closing
+        return np.where(allowed, logits, np.float32(-np.inf))
+
+    def take(self, token: int) -> None:
+        """This one comes."""
+        if self.failure is None and not self._matcher.consume_token(token):
+            self.failure = self._matcher.get_error()
+        texts = self._vocabulary.texts
+        self._follow(texts[token] if token < len(texts) else b"")
+
+    def _follow(self, text: bytes) -> None:
+        """Whether a text is open after these bytes, and the next of its signs is escaped."""
+        for byte in text:
+            if self._is_escaped:
+                self._is_escaped = False
+            elif byte == QUOTE[0][0]:
+                self._in_text = not self._in_text
+            else:
+                self._is_escaped = self._in_text and byte == ESCAPE
+
+    def _allowed(self, vocab: int) -> npt.NDArray[np.bool_]:
+        bits = np.frombuffer(self._matcher.compute_bitmask(), np.uint8)
+        allowed = np.zeros(max(vocab, 8 * len(bits)), np.bool_)
+        allowed[: 8 * len(bits)] = np.unpackbits(bits, bitorder="little")
+        allowed = allowed[:vocab]
+        if self._matcher.is_error() or not allowed.any():
+            self.failure = self._matcher.get_error() or "no token may come next"
+            allowed[:] = True  # whichever it is, the answer ends with it
+        return allowed
+
+
+class JsonMasks:
+    """Masks of any schema for one tokenizer, which is read when the first is made. Threads may share it."""
+
+    def __init__(self, tokenizer: Path, end_signs: Sequence[int]) -> None:
+        self._file, self._end_signs = tokenizer, list(end_signs)
+        self._lock = threading.Lock()
+        self._vocabulary: Vocabulary | None = None
+        self._first = lru_cache(KEPT)(self._compiled)
+
+    def of(self, schema: str) -> Callable[[], JsonMask]:
+        """What makes the mask of one answer. Raises SchemaError for a schema that cannot be used."""
+        with self._lock:
+            first, vocabulary = self._first(schema), self._read()
+        return lambda: JsonMask(first.deep_copy(), vocabulary)
+
+    def _compiled(self, schema: str) -> LLMatcher:
+        if find_spec("llguidance") is None:
+            raise SchemaError(f"answers in JSON need llguidance, which is not installed; run {INSTALL}")
+        from llguidance import LLMatcher
+
+        try:
+            grammar = LLMatcher.grammar_from_json_schema(schema, overrides={"whitespace_flexible": False})
+        except ValueError as error:
+            raise SchemaError(f"the JSON schema cannot be used ({error}); give another one") from error
+        matcher = LLMatcher(self._read().tokenizer, grammar, log_level=0)
+        if not matcher.is_error():
+            matcher.compute_bitmask()
+        if matcher.is_error():
+            reason = " ".join(matcher.get_error().split())[:200]
+            raise SchemaError(f"the JSON schema cannot be used ({reason}); give another one")
+        return matcher
+
+    def _read(self) -> Vocabulary:
+        if self._vocabulary is None:
+            from llguidance import LLTokenizer
+
+            read = LLTokenizer(str(self._file), eos_token=self._end_signs)
+            texts = tuple(read.decode_bytes([number]) for number in range(read.vocab_size))
+            quotes, brackets = (
+                np.array([text.startswith(signs) for text in texts]) for signs in (QUOTE, BRACKETS)
+            )
+            self._vocabulary = Vocabulary(read, texts, quotes, brackets)
+        return self._vocabulary
