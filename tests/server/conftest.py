@@ -11,6 +11,7 @@ import pytest
 from tests.server.running import MODEL, Running, serving, wait_until
 from vicrop_engine import ViCropEngine
 from vicrop_engine.server.ops.logs import LOGGERS
+from vicrop_engine.server.settings import ServerSettings
 from vicrop_engine.serving.scheduler import Scheduler
 
 
@@ -24,6 +25,14 @@ def engine() -> ViCropEngine:
 def server(engine: ViCropEngine) -> Iterator[Running]:
     """A server that is ready."""
     with Scheduler(engine) as scheduler, serving(scheduler) as running:
+        wait_until(lambda: running.app.state.readiness.is_ready)
+        yield running
+
+
+@pytest.fixture(scope="session")
+def strict_server(engine: ViCropEngine) -> Iterator[Running]:
+    """One that refuses what others leave out."""
+    with Scheduler(engine) as scheduler, serving(scheduler, ServerSettings(strict=True)) as running:
         wait_until(lambda: running.app.state.readiness.is_ready)
         yield running
 

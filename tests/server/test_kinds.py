@@ -121,4 +121,4 @@ def test_names_and_addresses_are_taken(name: str) -> None:
 
 def test_a_model_without_a_name_is_refused() -> None:
     with pytest.raises(SettingError, match="empty name for the model"):
-        ServerSettings(model=" ")
+        ServerSettings(models=("a", " "))

@@ -14,7 +14,7 @@ import pytest
 from vicrop_engine.cli.ask import ask
 from vicrop_engine.errors import BoxError, SettingError
 from vicrop_engine.measure.bench.over_http import vicrop_keys
-from vicrop_engine.server.openai.chat import OF_ASK, read_chat
+from vicrop_engine.server.openai.chat import OF_ASK, Served, read_chat
 from vicrop_engine.server.settings import ServerSettings
 from vicrop_engine.vicrop.params import AskKeywords, AskParams
 
@@ -78,7 +78,7 @@ def test_a_measured_server_is_asked_the_same(given: dict[str, Any]) -> None:
     content = [picture, {"type": "text", "text": "What?"}]
     keys = json.loads(json.dumps(vicrop_keys(params)))
     document = {"messages": [{"role": "user", "content": content}], "max_tokens": 7, "vicrop": keys}
-    read = read_chat(document, ServerSettings(), "a model").params
+    read = read_chat(document, ServerSettings(strict=True), Served(("a model",), 1024)).params
     assert dataclasses.replace(read, box=params.box) == params
     assert read.window == params.window
 

@@ -63,7 +63,11 @@ HeaderSecondsOption = Annotated[
 ]
 MaxTokensOption = Annotated[int, typer.Option(help="Longest answer where the request says nothing.")]
 ModelNameOption = Annotated[
-    str | None, typer.Option(metavar="NAME", help="What clients call the model; else its own name.")
+    list[str] | None,
+    typer.Option(metavar="NAME", help="What clients call the model, once for each; else its own name."),
+]
+StrictOption = Annotated[
+    bool, typer.Option("--strict", help="Refuse what is otherwise left out of a request and said.")
 ]
 LogFormatOption = Annotated[str, typer.Option(help="Lines on standard error: json or text.")]
 
@@ -88,6 +92,7 @@ def serve(
     when: WhenOption = "always",
     max_tokens: MaxTokensOption = 20,
     model_name: ModelNameOption = None,
+    strict: StrictOption = False,
     log_format: LogFormatOption = "json",
     threads: ThreadsOption = None,
     share_weights: ShareWeightsOption = False,
@@ -116,7 +121,8 @@ def serve(
         deadline=deadline,
         when=when,
         max_tokens=max_tokens,
-        model=model_name,
+        models=tuple(model_name or ()),
+        strict=strict,
         **_sizes(max_image_mib, max_megapixels, max_body_mib),
     )
     log_to_stderr(log_format)

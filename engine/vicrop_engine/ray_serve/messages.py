@@ -23,9 +23,9 @@ Portable = bytes | npt.NDArray[np.uint8]
 
 @dataclass(frozen=True)
 class Asked:
-    """A picture, a question and how it is answered, seconds allowed, and which texts are wanted."""
+    """A picture or none, a question and how it is answered, seconds allowed, and which texts are wanted."""
 
-    image: Portable
+    image: Portable | None
     question: str
     params: AskParams
     deadline: float

@@ -121,7 +121,7 @@ class RemoteScheduler:
 
     def submit(
         self,
-        image: ImageInput,
+        image: ImageInput | None,
         question: str,
         params: AskParams | None = None,
         *,
@@ -181,14 +181,15 @@ class RemoteScheduler:
     async def _follow(
         self,
         handle: RemoteHandle,
-        image: ImageInput,
+        image: ImageInput | None,
         question: str,
         params: AskParams,
         texts: tuple[Hearer, Hearer],
     ) -> None:
         """The whole of a request, sent as often as it takes. Raises what is to end the handle."""
-        picture = portable(image)
-        deployment = self._handle.options(stream=True, session_id=image_key(picture))
+        picture = None if image is None else portable(image)
+        session = image_key(question.encode() if picture is None else picture)
+        deployment = self._handle.options(stream=True, session_id=session)
         first, final = texts
         try:
             async with asyncio.timeout(handle.deadline - handle.clock() + PATIENCE):

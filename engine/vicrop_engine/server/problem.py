@@ -19,7 +19,8 @@ NO_MEMORY = "not_enough_memory"
 RETRY_SECONDS = 2  # after which there may be memory again
 LONGEST = 600  # characters of a sentence that may quote what the client sent
 
-PARAMS: dict[type[errors.ViCropError], str | None] = {
+PARAMS: dict[type[errors.ViCropError], str | None] = {  # the first that fits
+    errors.SchemaError: "response_format",
     errors.BodyError: None,
     errors.ImageError: "messages.image_url",
     errors.QuestionError: "messages",

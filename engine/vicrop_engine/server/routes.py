@@ -18,8 +18,9 @@ from starlette.routing import BaseRoute, Route
 
 from vicrop_engine.server.guard.untrusted_image import load_image
 from vicrop_engine.server.json_documents import Document, body_text, encode
-from vicrop_engine.server.openai.chat import ChatRequest, decode, read_chat
+from vicrop_engine.server.openai.chat import ChatRequest, Served, decode, read_chat, told
 from vicrop_engine.server.openai.events import Event, RequestEvents
+from vicrop_engine.server.openai.manner import header_of
 from vicrop_engine.server.openai.responses import Completion, vicrop_field
 from vicrop_engine.server.openai.sse import EventStream, begun, chunks
 from vicrop_engine.server.ops.metrics import Metrics
@@ -52,7 +53,7 @@ class Routes:
         self._scheduler, self._settings = scheduler, settings
         self._metrics, self._readiness, self._traces = metrics, readiness, traces
         manifest = scheduler.engine.model.manifest
-        self._model = settings.model or manifest.model.name
+        self._served = Served(settings.models or (manifest.model.name,), manifest.decoder.context_length)
         self._end_signs = manifest.tokens.eos
         self._started = int(time.time())
         self._reading = asyncio.Lock()
@@ -62,7 +63,7 @@ class Routes:
         return [
             Route(CHAT, self.chat, methods=["POST"]),
             Route("/v1/models", self.models),
-            Route("/v1/models/{model}", self.model),
+            Route("/v1/models/{model:path}", self.model),
             Route("/health", self.health),
             Route("/metrics", self.metrics),
         ]
@@ -77,32 +78,35 @@ class Routes:
         facts = facts_of(request.scope)
         self._traces.follow(handle, request.headers, facts["request_id"])
         facts["stream"] = chat.stream
-        completion = Completion(self._model, self._end_signs)
+        end_signs = () if chat.params.answer_form.ignore_eos else self._end_signs
+        completion = Completion(chat.model, end_signs, chat.number)
+        headers = header_of(chat.notices)
 
         def vicrop(answer: Answer) -> Document:
             facts.update(_logged(answer, handle))
-            return vicrop_field(answer, handle, heatmap=chat.return_heatmap)
+            return vicrop_field(answer, handle, heatmap=chat.return_heatmap, notices=chat.notices)
 
         events = conversation.events()
         if chat.stream:
             first = await begun(events)
             noted = partial(noted_problem, request.scope)
-            return EventStream(chunks(first, completion, vicrop, noted, include_usage=chat.include_usage))
+            streamed = chunks(first, completion, vicrop, noted, include_usage=chat.include_usage)
+            return EventStream(streamed, headers)
         answer = await _last(events)
         body = await asyncio.to_thread(lambda: encode(completion.whole(answer, vicrop(answer))))
-        return Response(body, media_type=JSON)
+        return Response(body, headers=headers, media_type=JSON)
 
     async def models(self, _: Request) -> Response:
-        """The one model there is."""
-        return _json({"object": "list", "data": [self._model_facts()]})
+        """The one model there is, by each of its names."""
+        return _json({"object": "list", "data": [self._model_facts(name) for name in self._served.names]})
 
     async def model(self, request: Request) -> Response:
-        """The same by its name."""
-        if request.path_params["model"] != self._model:
-            raise Problem(
-                404, f"unknown model; this server has {self._model!r}", param="model", code="model_not_found"
-            )
-        return _json(self._model_facts())
+        """The same by one name, which may have slashes."""
+        name = request.path_params["model"]
+        if name not in self._served.names:
+            message = f"unknown model; this server has {told(self._served.names)}"
+            raise Problem(404, message, param="model", code="model_not_found")
+        return _json(self._model_facts(name))
 
     async def health(self, _: Request) -> Response:
         """Whether requests should be sent here."""
@@ -112,10 +116,10 @@ class Routes:
         """What Prometheus scrapes."""
         return Response(await asyncio.to_thread(self._metrics.render), headers={"Content-Type": SCRAPED})
 
-    def _model_facts(self) -> Document:
-        return {"id": self._model, "object": "model", "created": self._started, "owned_by": "vicrop-engine"}
+    def _model_facts(self, name: str) -> Document:
+        return {"id": name, "object": "model", "created": self._started, "owned_by": "vicrop-engine"}
 
-    async def _read(self, request: Request) -> tuple[ChatRequest, bytes]:
+    async def _read(self, request: Request) -> tuple[ChatRequest, bytes | None]:
         """The request and its encoded picture, read away from the event loop, large ones one by one.
 
         A body is twice in memory while it is read: as bytes and as text, or as text and as a document. Raises
@@ -125,6 +129,8 @@ class Routes:
         is_large = sum(map(len, parts)) > LARGE
         async with self._reading if is_large else contextlib.nullcontext():
             chat = await asyncio.to_thread(self._chat, parts)
+        if chat.image_url is None:
+            return chat, None
         is_large = len(chat.image_url) > LARGE
         async with self._reading if is_large else contextlib.nullcontext():
             image = await load_image(chat.image_url, self._settings)
@@ -132,7 +138,7 @@ class Routes:
 
     def _chat(self, parts: list[bytes]) -> ChatRequest:
         text = body_text(parts.pop() if len(parts) == 1 else b"".join(parts))
-        return read_chat(decode(text), self._settings, self._model)
+        return read_chat(decode(text), self._settings, self._served)
 
     @staticmethod
     async def _body(request: Request) -> list[bytes]:

@@ -31,7 +31,8 @@ class ServerSettings:
     Without `api_keys` everyone who reaches it may ask. A picture is at most `max_image_bytes` encoded and
     `max_pixels` decoded; a body is at most `max_body_bytes`, and is all there within `body_seconds`. An
     answer is given up after `deadline` seconds. `when` and `max_tokens` hold where a request does not say;
-    `model` is the name it goes by, the engine's own when None.
+    `models` are the names it goes by, the engine's own when there are none. A `strict` server refuses what a
+    lenient one leaves out of a request and says so.
 
     A server on loopback answers to loopback's names and `allowed_hosts`; on other addresses to
     `allowed_hosts`, or to every name when there are none. At most `max_connections` are open, and requests
@@ -53,7 +54,8 @@ class ServerSettings:
     deadline: float = 120.0
     when: str = "always"
     max_tokens: int = 20
-    model: str | None = None
+    models: tuple[str, ...] = ()
+    strict: bool = False
     allowed_hosts: tuple[str, ...] = ()
     max_connections: int = 512
     max_buffered_bytes: int = field(default_factory=_buffered_bytes)
@@ -80,7 +82,7 @@ class ServerSettings:
                     f"got allowed host {shown(host)}, which no request goes by; wanted a name such as "
                     "vicrop.example, without scheme, port and path"
                 )
-        if self.model is not None and not self.model.strip():
+        if any(not name.strip() for name in self.models):
             raise SettingError("got an empty name for the model, wanted what clients call it")
         if self.when not in WHEN:
             raise SettingError(one_of("when", self.when, WHEN))

@@ -49,8 +49,8 @@ class Answer:
     are sentences about how picture and crop were read. `crop_skipped` says that the first answer was sure
     enough to be the final one, by `crop_worth`, 0 to 1: what the crop is worth, the most it can be where
     nothing was looked for; None where no answer was made before the crop. `stopped` says that the final
-    answer ends before a text that was to stop it. `logprobs` are its tokens' where the form asked for them.
-    An answer to text alone has an `image_size` of (0, 0).
+    answer ends before a text that was to stop it, `first_stopped` that the first does. `logprobs` are the
+    final answer's tokens where the form asked for them. Text alone has an `image_size` of (0, 0).
     """
 
     answer: str
@@ -74,6 +74,7 @@ class Answer:
     crop_worth: float | None = field(default=None, compare=False)  # of last bits, as the heatmap is
     spans: tuple[Span, ...] = field(default=(), compare=False)
     stopped: bool = False
+    first_stopped: bool = False
     logprobs: tuple[TokenLogprob, ...] | None = field(default=None, compare=False)
 
     def to_json(self) -> dict[str, Any]:

@@ -137,6 +137,7 @@ def assemble(
         timings=state.watch.finish(),
         spans=tuple(state.watch.spans),
         stopped=model.prompts.is_cut(final.ids, request.form),
+        first_stopped=first is not None and model.prompts.is_cut(first.ids, request.form),
         logprobs=logprobs_of(model, request, final),
     )
 

@@ -92,5 +92,6 @@ def _answer(
         notices=request.notices,
         spans=tuple(watch.spans),
         stopped=model.prompts.is_cut(made.ids, request.form),
+        first_stopped=model.prompts.is_cut(made.ids, request.form),
         logprobs=logprobs_of(model, request, made),
     )

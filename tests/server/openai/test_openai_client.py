@@ -152,9 +152,9 @@ def test_models(client: OpenAI) -> None:
     assert caught.value.code == "model_not_found"
 
 
-def test_errors_are_the_clients_own(client: OpenAI) -> None:
-    with pytest.raises(openai.BadRequestError) as caught:
-        client.chat.completions.create(**asked(temperature=0.7))
+def test_errors_are_the_clients_own(client: OpenAI, strict_server: Running) -> None:
+    with strict_server.client() as strict, pytest.raises(openai.BadRequestError) as caught:
+        strict.chat.completions.create(**asked(temperature=0.7))
     assert (caught.value.param, caught.value.type) == ("temperature", "invalid_request_error")
     with pytest.raises(openai.NotFoundError, match="this server has 'llava-signs'"):
         client.chat.completions.create(**{**asked(), "model": "llava-sings"})

@@ -29,6 +29,12 @@ def vicrop(**more: Any) -> dict[str, Any]:
     return small(vicrop=more)
 
 
+@pytest.fixture
+def server(strict_server: Running) -> Running:
+    """The strict one: what a lenient one leaves out instead is in test_lenient."""
+    return strict_server
+
+
 def refused(response: httpx.Response, status: int, param: str | None, *words: str) -> None:
     """Check for OpenAI's error document with these words and no more than a client should know."""
     assert response.status_code == status, response.text

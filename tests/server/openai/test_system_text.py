@@ -7,10 +7,11 @@ from typing import Any
 import pytest
 
 from tests.server.running import Running, chat, demo_text
-from vicrop_engine.server.openai.chat import read_chat
+from vicrop_engine.server.openai.chat import Served, read_chat
 from vicrop_engine.server.openai.system_text import is_neutral
 from vicrop_engine.server.settings import ServerSettings
 
+SERVED = Served(("llava-signs",), 1024)
 VICUNA = (
     "A chat between a curious human and an artificial intelligence assistant. "
     "The assistant gives helpful, detailed, and polite answers to the human's questions."
@@ -67,14 +68,14 @@ def with_system(content: Any, role: str = "system", **more: Any) -> dict[str, An
 @pytest.mark.parametrize("role", ["system", "developer"])
 @pytest.mark.parametrize("parts", [False, True])
 def test_a_neutral_message_makes_the_very_same_request(role: str, parts: bool) -> None:
-    plain = read_chat(chat(), ServerSettings(), "llava-signs")
+    plain = read_chat(chat(), ServerSettings(), SERVED)
     for text in (NEUTRAL[0], VICUNA, LLAMA_2):
         content = [{"type": "text", "text": part} for part in text.split("\n\n")] if parts else text
-        assert read_chat(with_system(content, role), ServerSettings(), "llava-signs") == plain
+        assert read_chat(with_system(content, role), ServerSettings(), SERVED) == plain
 
 
 def test_a_wish_is_read_and_not_looked_with(server: Running) -> None:
-    asked = read_chat(with_system("You read signs."), ServerSettings(), "llava-signs")
+    asked = read_chat(with_system("You read signs."), ServerSettings(), SERVED)
     assert asked.question == f"You read signs.\n{demo_text()}"
     assert asked.params.localize == demo_text()
     plain, other = (server.post(each).json() for each in (chat(), with_system("You read signs.")))
@@ -85,7 +86,7 @@ def test_a_wish_is_read_and_not_looked_with(server: Running) -> None:
 
 def test_the_clients_own_words_to_look_with_are_taken() -> None:
     document = with_system("You read signs.", vicrop={"localize": "the white circle sign"})
-    assert read_chat(document, ServerSettings(), "llava-signs").params.localize == "the white circle sign"
+    assert read_chat(document, ServerSettings(), SERVED).params.localize == "the white circle sign"
 
 
 def test_the_served_answer_is_the_same_with_the_usual_message(server: Running) -> None:

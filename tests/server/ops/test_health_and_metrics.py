@@ -127,7 +127,7 @@ def test_work_that_was_anothers_is_not_counted_twice() -> None:
 def test_real_answers_move_the_counters(server: Running) -> None:
     before = samples(server)
     document = server.post(chat(picture=demo_picture())).json()
-    server.post(chat(temperature=1))
+    server.post(chat(n=3))
     after = counted(server, ended(before) + 2)
     moved = {name: after[name] - before.get(name, 0.0) for name in after}
     assert moved["vicrop:generation_tokens_total"] == document["vicrop"]["tokens"]["decoded"]

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import Any, NamedTuple
 
 from vicrop_engine.errors import nearest, shown
 from vicrop_engine.server.json_documents import parse_text
@@ -17,6 +17,8 @@ from vicrop_engine.server.openai.fields import (
     typed,
     wants_usage,
 )
+from vicrop_engine.server.openai.form import JSON_TOKENS, read_form
+from vicrop_engine.server.openai.manner import Manner, Notice
 from vicrop_engine.server.openai.messages import read_messages
 from vicrop_engine.server.problem import Problem, bad_request
 from vicrop_engine.server.settings import ServerSettings
@@ -41,20 +43,31 @@ OF_ANSWER = ("return_heatmap", "stream_first_answer")
 _NAMES = {str: "text", int: "a whole number", bool: "true or false", list: "a list of four whole numbers"}
 
 
+class Served(NamedTuple):
+    """The model that is served: what clients may call it, and how many tokens its context holds."""
+
+    names: tuple[str, ...]
+    context: int
+
+
 @dataclass(frozen=True)
 class ChatRequest:
     """One question about the picture at `image_url`, and the form its answer is wanted in.
 
-    `params` say how it is answered.
+    Without a URL it is about nothing but text. `params` say how it is answered, `model` is what it calls the
+    model, `number` how many answers are given, and `notices` what of the request was left out.
     """
 
-    image_url: str
+    image_url: str | None
     question: str
     params: AskParams
+    model: str = ""
     stream: bool = False
     include_usage: bool = False
     return_heatmap: bool = False
     stream_first_answer: bool = False
+    number: int = 1
+    notices: tuple[Notice, ...] = ()
 
 
 def decode(text: str) -> dict[str, Any]:
@@ -65,18 +78,19 @@ def decode(text: str) -> dict[str, Any]:
     return document
 
 
-def read_chat(document: Mapping[str, Any], settings: ServerSettings, model: str) -> ChatRequest:
-    """What a request to the model of this name asks for. Raises Problem saying what cannot be used."""
-    document = given(document)
-    check_keys(document, KNOWN)
-    _check_model(typed(document, "model", str), model)
-    check_neutral(document)
+def read_chat(document: Mapping[str, Any], settings: ServerSettings, served: Served) -> ChatRequest:
+    """What a request to this model asks for. Raises Problem saying what cannot be used."""
+    document, manner = given(document), Manner(settings.strict)
+    check_keys(document, KNOWN, manner=manner)
+    model = _model(typed(document, "model", str), served.names)
+    check_neutral(document, manner)
+    form = read_form(document, manner)
     messages = typed(document, "messages", list)
     if not messages:
         raise bad_request(
             "got no messages, wanted one of role 'user' with a question and a picture", "messages"
         )
-    asked = read_messages(messages)
+    asked = read_messages(messages, manner)
     stream = bool(typed(document, "stream", bool))
     vicrop = given(typed(document, "vicrop", dict) or {})
     check_keys(vicrop, (*OF_ASK, *OF_ANSWER), "vicrop")
@@ -87,11 +101,28 @@ def read_chat(document: Mapping[str, Any], settings: ServerSettings, model: str)
             "can be streamed; leave it out",
             "vicrop.stream_first_answer",
         )
+    if form.number > 1 and not vicrop.get("first_answer", True):
+        raise bad_request(
+            "got n 2 and vicrop.first_answer false, which leaves one answer; leave one out", "n"
+        )
     if asked.localize is not None:
         vicrop = {"localize": asked.localize, **vicrop}
-    params = _params(vicrop, settings, token_limit(document, settings.max_tokens))
-    usage = wants_usage(document, stream=stream)
-    return ChatRequest(asked.image_url, asked.question, params, stream, usage, heatmap, early)
+    usual = settings.max_tokens
+    usual = usual if form.answers.json_schema is None else max(usual, JSON_TOKENS)
+    params = _params(vicrop, settings, token_limit(document, usual, served.context, manner))
+    params = replace(params, history=asked.history, form=None if settings.strict else form.answers)
+    return ChatRequest(
+        asked.image_url,
+        asked.question,
+        params,
+        model,
+        stream,
+        wants_usage(document, stream=stream, manner=manner),
+        heatmap,
+        early,
+        form.number,
+        tuple(manner.notices),
+    )
 
 
 def _params(vicrop: Mapping[str, Any], settings: ServerSettings, max_new_tokens: int) -> AskParams:
@@ -114,11 +145,18 @@ def _of_kind(key: str, value: Any, kinds: tuple[type, ...]) -> Any:
     return value
 
 
-def _check_model(asked: str | None, model: str) -> None:
-    if asked is not None and asked != model:
+def _model(asked: str | None, names: tuple[str, ...]) -> str:
+    """What the request calls the model, one of its `names`; the first where it does not say."""
+    if asked is not None and asked not in names:
         raise Problem(
             404,
-            f"unknown model {asked[:100]!r}{nearest(asked[:100], [model])}; this server has {model!r}",
+            f"unknown model {asked[:100]!r}{nearest(asked[:100], names)}; this server has {told(names)}",
             param="model",
             code="model_not_found",
         )
+    return names[0] if asked is None else asked
+
+
+def told(names: tuple[str, ...]) -> str:
+    """The names of a model in a sentence."""
+    return ", ".join(map(repr, names))

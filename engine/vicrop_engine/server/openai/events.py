@@ -50,7 +50,7 @@ class RequestEvents:
         return self._handle
 
     async def submit(
-        self, scheduler: Scheduler, image: bytes, chat: ChatRequest, seconds: float
+        self, scheduler: Scheduler, image: bytes | None, chat: ChatRequest, seconds: float
     ) -> RequestHandle:
         """Hand the request in, off the event loop. Raises QueueFullError and ClosedError."""
         self._handle = await asyncio.to_thread(

@@ -1,7 +1,8 @@
-"""OpenAI's keys of a chat request beside its messages: which mean something here, and which are refused.
+"""OpenAI's keys of a chat request beside its messages: which mean something here, and which do not.
 
 An answer is the model's most likely one, the same every time: keys that ask for another kind are accepted
-with the value that asks for nothing, and refused with any other. Null is the same as leaving a key out.
+with the value that asks for nothing; any other is left out and said, or refused by a strict server. Null is
+the same as leaving a key out.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from vicrop_engine.errors import nearest_key, shown
+from vicrop_engine.server.openai.manner import Manner
 from vicrop_engine.server.problem import bad_request
 
 GREEDY = "an answer is always the model's most likely one"
@@ -73,6 +75,8 @@ NEUTRAL: dict[str, tuple[tuple[Any, ...], str]] = {
 }
 ELSEWHERE = {*GREEDY_ELSEWHERE, *TEXT_ELSEWHERE}  # accepted where they ask for nothing, and never suggested
 KNOWN = (*READ, *IGNORED, *NEUTRAL)
+FORM = ("stop", "ignore_eos", "logprobs", "top_logprobs", "n", "response_format")  # done unless strict
+STRICTLY = Manner(strict=True)
 
 _KINDS: dict[type, str] = {
     bool: "true or false",
@@ -88,15 +92,17 @@ def given(document: Mapping[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in document.items() if value is not None}
 
 
-def check_keys(document: Mapping[str, Any], known: tuple[str, ...], where: str = "") -> None:
-    """Raises Problem for a key there is not, naming the nearest that there is."""
+def check_keys(
+    document: Mapping[str, Any], known: tuple[str, ...], where: str = "", manner: Manner = STRICTLY
+) -> None:
+    """Leave out keys there are not. Raises Problem where that is strict, naming the nearest that there is."""
     for key in document:
         if key not in known:
             place = f" in {where}" if where else ""
             hint = nearest_key(key[:100], [name for name in known if name not in ELSEWHERE])
-            raise bad_request(
-                f"unknown key {key[:100]!r}{place}{hint or '; leave it out'}", _path(where, key[:100])
-            )
+            path = _path(where, key[:100])
+            problem = bad_request(f"unknown key {key[:100]!r}{place}{hint or '; leave it out'}", path)
+            manner.leave_out(problem, f"{path} is not known here and was left out")
 
 
 def typed(document: Mapping[str, Any], key: str, kind: type, where: str = "") -> Any:
@@ -108,40 +114,64 @@ def typed(document: Mapping[str, Any], key: str, kind: type, where: str = "") ->
     return value
 
 
-def check_neutral(document: Mapping[str, Any]) -> None:
-    """Raises Problem for a key that asks for what is not done."""
+def check_neutral(document: Mapping[str, Any], manner: Manner) -> None:
+    """Leave out keys that ask for what is not done; those of FORM a lenient server does. Raises Problem."""
+    if not manner.strict:
+        _check_tools(document)
     for key, (neutral, why) in NEUTRAL.items():
         value = document.get(key)
         if value is None or any(_same(value, each) for each in neutral):
             continue
+        if not manner.strict and key in FORM:
+            continue
         wanted = f"leave it out{f', or give {shown(neutral[0])}' if neutral else ''}"
-        raise bad_request(f"got {key} {shown(value)} and {why}; {wanted}", key, "unsupported_value")
+        message = f"got {key} {shown(value)} and {why}; {wanted}"
+        notice = f"{key} {shown(value)} was left out: {why}"
+        manner.leave_out(bad_request(message, key, "unsupported_value"), notice)
 
 
-def token_limit(document: Mapping[str, Any], default: int) -> int:
-    """The most tokens of the answer, by either of its names. Raises Problem."""
+def _check_tools(document: Mapping[str, Any]) -> None:
+    """Raises Problem for a call that is demanded: an answer without it would be of no use."""
+    for key in ("tool_choice", "function_call"):
+        choice = document.get(key)
+        if choice is not None and choice not in ("none", "auto"):
+            message = f"got {key} {shown(choice)} and the model calls no tools; leave it out, or give 'auto'"
+            raise bad_request(message, key, "unsupported_value")
+
+
+def token_limit(document: Mapping[str, Any], default: int, context: int, manner: Manner) -> int:
+    """The most tokens of the answer, by either of its names. Raises Problem.
+
+    A lenient server takes -1 for as many as the model's `context` holds, and shortens what it does not.
+    """
     old, new = (typed(document, key, int) for key in ("max_tokens", "max_completion_tokens"))
     if old is not None and new is not None and old != new:
-        raise bad_request(
+        problem = bad_request(
             f"got max_tokens {old} and max_completion_tokens {new}; give one of them", "max_tokens"
         )
-    limit = old if new is None else new
+        manner.leave_out(problem, f"max_tokens {old} was left out beside max_completion_tokens {new}")
+    key, limit = ("max_tokens", old) if new is None else ("max_completion_tokens", new)
     if limit is None:
         return default
+    if limit == -1 and not manner.strict:
+        return context
     if limit < 1:
-        key = "max_tokens" if new is None else "max_completion_tokens"
         raise bad_request(f"got {key} {limit}, wanted a whole number from 1 up", key)
+    if limit >= context and not manner.strict:
+        manner.note(key, "")  # the engine says what is left for it
     return int(limit)
 
 
-def wants_usage(document: Mapping[str, Any], *, stream: bool) -> bool:
+def wants_usage(document: Mapping[str, Any], *, stream: bool, manner: Manner) -> bool:
     """Whether the last chunk is to have the tokens. Raises Problem."""
     options = typed(document, "stream_options", dict)
     if options is None:
         return False
     if not stream:
-        raise bad_request("got stream_options without stream; give both or neither", "stream_options")
-    check_keys(options, ("include_usage", "continuous_usage_stats", "include_obfuscation"), "stream_options")
+        problem = bad_request("got stream_options without stream; give both or neither", "stream_options")
+        manner.leave_out(problem, "stream_options was left out without stream")
+    known = ("include_usage", "continuous_usage_stats", "include_obfuscation")
+    check_keys(options, known, "stream_options", manner)
     return bool(typed(options, "include_usage", bool, "stream_options"))
 
 

@@ -1,4 +1,4 @@
-"""OpenAI's messages to one question about one picture.
+"""OpenAI's messages to one question about one picture, and what was said before.
 
 The picture comes first in every prompt, so that its prefix is shared; system text that asks for something
 stands in front of the question, where the model reads it. What is looked for is the user's words alone.
@@ -8,28 +8,24 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-from vicrop_engine.errors import one_of, shown
-from vicrop_engine.server.openai.fields import check_keys, given, typed
+from vicrop_engine.server.openai.manner import Manner
+from vicrop_engine.server.openai.parts import SYSTEM, Turn, read_turn
 from vicrop_engine.server.openai.system_text import is_neutral
 from vicrop_engine.server.problem import bad_request
 
-SYSTEM = ("system", "developer")
-DETAILS = ("auto", "low", "high")
-
-
-class Content(NamedTuple):
-    """A message's texts and the URLs of its pictures, in order."""
-
-    texts: list[str]
-    images: list[str]
+SPEAKERS = {"user": "User", "assistant": "Assistant", "tool": "Tool", "function": "Tool"}
 
 
 class Asked(NamedTuple):
-    """A picture's URL, the user's words about it, and the system text that asks for something."""
+    """A picture's URL, the user's words about it, the system text that asks for something, earlier turns.
 
-    image_url: str
+    Without a URL the words are all there is.
+    """
+
+    image_url: str | None
     words: str
     system: str
+    history: tuple[str, ...] = ()
 
     @property
     def question(self) -> str:
@@ -42,87 +38,51 @@ class Asked(NamedTuple):
         return self.words if self.system else None
 
 
-def read_messages(messages: list[Any]) -> Asked:
+def read_messages(messages: list[Any], manner: Manner) -> Asked:
     """What the messages ask. Raises Problem."""
-    texts: list[str] = []
-    asked: Content | None = None
-    for index, message in enumerate(messages):
-        where = f"messages[{index}]"
-        role, content = _message(message, where)
-        if role in SYSTEM:
-            if content.images:
-                raise bad_request(f"got a picture in a {role} message, wanted it in the user's", where)
-            texts = [*texts, *content.texts]
-        elif asked is not None:
-            raise bad_request("got several user messages, wanted one: a request is one question", where)
-        else:
-            asked = content
-    if asked is None:
+    turns = [read_turn(message, f"messages[{index}]", manner) for index, message in enumerate(messages)]
+    for turn in turns:
+        if turn.role in SYSTEM and turn.images:
+            problem = bad_request(
+                f"got a picture in a {turn.role} message, wanted it in the user's", turn.where
+            )
+            manner.leave_out(problem, f"the picture in a {turn.role} message was left out")
+    said = [text for turn in turns if turn.role in SYSTEM for text in turn.texts if not is_neutral(text)]
+    others = [turn for turn in turns if turn.role not in SYSTEM]
+    if not any(turn.role == "user" for turn in others):
         raise bad_request("got no user message, wanted one with a question and a picture", "messages")
+    asked = _one_question(others) if manner.strict else _conversation(others, manner)
+    return asked._replace(system="\n".join(said))
+
+
+def _one_question(turns: list[Turn]) -> Asked:
+    """The only user's message, with its only picture. Raises Problem."""
+    if len(turns) > 1:
+        message = "got several user messages, wanted one: a request is one question"
+        raise bad_request(message, turns[1].where)
+    (asked,) = turns
     if len(asked.images) != 1:
         got = f"{len(asked.images) or 'no'} picture{'s' if len(asked.images) != 1 else ''}"
         raise bad_request(
             f"got {got}, wanted exactly one part of type 'image_url' in the user message", "messages"
         )
-    if not any(text.strip() for text in asked.texts):
+    if asked.is_blank:
         raise bad_request("got a picture and no question; ask something about it", "messages")
-    system = [text for text in texts if not is_neutral(text)]
-    return Asked(asked.images[0], "\n".join(asked.texts), "\n".join(system))
+    return Asked(asked.images[0], asked.text, "")
 
 
-def _message(message: Any, where: str) -> tuple[str, Content]:
-    if not isinstance(message, dict):
-        raise bad_request(f"got {where} {shown(message)}, wanted an object with role and content", where)
-    message = given(message)
-    role = typed(message, "role", str, where)
-    if role in ("assistant", "tool", "function"):
-        raise bad_request(
-            f"got a message of role {role!r}; a request is one question without history: "
-            "put what matters of it into the user message",
-            f"{where}.role",
-        )
-    if role not in ("user", *SYSTEM):
-        raise bad_request(one_of("role", str(role)[:100], ("user", *SYSTEM)), f"{where}.role")
-    check_keys(message, ("role", "content", "name"), where)
-    content = message.get("content")
-    if isinstance(content, str):
-        return role, Content([content], [])
-    if not isinstance(content, list):
-        raise bad_request(f"got {where}.content {shown(content)}, wanted text or a list of parts", where)
-    return role, _parts(content, f"{where}.content")
-
-
-def _parts(parts: list[Any], where: str) -> Content:
-    content = Content([], [])
-    for index, part in enumerate(parts):
-        place = f"{where}[{index}]"
-        if not isinstance(part, dict):
-            raise bad_request(f"got {place} {shown(part)}, wanted an object with a type", place)
-        part = given(part)
-        kind = typed(part, "type", str, place)
-        if kind == "text":
-            check_keys(part, ("type", "text"), place)
-            if "text" not in part:
-                raise bad_request(f"{place} is of type 'text' and has no text", place)
-            content.texts.append(typed(part, "text", str, place))
-        elif kind == "image_url":
-            check_keys(part, ("type", "image_url"), place)
-            content.images.append(_image_url(part, place))
-        else:
-            raise bad_request(one_of("type of part", str(kind)[:100], ("text", "image_url")), f"{place}.type")
-    return content
-
-
-def _image_url(part: dict[str, Any], where: str) -> str:
-    image = typed(part, "image_url", dict, where)
-    where = f"{where}.image_url"
-    if image is None:
-        raise bad_request(f"{where} is missing, wanted an object with a url", where)
-    check_keys(image, ("url", "detail"), where)
-    detail = typed(image, "detail", str, where)
-    if detail is not None and detail not in DETAILS:
-        raise bad_request(one_of("detail", detail[:100], DETAILS), f"{where}.detail")
-    url = typed(image, "url", str, where)
-    if not url:
-        raise bad_request(f"{where}.url is missing, wanted a data: URL with a picture", f"{where}.url")
-    return str(url)
+def _conversation(turns: list[Turn], manner: Manner) -> Asked:
+    """The last thing a user asked, about the latest picture; what else was said is text. Raises Problem."""
+    asking = [turn for turn in turns if turn.role == "user" and not turn.is_blank]
+    if not asking:
+        raise bad_request("got a picture and no question; ask something about it", "messages")
+    others = [turn for turn in turns if turn is not asking[-1] and not turn.is_blank]
+    history = tuple(f"{SPEAKERS[turn.role]}: {turn.text}" for turn in others)
+    if history:
+        manner.note("messages", "the model's prompt has one turn: what was said before is text in it")
+    images = [image for turn in turns for image in turn.images]
+    if len(images) > 1:
+        manner.note("messages", f"of {len(images)} pictures only the latest was looked at")
+    if not images:
+        manner.note("messages", "no picture came: the language model answered alone and nothing was cropped")
+    return Asked(images[-1] if images else None, asking[-1].text, "", history)

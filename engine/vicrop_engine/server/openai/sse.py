@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import aclosing
 from typing import Any
 
@@ -12,11 +12,10 @@ from starlette.types import Receive, Scope, Send
 
 from vicrop_engine.server.json_documents import Document, encode
 from vicrop_engine.server.openai.events import FIRST, Event
-from vicrop_engine.server.openai.responses import Completion, usage
+from vicrop_engine.server.openai.responses import UNFINISHED, Completion, logprobs_field, usage
 from vicrop_engine.server.problem import ClientGone, Problem
 from vicrop_engine.vicrop.answer import Answer
 
-UNFINISHED = "\ufffd"  # what the bytes of a character decode to while some of them are missing
 END = b"data: [DONE]\n\n"
 HEADERS = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
 
@@ -42,8 +41,8 @@ class EventStream(Response):
 
     media_type = "text/event-stream"
 
-    def __init__(self, chunks: AsyncGenerator[bytes]) -> None:
-        super().__init__(headers=HEADERS)
+    def __init__(self, chunks: AsyncGenerator[bytes], headers: Mapping[str, str] | None = None) -> None:
+        super().__init__(headers={**HEADERS, **(headers or {})})
         del self.headers["content-length"]
         self._chunks = chunks
 
@@ -109,11 +108,15 @@ async def begun(events: AsyncGenerator[Event]) -> AsyncGenerator[Event]:
 def _last(
     answer: Answer, completion: Completion, vicrop: Callable[[Answer], Document], include_usage: bool
 ) -> bytes:
-    reason = completion.reason(answer)
+    told: dict[str, Any] = {"usage": None} if include_usage else {"vicrop": vicrop(answer)}
+    second = b""
+    if completion.number > 1:
+        second = line(completion.second(answer, **({"usage": None} if include_usage else {})))
+    last = completion.chunk({}, completion.reason(answer), probabilities=logprobs_field(answer), **told)
     if not include_usage:
-        return line(completion.chunk({}, reason, vicrop=vicrop(answer)))
-    end = completion.aside(usage=usage(answer), vicrop=vicrop(answer))
-    return line(completion.chunk({}, reason, usage=None)) + line(end)
+        return second + line(last)
+    end = completion.aside(usage=usage(answer, completion.number), vicrop=vicrop(answer))
+    return second + line(last) + line(end)
 
 
 def line(document: Document) -> bytes:
