@@ -13,10 +13,15 @@ from PIL import Image
 HUGE = 65_500  # pixels a side that every one of the four headers can declare, or nearly
 WEBP_LARGEST = 16_383
 KINDS = ("PNG", "JPEG", "WEBP", "GIF")
+OTHER_KINDS = ("BMP", "TIFF", "AVIF", "HEIF")
 
 
 def encoded(image: Image.Image, kind: str = "PNG", **options: object) -> bytes:
-    """The picture in one of KINDS."""
+    """The picture in one of KINDS or OTHER_KINDS."""
+    if kind == "HEIF":
+        from pillow_heif import register_heif_opener
+
+        register_heif_opener(thumbnails=False)
     buffer = io.BytesIO()
     image.save(buffer, kind, **options)
     return buffer.getvalue()
@@ -106,6 +111,31 @@ def animation(kind: str, frames: int = 3) -> bytes:
     return encoded(images[0], kind, save_all=True, append_images=images[1:])
 
 
+def many_frames(count: int = 12_000) -> bytes:
+    """A GIF of so many tiny frames."""
+    whole = encoded(Image.new("L", (8, 8)), "GIF")
+    frame = b",\0\0\0\0\x01\0\x01\0\0\x02\x02D\x01\0"
+    return whole[:-1] + frame * count + whole[-1:]
+
+
+def many_entries(count: int = 60_000) -> bytes:
+    """A TIFF whose directory has so many entries."""
+    entry = struct.pack("<HHII", 256, 4, 1, 8)
+    return b"II*\0" + struct.pack("<IH", 8, count) + entry * count + bytes(4)
+
+
+def many_sizes(count: int = 50_000) -> bytes:
+    """An AVIF that declares its size again and again."""
+    whole = encoded(Image.new("RGB", (8, 8)), "AVIF")
+    return whole + struct.pack(">I4sIII", 20, b"ispe", 0, 8, 8) * count
+
+
+def large_tiff(side: int = 60_000) -> bytes:
+    """A TIFF that says it has this size."""
+    size = b"".join(struct.pack("<HHII", tag, 4, 1, side) for tag in (256, 257))
+    return b"II*\0" + struct.pack("<IH", 8, 2) + size + bytes(4)
+
+
 def flat(kind: str) -> bytes:
     """A picture without height."""
     return declaring(kind, 8, 0)
@@ -133,6 +163,10 @@ FLOODS: dict[str, Callable[[], bytes]] = {
     "scans": many_scans,
     "junk": junk_before_scan,
     "blocks": many_blocks,
+    "frames": many_frames,
+    "entries": many_entries,
+    "sizes": many_sizes,
+    "large tiff": large_tiff,
     "moving gif": lambda: animation("GIF"),
     "moving png": lambda: animation("PNG"),
     "moving webp": lambda: animation("WEBP"),

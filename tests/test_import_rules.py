@@ -50,6 +50,7 @@ ONLY_IN = {
         *("vicrop_kernels/triton_kernel.py", "vicrop_kernels/triton_search.py"),
         *("vicrop_kernels/triton_operator.py", "vicrop_kernels/compile.py"),
     },
+    "pillow_heif": {"vicrop_engine/images/heif.py"},
     "llguidance": {"vicrop_engine/model/json_mask.py"},
     "torch": {f"vicrop_kernels/{name}.py" for name in ("triton_operator", "dlpack_operator")},
 }

@@ -11,7 +11,7 @@ import os
 import struct
 import warnings
 import zlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -22,6 +22,8 @@ from vicrop_engine.errors import ImageError, NotEnoughMemoryError, not_enough_me
 from vicrop_engine.images.decoding import decoding_bytes
 from vicrop_engine.images.deep import deep_grey, is_deep_colour, is_deep_grey, notices_of_depth
 from vicrop_engine.images.geometry import Box
+from vicrop_engine.images.heif import HEIF, INSTALL, reads_heif
+from vicrop_engine.images.other_structure import OTHERS, any_kind_of, read_any_structure
 from vicrop_engine.images.structure import MEDIA_TYPES, read_structure
 
 ImageInput = str | os.PathLike[str] | bytes | Image.Image | npt.NDArray[np.uint8]
@@ -32,7 +34,7 @@ FEWEST_PIXELS = 2  # a picture may be one wide
 
 COMMON_FORMATS = ("JPEG", "PNG", "GIF", "BMP", "PPM")  # those Pillow knows without loading all its plugins
 
-RARE_FORMATS = ("WEBP", "TIFF", "AVIF", "JPEG2000", "ICO")
+RARE_FORMATS = ("WEBP", "TIFF", "AVIF", "JPEG2000", "ICO", HEIF)
 
 _SCHEMES = ("http:", "https:", "file:")
 
@@ -70,19 +72,22 @@ class Header:
 class ImageLimits:
     """What is decoded: formats by Pillow's names, pixels (width times height), bytes of the encoded picture.
 
-    With `trusted` False the data's structure is read before anything else: formats of structure.py
-    only, no animations, no more parts than a picture has.
+    With `trusted` False the data's structure is read before anything else: formats of structure.py and
+    other_structure.py only, no more parts than a picture has, and no `animations` unless they are allowed.
     """
 
     formats: tuple[str, ...] = COMMON_FORMATS + RARE_FORMATS
     max_pixels: int = MAX_PIXELS
     max_bytes: int | None = None
     trusted: bool = True
+    animations: bool = False
 
 
 OWN_FILES = ImageLimits()
 
 FROM_STRANGERS = ImageLimits(tuple(MEDIA_TYPES), 50_000_000, 20 * 2**20, trusted=False)
+
+ALL_FROM_STRANGERS = replace(FROM_STRANGERS, formats=(*MEDIA_TYPES, *OTHERS), animations=True)
 
 
 def open_picture(
@@ -173,10 +178,11 @@ def _opened(data: bytes, name: str, limits: ImageLimits) -> Image.Image:
 
 
 def _check_structure(data: bytes, name: str, limits: ImageLimits) -> None:
-    structure = read_structure(data, name)
+    has_others = {*OTHERS} & {*limits.formats}
+    structure = read_any_structure(data, name) if has_others else read_structure(data, name)
     if structure.kind not in limits.formats:
         raise ImageError(f"{name} is {structure.kind}; give {', '.join(limits.formats)}")
-    if structure.animated:
+    if structure.animated and not limits.animations:
         raise ImageError(f"{name} is an animation; give one frame of it")
     _check_size(structure.size, name, limits)
 
@@ -187,6 +193,10 @@ def _identified(data: bytes, formats: tuple[str, ...]) -> Image.Image:
     try:
         return Image.open(io.BytesIO(data), formats=common)
     except UnidentifiedImageError:
+        if HEIF in rare and any_kind_of(data) == HEIF and not reads_heif():
+            raise ImageError(
+                f"the picture is HEIC, which pillow-heif reads: run {INSTALL}, or give JPEG or PNG"
+            ) from None
         Image.init()
         return Image.open(io.BytesIO(data), formats=[kind for kind in rare if kind in Image.OPEN])
 

@@ -20,6 +20,7 @@ MAX_SEGMENTS = 2_000  # of a JPEG, before and between its scans
 MAX_SCANS = 64  # of a JPEG; encoders make about ten
 MAX_SCANNED_PIXELS = 1_000_000_000  # pixels times scans: each scan goes over the whole picture again
 MAX_BLOCKS = 100_000  # of a GIF, of up to 255 bytes each
+MAX_FRAMES = 5_000  # of a GIF
 MAX_JUNK = 4_096  # bytes between two segments of a JPEG
 MEDIA_TYPES = {"PNG": "image/png", "JPEG": "image/jpeg", "WEBP": "image/webp", "GIF": "image/gif"}
 
@@ -80,7 +81,7 @@ def _png(data: bytes, name: str) -> Structure:
         if chunk == b"IEND":
             break
         position, count = position + 12 + length, count + 1
-        _at_most(count, MAX_CHUNKS, "chunks", name)
+        at_most(count, MAX_CHUNKS, "chunks", name)
     return Structure("PNG", (size[0], size[1]), frames > 1)
 
 
@@ -88,7 +89,7 @@ def _jpeg(data: bytes, name: str) -> Structure:
     size = (0, 0)
     position = scans = 0
     for count in range(MAX_SEGMENTS + 2):
-        _at_most(count, MAX_SEGMENTS, "segments", name)
+        at_most(count, MAX_SEGMENTS, "segments", name)
         found = (_JPEG_SCAN_END if scans else _JPEG_MARKER).search(data, position)
         if found is None:
             break
@@ -103,7 +104,7 @@ def _jpeg(data: bytes, name: str) -> Structure:
             height, width = struct.unpack_from(">HH", data, position + 3)
             size = (max(size[0], width), max(size[1], height))
         scans += marker == _JPEG_SCAN
-        _at_most(scans, _scans_of(size), "scans", name)
+        at_most(scans, _scans_of(size), "scans", name)
         position += struct.unpack_from(">H", data, position)[0]
     return Structure("JPEG", size, scans=scans)
 
@@ -117,9 +118,10 @@ def _gif(data: bytes, name: str) -> Structure:
     width, height, flags = struct.unpack_from("<HHB", data, 6)
     position = 13 + _palette(flags)
     frames = count = 0
-    while position < len(data) and data[position] != 0x3B and frames < 2:
+    while position < len(data) and data[position] != 0x3B:
         if data[position] == 0x2C:
             frames += 1
+            at_most(frames, MAX_FRAMES, "frames", name)
             if frames == 1:
                 x, y, across, down = struct.unpack_from("<HHHH", data, position + 1)
                 width, height = max(width, x + across), max(height, y + down)
@@ -129,7 +131,7 @@ def _gif(data: bytes, name: str) -> Structure:
             position += 3 if empty else 2
         else:
             position, count = position + 1, count + 1
-            _at_most(count, MAX_BLOCKS, "blocks", name)
+            at_most(count, MAX_BLOCKS, "blocks", name)
             continue
         position, count = _blocks_end(data, position, count, name)
     return Structure("GIF", (width, height), frames > 1)
@@ -145,7 +147,7 @@ def _blocks_end(data: bytes, position: int, count: int, name: str) -> tuple[int,
     while position < len(data) and data[position]:
         position += data[position] + 1
         count += 1
-        _at_most(count, MAX_BLOCKS, "blocks", name)
+        at_most(count, MAX_BLOCKS, "blocks", name)
     return position + 1, count
 
 
@@ -163,7 +165,8 @@ def _webp(data: bytes, name: str) -> Structure:
     raise ImageError(f"{name} is damaged (a WebP without a picture); give a whole picture")
 
 
-def _at_most(count: int, limit: int, what: str, name: str) -> None:
+def at_most(count: int, limit: int, what: str, name: str) -> None:
+    """Raises ImageError where a picture has more of something than pictures have."""
     if count > limit:
         raise ImageError(f"{name} has more than {limit} {what}; save it anew as an ordinary picture")
 

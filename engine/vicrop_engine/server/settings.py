@@ -32,7 +32,7 @@ class ServerSettings:
     `max_pixels` decoded; a body is at most `max_body_bytes`, and is all there within `body_seconds`. An
     answer is given up after `deadline` seconds. `when` and `max_tokens` hold where a request does not say;
     `models` are the names it goes by, the engine's own when there are none. A `strict` server refuses what a
-    lenient one leaves out of a request and says so.
+    lenient one leaves out of a request and says so, and takes fewer kinds of pictures.
 
     A server on loopback answers to loopback's names and `allowed_hosts`; on other addresses to
     `allowed_hosts`, or to every name when there are none. At most `max_connections` are open, and requests
@@ -47,9 +47,9 @@ class ServerSettings:
     port: int = 8000
     api_keys: tuple[str, ...] = ()
     allow_remote_images: bool = False
-    max_image_bytes: int = 20 * MIB
+    max_image_bytes: int = 48 * MIB
     max_pixels: int = 50_000_000
-    max_body_bytes: int = 32 * MIB
+    max_body_bytes: int = 64 * MIB
     body_seconds: float = 20.0
     deadline: float = 120.0
     when: str = "always"

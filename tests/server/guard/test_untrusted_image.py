@@ -5,11 +5,14 @@ from __future__ import annotations
 import asyncio
 import base64
 import random
+from collections.abc import Callable
+from urllib.parse import quote
 
 import pytest
 
 from scripts import hostile_pictures as hostile
 from vicrop_engine.errors import ImageError
+from vicrop_engine.images.other_structure import OTHERS
 from vicrop_engine.images.structure import MEDIA_TYPES
 from vicrop_engine.server.guard.untrusted_image import load_image
 from vicrop_engine.server.settings import ServerSettings
@@ -21,8 +24,8 @@ def data_url(data: bytes, media_type: str = "image/png") -> str:
     return f"data:{media_type};base64,{base64.b64encode(data).decode()}"
 
 
-def load(url: str, **settings: int) -> bytes:
-    return asyncio.run(load_image(url, ServerSettings(**settings)))  # type: ignore[arg-type]
+def load(url: str, *, strict: bool = True, **settings: int) -> bytes:
+    return asyncio.run(load_image(url, ServerSettings(strict=strict, **settings)))  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("kind", hostile.KINDS)
@@ -100,3 +103,62 @@ def test_pixels_are_those_of_the_settings() -> None:
     assert load(data_url(PNG), max_pixels=48 * 40) == PNG
     with pytest.raises(ImageError, match="48 x 40 pixels"):
         load(data_url(PNG), max_pixels=48 * 40 - 1)
+
+
+@pytest.mark.parametrize(
+    "sloppy",
+    [
+        lambda text: f"data:image/png;base64,{text.replace('+', '-').replace('/', '_')}",
+        lambda text: f"data:image/png;base64,{text.rstrip('=')}",
+        lambda text: f"data:image/png;base64,{quote(text)}",
+        lambda text: f"data:image/png; base64, {text}",
+        lambda text: f"  data:image;base64,{text}",
+        lambda text: f"data:image/png;base64;charset=a;base64,{text}",
+        lambda text: text,
+        lambda text: text.rstrip("=") + "\n",
+    ],
+    ids=[
+        "URL alphabet",
+        "no padding",
+        "escapes",
+        "spaces",
+        "no subtype",
+        "twice",
+        "bare",
+        "bare, no padding",
+    ],
+)
+def test_sloppy_urls_are_read_unless_strict(sloppy: Callable[[str], str]) -> None:
+    pictures = (hostile.noise(random.Random(1), "PNG", (48, height)) for height in range(40, 60))
+    data = next(png for png in pictures if len(png) % 3)
+    url = sloppy(base64.b64encode(data).decode())
+    assert load(url, strict=False) == data
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        *("", "x" * 5000, "file:///etc/passwd", "//host/a.png", "data:,", "data:image/png,%89PNG"),
+        *("data:image/png;base64,AAAA=AAA", "data:image/png;base64,ÄÄÄÄ", "data:image/png;base64,not base64"),
+    ],
+)
+def test_what_is_no_picture_is_none_for_a_lenient_server_either(url: str) -> None:
+    with pytest.raises(ImageError) as caught:
+        load(url, strict=False)
+    assert "passwd" not in str(caught.value)
+
+
+@pytest.mark.parametrize("kind", OTHERS)
+def test_other_formats_are_read_unless_strict(kind: str) -> None:
+    data = hostile.noise(random.Random(3), kind)
+    assert load(data_url(data), strict=False) == data
+    with pytest.raises(ImageError, match="is not PNG, JPEG, WEBP, GIF"):
+        load(data_url(data))
+
+
+@pytest.mark.parametrize("kind", ["GIF", "PNG", "WEBP"])
+def test_so_are_animations(kind: str) -> None:
+    data = hostile.animation(kind)
+    assert load(data_url(data), strict=False) == data
+    with pytest.raises(ImageError, match="is an animation"):
+        load(data_url(data))

@@ -97,7 +97,10 @@ class BodyLimits:
     def _check_size(self, size: int) -> None:
         limit = self.settings.max_body_bytes
         if size > limit:
-            message = f"the body has more than {limit / MIB:g} MiB; send a smaller one"
+            message = (
+                f"the body has more than {limit / MIB:g} MiB; send the picture as JPEG or WebP or a smaller "
+                "one, or start the server with a larger --max-body-mib"
+            )
             raise Problem(413, message, code="body_too_large")
 
     def _too_slow(self) -> Problem:

@@ -9,11 +9,13 @@ import asyncio
 import binascii
 import io
 import re
+from dataclasses import replace
 
 from vicrop_engine.errors import ImageError
-from vicrop_engine.images.picture import FROM_STRANGERS, ImageLimits, picture_size
+from vicrop_engine.images.picture import ALL_FROM_STRANGERS, FROM_STRANGERS, ImageLimits, picture_size
 from vicrop_engine.server.guard.network import Network
 from vicrop_engine.server.guard.remote_image import fetch_image
+from vicrop_engine.server.guard.sloppy_url import tidied
 from vicrop_engine.server.settings import ServerSettings
 
 _HEAD = re.compile(r"data:([A-Za-z0-9.+/*_-]*)((?:;[A-Za-z0-9.+=_-]+)*),", re.IGNORECASE)
@@ -22,8 +24,12 @@ PIECE = 1 << 20  # characters of base64 that are decoded at a time
 _REMOTE = re.compile(r"https?:", re.IGNORECASE)
 
 
+class UrlError(ImageError):
+    """A URL that is not written as it should be."""
+
+
 async def load_image(url: str, settings: ServerSettings, network: Network | None = None) -> bytes:
-    """The encoded picture of an `image_url`: PNG, JPEG, WebP or GIF of one frame, within the limits.
+    """The encoded picture of an `image_url`, in a format that is known and within the limits.
 
     Raises ImageError. `network` is for tests.
     """
@@ -41,8 +47,22 @@ async def load_image(url: str, settings: ServerSettings, network: Network | None
 def read_data_url(url: str, settings: ServerSettings) -> bytes:
     """The encoded picture in a `data:` URL (RFC 2397) of base64. Raises ImageError.
 
-    Line breaks and spaces in the base64 are none of it, and the media type is a hint: the bytes decide.
+    Line breaks and spaces in the base64 are none of it, and the media type is a hint: the bytes decide. Where
+    the server is not strict the URL may be sloppy.
     """
+    try:
+        data = _read(url, settings)
+    except UrlError:
+        tidy = None if settings.strict else tidied(url)
+        if tidy is None:
+            raise
+        data = _read(tidy, settings)
+    picture_size(data, _limits(settings))
+    return data
+
+
+def _read(url: str, settings: ServerSettings) -> bytes:
+    """The bytes in the URL. Raises UrlError where it is not as RFC 2397 has it, and ImageError."""
     start = _start(url)
     length = (len(url) - start) // 4 * 3
     if length - 2 > settings.max_image_bytes:
@@ -53,8 +73,7 @@ def read_data_url(url: str, settings: ServerSettings) -> bytes:
     try:
         data = _decoded(url, start)
     except ValueError as error:
-        raise ImageError("the picture's data: URL is not base64; send A-Z a-z 0-9 + / with its =") from error
-    picture_size(data, _limits(settings))
+        raise UrlError("the picture's data: URL is not base64; send A-Z a-z 0-9 + / with its =") from error
     return data
 
 
@@ -78,13 +97,12 @@ def _start(url: str) -> int:
     """Where the base64 of a data URL begins."""
     found = _HEAD.match(url, 0, _LONGEST_HEAD)
     if found is None:
-        raise ImageError(
-            "the picture's URL is no data: URL; send data:image/png;base64,... or another format"
-        )
+        raise UrlError("the picture's URL is no data: URL; send data:image/png;base64,... or another format")
     if not found[2].lower().endswith(";base64"):
-        raise ImageError("the picture's data: URL is not in base64; send data:image/png;base64,...")
+        raise UrlError("the picture's data: URL is not in base64; send data:image/png;base64,...")
     return found.end()
 
 
 def _limits(settings: ServerSettings) -> ImageLimits:
-    return ImageLimits(FROM_STRANGERS.formats, settings.max_pixels, settings.max_image_bytes, trusted=False)
+    limits = FROM_STRANGERS if settings.strict else ALL_FROM_STRANGERS
+    return replace(limits, max_pixels=settings.max_pixels, max_bytes=settings.max_image_bytes)
