@@ -17,8 +17,8 @@ from vicrop_engine.serving.settings import SchedulerSettings
 JSON = {"Content-Type": "application/json"}
 
 
-@pytest.mark.parametrize("encoding", ["deflate", "br", "zstd", "GZIP", "gzip, br", "x-gzip"])
-def test_a_body_in_any_encoding_is_told_of_it(server: Running, encoding: str) -> None:
+@pytest.mark.parametrize("encoding", ["br", "zstd", "BR", "gzip, br"])
+def test_a_body_in_an_unknown_encoding_is_told_of_it(server: Running, encoding: str) -> None:
     with server.http() as http:
         body = zlib.compress(json.dumps(chat()).encode())
         answer = http.post(
@@ -62,10 +62,10 @@ def urlsafe(text: bytes) -> str:
 @pytest.mark.parametrize(
     "text", [urlsafe(b"\xfb\xff" * 30), base64.b64encode(b"four").decode().rstrip("="), "%2B%2F"]
 )
-def test_base64_of_another_alphabet_is_told_of_the_right_one(server: Running, text: str) -> None:
+def test_base64_of_another_alphabet_is_told_of_the_right_one(strict_server: Running, text: str) -> None:
     document = chat()
     document["messages"][0]["content"][1]["image_url"]["url"] = f"data:image/png;base64,{text}"
-    answer = server.post(document)
+    answer = strict_server.post(document)
     assert answer.status_code == 400
     assert "not base64; send A-Z a-z 0-9 + / with its =" in answer.json()["error"]["message"]
 

@@ -39,6 +39,12 @@ AllowedHostOption = Annotated[
 ]
 
 
+AllowOriginOption = Annotated[
+    list[str] | None,
+    typer.Option(metavar="ORIGIN", help="Site whose pages may ask from a browser, or '*'; once for each."),
+]
+
+
 HostOption = Annotated[str, typer.Option(help="Address to listen on; 0.0.0.0 for every one.")]
 PortOption = Annotated[int, typer.Option(help="Port to listen on; 0 for any free one.")]
 WorkersOption = Annotated[int, typer.Option(help="Stages computed at a time.")]
@@ -89,6 +95,7 @@ def serve(
     body_seconds: BodySecondsOption = 20.0,
     header_seconds: HeaderSecondsOption = 10.0,
     allowed_host: AllowedHostOption = None,
+    allow_origin: AllowOriginOption = None,
     when: WhenOption = "always",
     max_tokens: MaxTokensOption = 20,
     model_name: ModelNameOption = None,
@@ -118,6 +125,7 @@ def serve(
         body_seconds=body_seconds,
         header_seconds=header_seconds,
         allowed_hosts=tuple(allowed_host or ()),
+        allowed_origins=tuple(allow_origin or ()),
         deadline=deadline,
         when=when,
         max_tokens=max_tokens,

@@ -15,6 +15,7 @@ from starlette.responses import Response
 from vicrop_engine.errors import ViCropError
 from vicrop_engine.server.guard.api_keys import ApiKeys
 from vicrop_engine.server.guard.body_limits import BodyLimits
+from vicrop_engine.server.guard.cross_origin import cross_origin
 from vicrop_engine.server.guard.hosts import AllowedHosts
 from vicrop_engine.server.ops.malloc_trim import give_back_freed
 from vicrop_engine.server.ops.metrics import Metrics
@@ -47,6 +48,7 @@ def create_app(scheduler: Scheduler, settings: ServerSettings, traces: Traces | 
     middleware = [  # from the outside in
         Middleware(RequestLog, metrics=metrics),
         Middleware(AllowedHosts, settings=settings),
+        *cross_origin(settings.allowed_origins),  # before keys, which no preflight has
         Middleware(ApiKeys, settings=settings),
         Middleware(BodyLimits, settings=settings),
     ]

@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import math
 import time
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
 from dataclasses import replace
 from functools import partial
@@ -20,12 +20,15 @@ from vicrop_engine.server.guard.untrusted_image import load_image
 from vicrop_engine.server.json_documents import Document, body_text, encode
 from vicrop_engine.server.openai.chat import ChatRequest, Served, decode, read_chat, told
 from vicrop_engine.server.openai.events import Event, RequestEvents
-from vicrop_engine.server.openai.manner import header_of
+from vicrop_engine.server.openai.manner import Manner, header_of
+from vicrop_engine.server.openai.reply import ChatReply, Reply
 from vicrop_engine.server.openai.responses import Completion, vicrop_field
-from vicrop_engine.server.openai.sse import EventStream, begun, chunks
+from vicrop_engine.server.openai.responses_reply import ResponsesReply
+from vicrop_engine.server.openai.responses_request import ECHOED, as_chat, renamed
+from vicrop_engine.server.openai.sse import EventStream, begun
 from vicrop_engine.server.ops.metrics import Metrics
 from vicrop_engine.server.ops.readiness import Readiness
-from vicrop_engine.server.ops.request_log import CHAT, facts_of, noted_problem
+from vicrop_engine.server.ops.request_log import CHAT, RESPONSES, facts_of, noted_problem
 from vicrop_engine.server.ops.traces import Traces
 from vicrop_engine.server.problem import ClientGone, Problem, bad_request
 from vicrop_engine.server.settings import ServerSettings
@@ -62,6 +65,8 @@ class Routes:
         """Every address there is."""
         return [
             Route(CHAT, self.chat, methods=["POST"]),
+            Route(RESPONSES, self.responses, methods=["POST"]),
+            Route("/v1/completions", _elsewhere, methods=["GET", "POST"]),
             Route("/v1/models", self.models),
             Route("/v1/models/{model:path}", self.model),
             Route("/health", self.health),
@@ -70,8 +75,34 @@ class Routes:
 
     async def chat(self, request: Request) -> Response:
         """An answer, whole or in chunks."""
+
+        def reply(completion: Completion, chat: ChatRequest) -> Reply:
+            return ChatReply(completion, chat.include_usage)
+
+        return await self._answer(request, self._chat, reply)
+
+    async def responses(self, request: Request) -> Response:
+        """The same by the newer of OpenAI's APIs."""
+        echoed: Document = {}
+
+        def read(document: Document) -> ChatRequest:
+            manner = Manner(self._settings.strict)
+            echoed.update({key: document[key] for key in ECHOED if document.get(key) is not None})
+            try:
+                return read_chat(as_chat(document, manner), self._settings, self._served, manner)
+            except Problem as problem:
+                raise renamed(problem) from None
+
+        return await self._answer(request, read, lambda completion, _: ResponsesReply(completion, echoed))
+
+    async def _answer(
+        self,
+        request: Request,
+        read: Callable[[Document], ChatRequest],
+        reply_of: Callable[[Completion, ChatRequest], Reply],
+    ) -> Response:
         seconds = self._seconds(request)
-        chat, image = await self._read(request)
+        chat, image = await self._read(request, read)
         conversation = RequestEvents(request.receive)
         handle = await conversation.submit(self._scheduler, image, chat, seconds)
         self._metrics.follow(handle)
@@ -79,7 +110,7 @@ class Routes:
         self._traces.follow(handle, request.headers, facts["request_id"])
         facts["stream"] = chat.stream
         end_signs = () if chat.params.answer_form.ignore_eos else self._end_signs
-        completion = Completion(chat.model, end_signs, chat.number)
+        reply = reply_of(Completion(chat.model, end_signs, chat.number), chat)
         headers = header_of(chat.notices)
 
         def vicrop(answer: Answer) -> Document:
@@ -90,10 +121,9 @@ class Routes:
         if chat.stream:
             first = await begun(events)
             noted = partial(noted_problem, request.scope)
-            streamed = chunks(first, completion, vicrop, noted, include_usage=chat.include_usage)
-            return EventStream(streamed, headers)
+            return EventStream(reply.stream(first, vicrop, noted), headers)
         answer = await _last(events)
-        body = await asyncio.to_thread(lambda: encode(completion.whole(answer, vicrop(answer))))
+        body = await asyncio.to_thread(lambda: encode(reply.whole(answer, vicrop(answer))))
         return Response(body, headers=headers, media_type=JSON)
 
     async def models(self, _: Request) -> Response:
@@ -119,7 +149,9 @@ class Routes:
     def _model_facts(self, name: str) -> Document:
         return {"id": name, "object": "model", "created": self._started, "owned_by": "vicrop-engine"}
 
-    async def _read(self, request: Request) -> tuple[ChatRequest, bytes | None]:
+    async def _read(
+        self, request: Request, read: Callable[[Document], ChatRequest]
+    ) -> tuple[ChatRequest, bytes | None]:
         """The request and its encoded picture, read away from the event loop, large ones one by one.
 
         A body is twice in memory while it is read: as bytes and as text, or as text and as a document. Raises
@@ -128,7 +160,7 @@ class Routes:
         parts = await self._body(request)
         is_large = sum(map(len, parts)) > LARGE
         async with self._reading if is_large else contextlib.nullcontext():
-            chat = await asyncio.to_thread(self._chat, parts)
+            chat = await asyncio.to_thread(lambda: read(_document(parts)))
         if chat.image_url is None:
             return chat, None
         is_large = len(chat.image_url) > LARGE
@@ -136,9 +168,8 @@ class Routes:
             image = await load_image(chat.image_url, self._settings)
         return replace(chat, image_url=""), image  # which is as long as the picture
 
-    def _chat(self, parts: list[bytes]) -> ChatRequest:
-        text = body_text(parts.pop() if len(parts) == 1 else b"".join(parts))
-        return read_chat(decode(text), self._settings, self._served)
+    def _chat(self, document: Document) -> ChatRequest:
+        return read_chat(document, self._settings, self._served)
 
     @staticmethod
     async def _body(request: Request) -> list[bytes]:
@@ -146,11 +177,6 @@ class Routes:
         kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
         if kind != JSON:
             raise Problem(415, f"got a body of type {kind[:100]!r}, wanted Content-Type: {JSON}")
-        encoding = request.headers.get("content-encoding", "identity").strip().lower()
-        if encoding not in ("", "identity"):
-            raise Problem(
-                415, f"got a body of Content-Encoding {encoding[:40]!r}, wanted it as it is, without one"
-            )
         try:
             return [part async for part in request.stream() if part]
         except ClientDisconnect:
@@ -168,6 +194,19 @@ class Routes:
         if not 0 < seconds < math.inf:
             raise bad_request(f"got {TIMEOUT} {text[:40]!r}, wanted seconds above 0", TIMEOUT)
         return min(seconds, self._settings.deadline)
+
+
+def _document(parts: list[bytes]) -> Document:
+    """The document in a body, of which nothing is kept."""
+    text = body_text(parts.pop() if len(parts) == 1 else b"".join(parts))
+    return decode(text)
+
+
+async def _elsewhere(_: Request) -> Response:
+    message = (
+        "there is nothing at /v1/completions, for a model that sees; send messages to /v1/chat/completions"
+    )
+    raise Problem(404, message, code="unsupported_endpoint")
 
 
 async def _last(events: AsyncGenerator[Event]) -> Answer:

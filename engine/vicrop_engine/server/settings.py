@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 
 from vicrop_engine.errors import SettingError, one_of, shown
 from vicrop_engine.process_limits import usable_bytes
+from vicrop_engine.server.guard.cross_origin import check_origins
 from vicrop_engine.vicrop.params import WHEN
 
 MIB = 1 << 20
@@ -35,7 +36,9 @@ class ServerSettings:
     lenient one leaves out of a request and says so, and takes fewer kinds of pictures.
 
     A server on loopback answers to loopback's names and `allowed_hosts`; on other addresses to
-    `allowed_hosts`, or to every name when there are none. At most `max_connections` are open, and requests
+    `allowed_hosts`, or to every name when there are none. Pages of `allowed_origins` may ask from a browser,
+    every page's where that is "*", beside the server's own and those of allowed hosts. At most
+    `max_connections` are open, and requests
     under way hold at most `max_buffered_bytes` of bodies together, beside the one that is read first (by
     default 256 MiB, less where this process may use little memory); further ones wait up to `room_seconds`
     until they are read. A connection has `header_seconds` to make
@@ -57,6 +60,7 @@ class ServerSettings:
     models: tuple[str, ...] = ()
     strict: bool = False
     allowed_hosts: tuple[str, ...] = ()
+    allowed_origins: tuple[str, ...] = ()
     max_connections: int = 512
     max_buffered_bytes: int = field(default_factory=_buffered_bytes)
     room_seconds: float = 60.0
@@ -74,6 +78,7 @@ class ServerSettings:
                 raise SettingError(f"got {name} {shown(value)}, wanted seconds above 0")
         if not _is_whole(self.port) or not 0 <= self.port < 1 << 16:
             raise SettingError(f"got port {shown(self.port)}, wanted one from 0 (any free one) to 65535")
+        check_origins(self.allowed_origins)
         for host in self.allowed_hosts:
             if not host.strip():
                 raise SettingError("got an empty allowed host, wanted a name such as vicrop.example")

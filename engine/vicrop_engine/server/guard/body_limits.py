@@ -6,6 +6,7 @@ import asyncio
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from vicrop_engine.server.guard.body_encoding import AsItIs, Decoder, decoder_of
 from vicrop_engine.server.guard.body_room import Body, BodyRoom
 from vicrop_engine.server.problem import Problem, bad_request
 from vicrop_engine.server.settings import ServerSettings
@@ -18,6 +19,7 @@ MAX_HEADER_BYTES = 16 * 1024
 class BodyLimits:
     """ASGI middleware: hands on requests whose body is there whole, within the settings' limits.
 
+    Compressed bodies are handed on plain, and it is their plain bytes that count.
     431 for headers beyond what any client sends; 413 for a body of more than `max_body_bytes`, announced or
     sent; 408 for one that takes more than `body_seconds` to read. While bodies of `max_buffered_bytes` are
     under way together further ones wait to be read, and get 429 after `room_seconds`. A client that goes
@@ -39,7 +41,10 @@ class BodyLimits:
             await self.app(scope, receive, send)
             return
         try:
-            reading = _Reading(self._announced(scope))
+            decoder = decoder_of(_encoding(scope))
+            announced = self._announced(scope)
+            is_plain = isinstance(decoder, AsItIs)
+            reading = _Reading(announced if is_plain else self.settings.max_body_bytes, decoder)
         except Problem as problem:
             await problem.response()(scope, receive, send)
             return
@@ -47,7 +52,7 @@ class BodyLimits:
         try:
             await self._read(reading, receive)
             if reading.whole:
-                await self.app(scope, reading.replay(receive), send)
+                await self.app(_as_read(scope), reading.replay(receive), send)
         except _Refused as refused:
             await refused.problem.response()(scope, receive, send)
         finally:
@@ -65,9 +70,13 @@ class BodyLimits:
                 left -= clock() - began
                 if message["type"] != "http.request":
                     return
-                self._room.add(reading, reading.add(message.get("body", b"")))
-                self._check_size(reading.size)
+                for piece in reading.decoder.pieces(message.get("body", b"")):
+                    await self._room.turn(reading)
+                    self._room.add(reading, reading.add(piece))
+                    self._check_size(reading.size)
+                    await asyncio.sleep(0)
                 if not message.get("more_body", False):
+                    reading.decoder.check_whole()
                     self._room.finish(reading)
         except Problem as problem:
             raise _Refused(problem) from None
@@ -108,6 +117,17 @@ class BodyLimits:
         return Problem(408, message, code="body_too_slow", headers={"Connection": "close"})
 
 
+def _encoding(scope: Scope) -> str:
+    values = [value for name, value in scope["headers"] if name.lower() == b"content-encoding"]
+    return b",".join(values).decode("latin-1").strip().lower()
+
+
+def _as_read(scope: Scope) -> Scope:
+    """The request with its body as it was read, which has no encoding any more."""
+    headers = [pair for pair in scope["headers"] if pair[0].lower() != b"content-encoding"]
+    return {**scope, "headers": headers}
+
+
 class _Refused(Exception):
     """A body that is not handed on, and what its client is told."""
 
@@ -119,9 +139,9 @@ class _Refused(Exception):
 class _Reading(Body):
     """A body as far as it is there, in one piece: joining parts would take as much again."""
 
-    def __init__(self, length: int) -> None:
+    def __init__(self, length: int, decoder: Decoder) -> None:
         super().__init__(length)
-        self.content = bytearray()
+        self.content, self.decoder = bytearray(), decoder
 
     def add(self, part: bytes) -> int:
         """One more part; returns its bytes."""

@@ -12,6 +12,7 @@ from urllib.parse import urlsplit
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from vicrop_engine.server.guard.cross_origin import ANY
 from vicrop_engine.server.problem import Problem
 from vicrop_engine.server.settings import ServerSettings, is_loopback
 
@@ -34,6 +35,7 @@ class AllowedHosts:
         loopback = is_loopback(_bare(settings.host))
         self._any = not names and not loopback
         self._allowed = names | LOOPBACK_NAMES
+        self._origins = {origin.lower() for origin in settings.allowed_origins}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer 403, or hand on."""
@@ -65,7 +67,9 @@ class AllowedHosts:
         )
 
     def _own(self, origin: str, host: str) -> bool:
-        """Whether a page of `origin` is this server's own, or of a host allowed by name."""
+        """Whether a page of `origin` is this server's own, or of a host or an origin allowed by name."""
+        if self._origins & {ANY, origin.lower()}:
+            return True
         try:
             parts = urlsplit(origin)
             name = _name(parts.netloc)

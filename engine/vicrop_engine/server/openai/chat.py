@@ -78,9 +78,11 @@ def decode(text: str) -> dict[str, Any]:
     return document
 
 
-def read_chat(document: Mapping[str, Any], settings: ServerSettings, served: Served) -> ChatRequest:
+def read_chat(
+    document: Mapping[str, Any], settings: ServerSettings, served: Served, manner: Manner | None = None
+) -> ChatRequest:
     """What a request to this model asks for. Raises Problem saying what cannot be used."""
-    document, manner = given(document), Manner(settings.strict)
+    document, manner = given(document), manner or Manner(settings.strict)
     check_keys(document, KNOWN, manner=manner)
     model = _model(typed(document, "model", str), served.names)
     check_neutral(document, manner)

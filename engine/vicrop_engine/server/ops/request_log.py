@@ -18,7 +18,7 @@ from vicrop_engine.server.problem import NO_MEMORY, ClientGone, Problem, problem
 REQUEST_ID = "X-Request-Id"
 SANE = re.compile(r"[A-Za-z0-9._:-]{1,128}")
 GONE = 499  # as nginx logs a client that did not wait
-CHAT = "/v1/chat/completions"
+CHAT, RESPONSES = ANSWERING = ("/v1/chat/completions", "/v1/responses")
 
 logger = logging.getLogger("vicrop_engine.server")
 
@@ -75,9 +75,9 @@ class RequestLog:
             self._log(facts, status or GONE, time.monotonic() - started)
 
     def _log(self, facts: dict[str, Any], status: int, seconds: float) -> None:
-        if facts["path"] == CHAT:
+        if facts["path"] in ANSWERING:
             self._metrics.requests.labels(status=str(status)).inc()
-        level = logging.INFO if facts["path"] == CHAT or status >= 400 else logging.DEBUG
+        level = logging.INFO if facts["path"] in ANSWERING or status >= 400 else logging.DEBUG
         logger.log(level, "request", extra={FACTS: {**facts, "status": status, "seconds": round(seconds, 4)}})
 
 
