@@ -11,9 +11,10 @@ from functools import partial
 from typing import Any
 
 from scripts import hostile_pictures as hostile
+from scripts import hostile_requests as forms
 
 MODEL = "llava-signs"
-CHAT = "/v1/chat/completions"
+CHAT, RESPONSES = "/v1/chat/completions", "/v1/responses"
 WHOLE, LEAVE, STALL = "whole", "leave", "stall"
 WRONG: list[Any] = [-1, 1.5, 10**25, "ü" * 50, "", [], {}, [[]], [None], {"a": 1}, True, 1e308]
 KEYS = [
@@ -28,6 +29,7 @@ KEYS = [
         "n",
         "stop",
     ),
+    *("ignore_eos", "top_logprobs", "min_tokens", "tool_choice", "logit_bias", "reasoning_effort"),
     *(
         "seed",
         "logprobs",
@@ -134,7 +136,7 @@ def no_json(chance: random.Random) -> Attack:
             *(b'{"model": "a", "model": "b"}', b'{"model": "\\ud800"}', b"[" + b"0," * 200_000 + b"0]"),
         ]
     )
-    return Attack("no JSON, deep, huge numbers", post(body))
+    return Attack("no JSON, deep, huge numbers", post(body, path=chance.choice([CHAT, RESPONSES])))
 
 
 def truncated_picture(chance: random.Random) -> Attack:
@@ -155,7 +157,40 @@ _FLOOD_TYPES = {"segments": "jpeg", "scans": "jpeg", "junk": "jpeg", "blocks": "
 def flood(chance: random.Random) -> Attack:
     name = chance.choice(sorted(FLOODS))
     media = "webp" if name == "moving webp" else _FLOOD_TYPES.get(name, "png")
-    return picture("bombs and floods", FLOODS[name], f"image/{media}")
+    moves = name.startswith("moving")  # and is looked at as it begins
+    return picture("bombs and floods", FLOODS[name], f"image/{media}", may_answer=moves)
+
+
+def other_picture(chance: random.Random) -> Attack:
+    """A picture in one of the formats that fewer clients send: whole, cut, or with bytes changed."""
+    kind = chance.choice(hostile.OTHER_KINDS)
+    make = chance.choice([hostile.noise, hostile.truncated, hostile.mutated])
+    return picture("other formats", make(chance, kind), "image/png", may_answer=True)
+
+
+def conversation(chance: random.Random) -> Attack:
+    """Messages of all roles, with parts of all kinds; some of it can be made sense of."""
+    document = {**valid(chance), "messages": forms.messages(chance, data_url(hostile.noise(chance)))}
+    return Attack("conversations", post(encoded(document)), may_answer=True)
+
+
+def formed(chance: random.Random) -> Attack:
+    """Stop texts, schemas, log probabilities and numbers of answers as nobody should ask for them."""
+    document = valid(chance, **forms.form(chance))
+    document["max_tokens"] = chance.choice([3, 40, -1, 10**6])
+    return Attack("forms of answers", post(encoded(document)), may_answer=True)
+
+
+def response(chance: random.Random) -> Attack:
+    """The same by the other API."""
+    document = forms.response(chance, data_url(hostile.noise(chance)))
+    return Attack("responses", post(encoded(document), path=RESPONSES), may_answer=True)
+
+
+def packed(chance: random.Random) -> Attack:
+    """Bodies that say they are compressed."""
+    data, encoding = forms.packed(chance, encoded(valid(chance)))
+    return Attack("compressed bodies", post(data, f"Content-Encoding: {encoding}"), may_answer=True)
 
 
 def huge(chance: random.Random) -> Attack:
@@ -197,7 +232,8 @@ def wrong_url(chance: random.Random) -> Attack:
         ]
     )
     whole = url.replace("\n", "").endswith(f";base64,{text}")  # a picture, whatever type it is said to be
-    return Attack("wrong base64, media types, URLs", post(encoded(chat(url))), may_answer=whole)
+    sloppy = any(f"{text[:at]}{sign}{text[at:]}" in url for sign in ("=", "%2B", "_"))  # may still be one
+    return Attack("wrong base64, media types, URLs", post(encoded(chat(url))), may_answer=whole or sloppy)
 
 
 def wrong_address(chance: random.Random) -> Attack:
@@ -281,6 +317,11 @@ MAKERS: list[tuple[int, Callable[[random.Random], Attack]]] = [
     (2, oversized),
     (4, slow),
     (6, left),
+    (6, other_picture),
+    (8, conversation),
+    (10, formed),
+    (6, response),
+    (4, packed),
 ]
 
 

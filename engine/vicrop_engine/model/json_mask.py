@@ -66,7 +66,7 @@ class JsonMask:
     def take(self, token: int) -> None:
         """This one comes."""
         if self.failure is None and not self._matcher.consume_token(token):
-            self.failure = self._matcher.get_error()
+            self.failure = _reason(self._matcher)
         texts = self._vocabulary.texts
         self._follow(texts[token] if token < len(texts) else b"")
 
@@ -86,7 +86,7 @@ class JsonMask:
         allowed[: 8 * len(bits)] = np.unpackbits(bits, bitorder="little")
         allowed = allowed[:vocab]
         if self._matcher.is_error() or not allowed.any():
-            self.failure = self._matcher.get_error() or "no token may come next"
+            self.failure = _reason(self._matcher) or "no token may come next"
             allowed[:] = True  # whichever it is, the answer ends with it
         return allowed
 
@@ -119,8 +119,7 @@ class JsonMasks:
         if not matcher.is_error():
             matcher.compute_bitmask()
         if matcher.is_error():
-            reason = " ".join(matcher.get_error().split())[:200]
-            raise SchemaError(f"the JSON schema cannot be used ({reason}); give another one")
+            raise SchemaError(f"the JSON schema cannot be used ({_reason(matcher)}); give another one")
         return matcher
 
     def _read(self) -> Vocabulary:
@@ -134,3 +133,9 @@ class JsonMasks:
             )
             self._vocabulary = Vocabulary(read, texts, quotes, brackets)
         return self._vocabulary
+
+
+def _reason(matcher: LLMatcher) -> str:
+    """The matcher's sentence, in one line and without the state it adds."""
+    text = matcher.get_error().partition("<state>")[0].removeprefix("Parser Error:")
+    return " ".join(text.split())[:200]
