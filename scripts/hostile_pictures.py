@@ -124,6 +124,13 @@ def many_entries(count: int = 60_000) -> bytes:
     return b"II*\0" + struct.pack("<IH", 8, count) + entry * count + bytes(4)
 
 
+def many_pages(count: int = 5_000) -> bytes:
+    """A TIFF whose last page is followed by its first."""
+    page = struct.pack("<H", 2) + b"".join(struct.pack("<HHII", tag, 4, 1, 8) for tag in (256, 257))
+    after = (8 + (number + 1) % count * (len(page) + 4) for number in range(count))
+    return b"II*\0" + struct.pack("<I", 8) + b"".join(page + struct.pack("<I", at) for at in after)
+
+
 def many_sizes(count: int = 50_000) -> bytes:
     """An AVIF that declares its size again and again."""
     whole = encoded(Image.new("RGB", (8, 8)), "AVIF")
@@ -165,6 +172,7 @@ FLOODS: dict[str, Callable[[], bytes]] = {
     "blocks": many_blocks,
     "frames": many_frames,
     "entries": many_entries,
+    "pages": many_pages,
     "sizes": many_sizes,
     "large tiff": large_tiff,
     "moving gif": lambda: animation("GIF"),

@@ -67,7 +67,7 @@ def test_the_first_frame_of_what_moves_is_looked_at_and_that_is_said(kind: str) 
     assert max(red, abs(green - 9), abs(blue - 9)) <= 12
 
 
-@pytest.mark.parametrize("flood", ["frames", "entries", "sizes", "large tiff"])
+@pytest.mark.parametrize("flood", ["frames", "entries", "pages", "sizes", "large tiff"])
 def test_floods_are_refused_before_anything_is_decoded(flood: str) -> None:
     with pytest.raises(ImageError, match=r"more than|limit is"):
         open_picture(hostile.FLOODS[flood](), ALL_FROM_STRANGERS)

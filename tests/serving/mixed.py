@@ -9,9 +9,13 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from vicrop_engine.answer_form import AnswerForm
 from vicrop_engine.examples import signs
 from vicrop_engine.vicrop.answer import Answer
 
+TURNS = ("User: What is this?", "Assistant: a street with signs")
+READING = '{"type": "object", "properties": {"text": {"type": "string"}}, "required": ["text"]}'
+COLOUR = '{"type": "object", "properties": {"colour": {"enum": ["red", "blue"]}}, "required": ["colour"]}'
 KINDS: tuple[dict[str, Any], ...] = (
     {},
     {},
@@ -29,8 +33,15 @@ KINDS: tuple[dict[str, Any], ...] = (
     {"method": "grad-att", "high_res": "on"},
     {"max_new_tokens": 1},
     {"layers": "1-3"},
+    {"history": TURNS, "form": AnswerForm(fits=True)},
+    {"history": TURNS * 40, "form": AnswerForm(fits=True), "first_answer": False},
+    {"form": AnswerForm(fits=True, top_logprobs=3), "max_new_tokens": 32_768},
+    {"form": AnswerForm(stop=("black", "7"), ignore_eos=True), "max_new_tokens": 12},
+    {"form": AnswerForm(json_schema=READING), "max_new_tokens": 40},
+    {"form": AnswerForm(json_schema=COLOUR, top_logprobs=1), "max_new_tokens": 24, "history": TURNS},
 )
-Request = tuple[bytes, str, dict[str, Any]]
+TEXT_ALONE: tuple[dict[str, Any], ...] = ({}, {"history": TURNS}, {"form": AnswerForm(json_schema=COLOUR)})
+Request = tuple[bytes | None, str, dict[str, Any]]
 
 
 @cache
@@ -47,7 +58,10 @@ def large_picture(number: int) -> bytes:
 
 
 def mixed_requests(count: int, seed: int) -> list[Request]:
-    """So many (image, question, keywords): a few pictures asked about often, in all kinds of ways."""
+    """So many (image, question, keywords): a few pictures asked about often, in all kinds of ways.
+
+    Some have no picture.
+    """
     random = np.random.default_rng(seed)
     examples = signs()
     chosen = [examples[number] for number in random.choice(len(examples), 24, replace=False)]
@@ -57,7 +71,10 @@ def mixed_requests(count: int, seed: int) -> list[Request]:
         keywords = KINDS[random.integers(len(KINDS))]
         tiled = keywords.get("high_res") == "on" or random.random() < 0.02
         image = large_picture(int(random.integers(3))) if tiled else path.read_bytes()
-        found.append((image, example.question, keywords))
+        alone = random.random() < 0.04
+        if alone:
+            keywords = TEXT_ALONE[random.integers(len(TEXT_ALONE))]
+        found.append((None if alone else image, example.question, keywords))
     return found
 
 
@@ -65,4 +82,5 @@ def numbers(answer: Answer) -> tuple[Any, ...]:
     """All that an answer says but how long it took and what was reused; the heatmap byte by byte."""
     heatmap = None if answer.heatmap is None else (answer.heatmap.shape, answer.heatmap.tobytes())
     texts = answer.answer, answer.answer_without_crop, answer.token_ids, answer.first_token_ids
-    return *texts, answer.crop_box, answer.tiles, heatmap, answer.confidence, answer.crop_worth
+    told = answer.notices, answer.stopped, answer.logprobs
+    return *texts, *told, answer.crop_box, answer.tiles, heatmap, answer.confidence, answer.crop_worth

@@ -7,6 +7,7 @@ real thing. Knows formats and modes; nothing of who has how much memory.
 from __future__ import annotations
 
 import contextlib
+import warnings
 
 from PIL import Image
 
@@ -61,7 +62,9 @@ def _is_turned(image: Image.Image, data: bytes) -> bool:
     if image.format == "PNG" and "exif" not in image.info:
         return b"eXIf" in data
     try:
-        return bool(Image.Image.getexif(image).get(_ORIENTATION, 1) != 1)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            return bool(Image.Image.getexif(image).get(_ORIENTATION, 1) != 1)
     except Exception:  # as Pillow's readers of damaged EXIF data raise many kinds
         return True
 

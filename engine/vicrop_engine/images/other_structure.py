@@ -13,6 +13,7 @@ from vicrop_engine.images.structure import MEDIA_TYPES, Structure, at_most, kind
 
 OTHERS = ("BMP", "TIFF", "AVIF", "HEIF")
 MAX_ENTRIES = 512  # of a TIFF's directory; a picture has some twenty
+MAX_PAGES = 1_000  # of a TIFF
 MAX_STRIPS = 100_000  # of a TIFF, or tiles
 MAX_SIZES = 4_096  # of an AVIF or HEIC: each of its tiles may declare one
 
@@ -72,8 +73,18 @@ def _tiff(data: bytes, name: str) -> Structure:
             size[tag] = struct.unpack_from(f"{order}{'H' if kind == 3 else 'I'}", data, entry + 8)[0]
         elif tag in (_STRIPS, _TILES):
             at_most(number, MAX_STRIPS, "strips", name)
-    following = struct.unpack_from(f"{order}I", data, start + 2 + 12 * count)[0]
-    return Structure("TIFF", (size[_WIDTH], size[_HEIGHT]), following != 0)
+    return Structure("TIFF", (size[_WIDTH], size[_HEIGHT]), _pages(data, order, start, name) > 1)
+
+
+def _pages(data: bytes, order: str, start: int, name: str) -> int:
+    """How many directories follow each other, which may be a circle."""
+    for count in range(MAX_PAGES + 2):
+        at_most(count, MAX_PAGES, "pages", name)
+        if start == 0:
+            return count
+        entries = struct.unpack_from(f"{order}H", data, start)[0]
+        start = struct.unpack_from(f"{order}I", data, start + 2 + 12 * entries)[0]
+    raise AssertionError("more pages than there may be are refused")
 
 
 def _boxed(kind: str, moving: set[bytes]) -> Callable[[bytes, str], Structure]:

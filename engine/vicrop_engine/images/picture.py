@@ -21,6 +21,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from vicrop_engine.errors import ImageError, NotEnoughMemoryError, not_enough_memory, ran_out_of_memory
 from vicrop_engine.images.decoding import decoding_bytes
 from vicrop_engine.images.deep import deep_grey, is_deep_colour, is_deep_grey, notices_of_depth
+from vicrop_engine.images.frames import first_frame, notices_of_frames
 from vicrop_engine.images.geometry import Box
 from vicrop_engine.images.heif import HEIF, INSTALL, reads_heif
 from vicrop_engine.images.other_structure import OTHERS, any_kind_of, read_any_structure
@@ -40,7 +41,10 @@ _SCHEMES = ("http:", "https:", "file:")
 
 _ROWS = 64  # of a large picture converted at a time
 
-_DAMAGED = (OSError, SyntaxError, ValueError, EOFError, struct.error, zlib.error, IndexError)
+_DAMAGED = (
+    *(OSError, SyntaxError, ValueError, EOFError, struct.error, zlib.error, LookupError),
+    *(RuntimeError, TypeError, ArithmeticError, AttributeError, AssertionError),  # of TIFF, AVIF and HEIC
+)
 
 
 @dataclass(frozen=True)
@@ -95,9 +99,8 @@ def open_picture(
 ) -> Picture:
     """Read a path, encoded bytes, a Pillow image or a uint8 array [height, width, 3].
 
-    `name` is what errors call it where it has no path.
-
-    Data from people who are not known is read with `limits` FROM_STRANGERS. Raises ImageError for anything
+    `name` is what errors call it where it has no path. Data from people who are not known is read with
+    `limits` FROM_STRANGERS. Raises ImageError for anything
     missing, unreadable, damaged, beyond the limits or of fewer than FEWEST_PIXELS.
     """
     if isinstance(source, np.ndarray):
@@ -194,9 +197,8 @@ def _identified(data: bytes, formats: tuple[str, ...]) -> Image.Image:
         return Image.open(io.BytesIO(data), formats=common)
     except UnidentifiedImageError:
         if HEIF in rare and any_kind_of(data) == HEIF and not reads_heif():
-            raise ImageError(
-                f"the picture is HEIC, which pillow-heif reads: run {INSTALL}, or give JPEG or PNG"
-            ) from None
+            message = f"the picture is HEIC, which pillow-heif reads: run {INSTALL}, or give JPEG or PNG"
+            raise ImageError(message) from None
         Image.init()
         return Image.open(io.BytesIO(data), formats=[kind for kind in rare if kind in Image.OPEN])
 
@@ -204,13 +206,11 @@ def _identified(data: bytes, formats: tuple[str, ...]) -> Image.Image:
 def _converted(image: Image.Image, name: str, limits: ImageLimits, *, own: bool = False) -> Picture:
     """Upright and RGB; a picture of our `own` is changed in place, for each copy may have gigabytes."""
     _check_size(image.size, name, limits)
-    notices: tuple[str, ...] = ()
-    if getattr(image, "is_animated", False) and image.format != "MPO":
-        notices = (f"{name} has {getattr(image, 'n_frames', 2)} frames; only the first is looked at",)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            image = _first_frame(image)
+            notices = notices_of_frames(image, name)
+            image = first_frame(image)
             colour = is_deep_colour(image)
             image.load()
             notices += notices_of_depth(image, name, colour=colour)
@@ -219,17 +219,6 @@ def _converted(image: Image.Image, name: str, limits: ImageLimits, *, own: bool 
         raise _failure(error, name) from error
     image.info.clear()  # texts and profiles, which may be larger than the pixels
     return _checked(image, name, limits, notices)
-
-
-def _first_frame(image: Image.Image) -> Image.Image:
-    """The first frame, with the caller's own picture left at the frame it stands at."""
-    position = image.tell()
-    if position == 0:
-        return image
-    image.seek(0)
-    first = image.copy()
-    image.seek(position)
-    return first
 
 
 def _upright(image: Image.Image, *, own: bool) -> Image.Image:

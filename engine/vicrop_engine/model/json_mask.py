@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -22,32 +22,56 @@ from vicrop_engine.errors import SchemaError
 if TYPE_CHECKING:
     from llguidance import LLMatcher, LLTokenizer
 
-QUOTE, BRACKETS = (b'"',), (b"}", b"]")  # what ends a text, and a list or an object
+QUOTE, BRACKETS, COMMA = (b'"',), (b"}", b"]"), (b",",)
 ESCAPE = ord("\\")
-LAST = 64  # tokens, or half of the answer, in which one is brought to its end
+MARGIN = 32  # tokens more than the shortest answer has bytes, in which an answer is brought to its end
+LONGEST = 512  # tokens of a shortest answer that is looked for
 KEPT = 32  # schemas
 INSTALL = "pip install 'vicrop-engine[serve]'"
 
 
 @dataclass(frozen=True)
 class Vocabulary:
-    """The tokens' bytes, and which of them begin with a quote and which with a closing bracket."""
+    """The tokens' bytes, and which of them bring JSON nearer to its end inside a text, and outside of one.
+
+    The first of these that may come are the nearest.
+    """
 
     tokenizer: LLTokenizer
     texts: tuple[bytes, ...]
-    quotes: npt.NDArray[np.bool_]
-    brackets: npt.NDArray[np.bool_]
+    inside: tuple[npt.NDArray[np.bool_], ...]
+    outside: tuple[npt.NDArray[np.bool_], ...]
+
+    @classmethod
+    def read(cls, file: Path, end_signs: Sequence[int]) -> Vocabulary:
+        """That of a tokenizer's file."""
+        from llguidance import LLTokenizer
+
+        tokenizer = LLTokenizer(str(file), eos_token=list(end_signs))
+        texts = tuple(tokenizer.decode_bytes([number]) for number in range(tokenizer.vocab_size))
+        ends = np.isin(np.arange(len(texts)), list(end_signs))
+        quotes, brackets, commas = (
+            np.array([text.startswith(signs) for text in texts]) for signs in (QUOTE, BRACKETS, COMMA)
+        )
+        return cls(tokenizer, texts, (quotes,), (ends, brackets, commas))
+
+
+class Compiled(NamedTuple):
+    """A schema's matcher before any token, and in how many of the last tokens its answers come to an end."""
+
+    matcher: LLMatcher
+    last: int
 
 
 class JsonMask:
     """The tokens that keep one answer within its grammar.
 
-    In the last tokens there are those that close the text, list or object that is open are the only ones
-    wherever they may come: the answer is whole where the schema lets it be.
+    In the `last` tokens there are, but at most half of them, those that close the text, list or object that
+    is open are the only ones wherever they may come: the answer is whole where the schema lets it be.
     """
 
-    def __init__(self, matcher: LLMatcher, vocabulary: Vocabulary) -> None:
-        self._matcher, self._vocabulary = matcher, vocabulary
+    def __init__(self, matcher: LLMatcher, vocabulary: Vocabulary, last: int) -> None:
+        self._matcher, self._vocabulary, self._last = matcher, vocabulary, last
         self._most: int | None = None
         self._in_text = self._is_escaped = False
         self.failure: str | None = None
@@ -56,11 +80,8 @@ class JsonMask:
         """The logits [vocab] with minus infinity where a token may not come."""
         self._most = left if self._most is None else self._most
         allowed = self._allowed(len(logits))
-        closes = self._vocabulary.quotes if self._in_text else self._vocabulary.brackets
-        closing = allowed[: len(closes)] & closes[: len(allowed)]
-        if left <= min(LAST, self._most // 2) and closing.any():
-            allowed[:] = False
-            allowed[: len(closing)] = closing
+        if left <= min(self._last, self._most // 2):
+            self._leave_closing(allowed)
         return np.where(allowed, logits, np.float32(-np.inf))
 
     def take(self, token: int) -> None:
@@ -69,6 +90,28 @@ class JsonMask:
             self.failure = _reason(self._matcher)
         texts = self._vocabulary.texts
         self._follow(texts[token] if token < len(texts) else b"")
+
+    def shortest(self) -> int:
+        """Bytes of the answer that closes whatever it opens at once; nothing else may be taken before."""
+        size = 0
+        for _ in range(LONGEST):
+            allowed = self._allowed(len(self._vocabulary.texts))
+            self._leave_closing(allowed)
+            token = int(allowed.argmax())
+            if self._vocabulary.outside[0][token] or self.failure is not None:
+                break
+            size += len(self._vocabulary.texts[token])
+            self.take(token)
+        return size
+
+    def _leave_closing(self, allowed: npt.NDArray[np.bool_]) -> None:
+        """Of what may come leave what brings the answer nearer to its end, if there is any."""
+        for closes in self._vocabulary.inside if self._in_text else self._vocabulary.outside:
+            closing = allowed[: len(closes)] & closes[: len(allowed)]
+            if closing.any():
+                allowed[:] = False
+                allowed[: len(closing)] = closing
+                return
 
     def _follow(self, text: bytes) -> None:
         """Whether a text is open after these bytes, and the next of its signs is escaped."""
@@ -95,7 +138,7 @@ class JsonMasks:
     """Masks of any schema for one tokenizer, which is read when the first is made. Threads may share it."""
 
     def __init__(self, tokenizer: Path, end_signs: Sequence[int]) -> None:
-        self._file, self._end_signs = tokenizer, list(end_signs)
+        self._file, self._end_signs = tokenizer, end_signs
         self._lock = threading.Lock()
         self._vocabulary: Vocabulary | None = None
         self._first = lru_cache(KEPT)(self._compiled)
@@ -103,10 +146,10 @@ class JsonMasks:
     def of(self, schema: str) -> Callable[[], JsonMask]:
         """What makes the mask of one answer. Raises SchemaError for a schema that cannot be used."""
         with self._lock:
-            first, vocabulary = self._first(schema), self._read()
-        return lambda: JsonMask(first.deep_copy(), vocabulary)
+            (first, last), vocabulary = self._first(schema), self._read()
+        return lambda: JsonMask(first.deep_copy(), vocabulary, last)
 
-    def _compiled(self, schema: str) -> LLMatcher:
+    def _compiled(self, schema: str) -> Compiled:
         if find_spec("llguidance") is None:
             raise SchemaError(f"answers in JSON need llguidance, which is not installed; run {INSTALL}")
         from llguidance import LLMatcher
@@ -120,18 +163,11 @@ class JsonMasks:
             matcher.compute_bitmask()
         if matcher.is_error():
             raise SchemaError(f"the JSON schema cannot be used ({_reason(matcher)}); give another one")
-        return matcher
+        return Compiled(matcher, JsonMask(matcher.deep_copy(), self._read(), 0).shortest() + MARGIN)
 
     def _read(self) -> Vocabulary:
         if self._vocabulary is None:
-            from llguidance import LLTokenizer
-
-            read = LLTokenizer(str(self._file), eos_token=self._end_signs)
-            texts = tuple(read.decode_bytes([number]) for number in range(read.vocab_size))
-            quotes, brackets = (
-                np.array([text.startswith(signs) for text in texts]) for signs in (QUOTE, BRACKETS)
-            )
-            self._vocabulary = Vocabulary(read, texts, quotes, brackets)
+            self._vocabulary = Vocabulary.read(self._file, self._end_signs)
         return self._vocabulary
 
 

@@ -13,7 +13,7 @@ from vicrop_engine.server.openai.manner import Manner
 from vicrop_engine.server.problem import bad_request
 
 MOST_ANSWERS = 2  # the final one, and that without the crop
-JSON_TOKENS = 256  # of an answer in JSON where the request says nothing: it has to be whole
+JSON_TOKENS = 512  # of an answer in JSON where the request says nothing: it has to be whole
 
 
 class Form(NamedTuple):
