@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 
 from tests.cuda.builds import seeded
-from vicrop_engine import ViCropEngine
+from vicrop_engine import AnswerForm, AskParams, ViCropEngine
 from vicrop_engine.counters import Counters
 from vicrop_engine.model.decoder_on_device import DeviceDecoder
 from vicrop_engine.model.kv_cache import HostKVBuffers
@@ -21,8 +21,10 @@ from vicrop_engine.model.prefix_cache import Prefix
 from vicrop_engine.model.states import ImageEmbeds
 from vicrop_engine.runtime.device import AttentionRow, DeviceTensor
 from vicrop_engine.runtime.device_graph import DeviceGraph
+from vicrop_engine.serving.scheduler import Scheduler
 from vicrop_engine.vicrop.localizers.localizer import Localization
 from vicrop_engine.vicrop.request_state import RequestState
+from vicrop_engine.vicrop.text_alone import TEXT_ALONE
 
 QUESTION = "What is written on the red sign?"
 FEW: dict[str, Any] = {"max_new_tokens": 3}
@@ -220,3 +222,17 @@ def test_precisions_answer_through_the_same_code(picture: Image.Image) -> None:
         assert answer.crop_box is not None
         assert answer.engine.precision == precision
         assert answer.engine.provider == "CPUExecutionProvider"
+
+
+def test_forms_and_text_alone_are_answered_on_the_device(engine: ViCropEngine, picture: Image.Image) -> None:
+    """Through a scheduler, which asks such an engine one question at a time."""
+    form = AnswerForm(json_schema='{"enum": ["red", "blue"]}', top_logprobs=1, fits=True)
+    with Scheduler(engine) as scheduler:
+        coloured = scheduler.submit(picture, QUESTION, form=form, history=("User: Hi",)).future.result(60)
+        alone = scheduler.submit(None, "Hi?", max_new_tokens=3).future.result(60)
+    assert coloured.answer in ('"red"', '"blue"')
+    assert coloured.answer_without_crop in ('"red"', '"blue"')
+    assert coloured.logprobs is not None
+    assert "".join(token.text for token in coloured.logprobs) == coloured.answer
+    assert (alone.crop_box, alone.image_size, len(alone.token_ids)) == (None, (0, 0), 3)
+    assert alone == engine.answer(TEXT_ALONE, "Hi?", AskParams(max_new_tokens=3))

@@ -9,9 +9,9 @@ from transformers import AutoTokenizer
 
 from tests.checkpoints import small_tokenizer, write_tokenizer
 from tests.samples import PROMPTS, layout
-from vicrop_engine.engine_dir.records import SpecialTokens
+from vicrop_engine.engine_dir.records import Prompts, SpecialTokens
 from vicrop_engine.errors import EngineDamagedError, QuestionError
-from vicrop_engine.model.prompts import SENTENCE, PromptBuilder
+from vicrop_engine.model.prompts import SENTENCE, PromptBuilder, without_picture
 
 IMAGE_TOKENS = 144
 LAYOUT = layout(IMAGE_TOKENS)
@@ -116,3 +116,22 @@ def test_as_given_the_sentence_is_the_asker_s(builder: PromptBuilder) -> None:
         assert len(given.one_image(question, LAYOUT)) < len(builder.one_image(question, LAYOUT))
     assert given.general(LAYOUT) == builder.general(LAYOUT)
     assert given.as_given().general(LAYOUT) == builder.general(LAYOUT)
+
+
+@pytest.mark.parametrize(
+    ("before", "picture", "after", "alone"),
+    [
+        ("", "<image>", "\nUSER: {question}\nASSISTANT:", "USER: {question}\nASSISTANT:"),
+        ("A chat. USER: ", "<image>", "\n{question} ASSISTANT:", "A chat. USER: {question} ASSISTANT:"),
+        ("<s>user\n", "<v><pad></v>", "{question}</s>", "<s>user\n{question}</s>"),
+        ("User:", "<pad>", "{question}<e>\nAssistant:", "User:{question}<e>\nAssistant:"),
+        (">", "<v><pad>>", ">{question}", ">>{question}"),
+    ],
+    ids=["LLaVA", "Vicuna", "Qwen", "SmolVLM", "alike at its ends"],
+)
+def test_a_template_without_its_picture(before: str, picture: str, after: str, alone: str) -> None:
+    sign = "<image>" if "<image>" in picture else "<pad>"
+    one, two = before + picture + after, before + 2 * picture + after
+    assert without_picture(Prompts(one, two, "Describe it.", sign)) == alone
+    with pytest.raises(EngineDamagedError, match="no image token"):
+        without_picture(Prompts(one, one, "Describe it.", sign))

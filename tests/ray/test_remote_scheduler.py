@@ -132,6 +132,20 @@ def test_a_lost_request_is_sent_again_and_its_texts_are_heard_once(answer: Answe
     assert handle.began >= handle.arrived + 0.25
 
 
+def test_text_alone_goes_to_one_replica_by_its_words(answer: Answer) -> None:
+    sent: list[Asked] = []
+
+    async def play(asked: Asked) -> AsyncIterator[Any]:
+        sent.append(pickle.loads(pickle.dumps(asked)))
+        yield Answered(answer, Course("one", Counters(), False, 0.0, 0.0))
+
+    with remote(play) as (scheduler, deployment):
+        for question in ("What?", "What?", "Who?"):
+            assert scheduler.submit(None, question).future.result(10) is answer
+    assert [asked.image for asked in sent] == [None] * 3
+    assert deployment.keys[0] == deployment.keys[1] != deployment.keys[2]
+
+
 def test_a_request_that_takes_every_replica_along_is_given_up(answer: Answer) -> None:
     with remote(answers(answer, lost=True)) as (scheduler, deployment):
         handle = scheduler.submit(b"picture", "What?")

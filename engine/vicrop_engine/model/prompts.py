@@ -145,8 +145,7 @@ class PromptBuilder:
 
     def text_alone(self, question: str) -> Prompt:
         """The prompt of a question without a picture, as it is given; its prefix is the first token."""
-        sign = self._prompts.image_placeholder
-        template = self._prompts.question.replace(f"{sign}\n", "").replace(sign, "").replace(SENTENCE, "")
+        template = without_picture(self._prompts).replace(SENTENCE, "")
         ids = self._tokenizer.encode(template.replace("{question}", question)).ids
         return Prompt(tuple(ids[:1]), tuple(ids[1:]))
 
@@ -246,6 +245,20 @@ def encoded(tokenizer: Tokenizer, prompts: Prompts, text: str) -> list[int]:
     pictures, placeholder, rest = text.rpartition(prompts.image_placeholder)
     first = tokenizer.encode(pictures + placeholder, add_special_tokens=False).ids
     return [*first, *tokenizer.encode(rest).ids]
+
+
+def without_picture(prompts: Prompts) -> str:
+    """The template of a question with nothing of its picture: neither the placeholder nor signs around it.
+
+    They are what the template of two pictures has twice.
+    """
+    one, two = prompts.question, prompts.two_image_question
+    size = len(two) - len(one)
+    for start in range(len(one) - size + 1):
+        part = one[start : start + size]
+        if prompts.image_placeholder in part and two == one[:start] + part + one[start:]:
+            return one[:start] + one[start + size :].removeprefix("\n")
+    raise EngineDamagedError("the prompt template holds no image token; rebuild the engine")
 
 
 @dataclass(frozen=True)
