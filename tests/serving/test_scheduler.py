@@ -5,12 +5,13 @@ from __future__ import annotations
 import threading
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from tests.serving.conftest import Start, eventually
 from tests.serving.mixed import large_picture, numbers
-from vicrop_engine import ViCropEngine
+from vicrop_engine import AnswerForm, ViCropEngine
 from vicrop_engine.engine_dir.files import FileEntry
 from vicrop_engine.engine_dir.memory import requests_that_fit
 from vicrop_engine.errors import (
@@ -226,6 +227,31 @@ def test_an_answer_without_a_slot_large_enough_is_decoded_alone(
     monkeypatch.setattr(DecodeBatch, "fits", lambda *_: False)
     got = scheduler.submit(PATH, EXAMPLE.question).future.result(timeout=20)
     assert numbers(got)[:-2] == numbers(expected)[:-2]
+
+
+@pytest.mark.parametrize("ends", ["cancelled", "late"])
+def test_a_long_answer_without_a_slot_ends_when_it_is_not_wanted(start: Start, ends: str) -> None:
+    """It would go on for hundreds of tokens otherwise, in a worker that others wait for."""
+    scheduler, heard, goes_on = start(), threading.Event(), threading.Event()
+
+    def hears(_: str) -> None:
+        heard.set()
+        goes_on.wait(20)
+
+    form = AnswerForm(ignore_eos=True, fits=True)
+    settings: dict[str, Any] = {"method": "none", "max_new_tokens": 10**6, "form": form}
+    handle = scheduler.submit(PATH, EXAMPLE.question, on_answer=hears, **settings)
+    assert heard.wait(20)
+    if ends == "cancelled":
+        handle.cancel()
+    else:
+        handle.deadline = handle.clock() - 1.0
+    goes_on.set()
+    with pytest.raises(RequestCancelledError if ends == "cancelled" else DeadlineError):
+        handle.future.result(20)
+    assert eventually(lambda: scheduler.running == 0)
+    assert handle.counters.decode_steps < 5
+    assert scheduler.submit(PATH, EXAMPLE.question).future.result(20).answer
 
 
 def test_a_batch_is_answered_in_order_with_what_went_wrong_in_its_place(

@@ -191,13 +191,24 @@ class RequestDecoder:
             length += self.chunk
         return Prefix(prefix.buffers, length, positions=stand(length))
 
+    def _between_tokens(self, on_tokens: OnTokens) -> OnTokens:
+        """Tells the ids, and lets somebody more urgent go first; the answer ends when it is not wanted."""
+
+        def told(ids: tuple[int, ...]) -> None:
+            self.worker.boundary()
+            if on_tokens is not None:
+                on_tokens(ids)
+
+        return told
+
     def _go_on(self, output: HostOutput, *, is_final: bool) -> Future[Generation]:
         """Decode the answer with all others', or now and alone where it does not fit a slot."""
         on_tokens = self.on_tokens[is_final]
         logits = self.decoder.logits(output)
         if not self.batch.fits(output.cache.length, self.max_new_tokens):
             alone: Future[Generation] = Future()
-            alone.set_result(self.decoder.decode(output, self.max_new_tokens, on_tokens, self.rules))
+            told = self._between_tokens(on_tokens)
+            alone.set_result(self.decoder.decode(output, self.max_new_tokens, told, self.rules))
             return alone
         tokens = AnswerTokens(self.decoder.end_signs, self.max_new_tokens, on_tokens, self.rules)
         length = output.cache.length
