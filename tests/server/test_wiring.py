@@ -30,7 +30,7 @@ def test_bodies_and_headers_are_bounded(server: Running) -> None:
         answer = http.post(CHAT, content=b"[" * 5000, headers=json)
         assert (answer.status_code, "nested" in answer.json()["error"]["message"]) == (400, True)
         with contextlib.suppress(httpx.WriteError):
-            answer = http.post(CHAT, content=bytes(33 << 20), headers=json)
+            answer = http.post(CHAT, content=bytes(65 << 20), headers=json)
             assert (answer.status_code, answer.json()["error"]["code"]) == (413, "body_too_large")
 
 
