@@ -52,6 +52,8 @@ def _submitted(scheduler: Scheduler, item: object, params: AskParams) -> Request
     image, question = item
     if not isinstance(question, str):
         return ItemError(f"got {shown(question)} as the question of an item, wanted text")
+    if image is None:  # which to a scheduler is text alone
+        return ItemError("got None as the picture of an item, wanted a path, bytes, an image or an array")
     try:
         return scheduler.submit(image, question, params)
     except ViCropError as error:
