@@ -140,15 +140,17 @@ def holds(box: Sequence[int], sign: Sign) -> bool:
 
 @dataclass(frozen=True)
 class Flow:
-    """A method, with or without the prepass in tiles."""
+    """A method, with or without the prepass in tiles, and with a floor under its divisor if it has one."""
 
     method: str
     high_res: bool
+    divisor_floor: float | None = None
 
     @property
     def name(self) -> str:
         """As it stands in the table."""
-        return f"{self.method}, in tiles" if self.high_res else self.method
+        name = f"{self.method}, in tiles" if self.high_res else self.method
+        return name if self.divisor_floor is None else f"{name}, floor {self.divisor_floor}"
 
 
 def evaluate(
@@ -174,6 +176,7 @@ def evaluate(
                 high_res=high_res,
                 compat=compat,
                 first_answer=False,
+                divisor_floor=flow.divisor_floor,
             )
             assert found.crop_box is not None, f"{flow.name} always finds a window"
             tally.add(flow.name, groups, found.answer == case.sign.text)
@@ -266,6 +269,7 @@ def main() -> None:
     parser.add_argument(
         "--high-res", nargs="+", choices=["off", "on"], default=["off"], help="look in tiles as well"
     )
+    parser.add_argument("--divisor-floor", type=float, help="rel-att once more, with this floor")
     parser.add_argument("--compat", choices=["mllms-know"], help="the published code's own geometry")
     parser.add_argument("--when", action="store_true", help="compare no crop, always and auto")
     parser.add_argument("--crop-tokens", nargs="+", default=["all"], help="with --when: of each crop")
@@ -288,6 +292,8 @@ def main() -> None:
         return
     shown = track(cases, description="asking", total=options.pictures, console=progress)
     flows = [Flow(method, mode == "on") for method in options.methods for mode in options.high_res]
+    if options.divisor_floor is not None:
+        flows.append(Flow("rel-att", False, options.divisor_floor))
     tally = evaluate(engine, shown, seed, flows, options.compat)
     wide.print(accuracy_table(tally, flows))
     if options.save:

@@ -43,6 +43,15 @@ CropMinPixelsOption = Annotated[
     int | None, typer.Option(metavar="N", help="Scale a crop of fewer pixels up to as many.")
 ]
 
+DivisorFloorOption = Annotated[
+    float | None,
+    typer.Option(
+        metavar="SHARE",
+        help="Of rel-att: hold the general prompt's attention to at least this share of its mean, as in 0.25, "
+        "so that empty places do not win.",
+    ),
+]
+
 NoProbeOption = Annotated[
     bool,
     typer.Option(

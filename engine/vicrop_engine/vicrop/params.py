@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import numbers
 import operator
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
@@ -40,6 +42,8 @@ class AskParams:
     family takes. A crop that does not fit the context is one tile, and the answer's `notices` say so.
     Of families that see a picture in its own size, `max_pixels` bounds picture and crop below what the engine
     was built for, and a crop of fewer than `crop_min_pixels` is scaled up to as many.
+    Of methods that divide by the general prompt's attention, `divisor_floor` is what the divisor is at least,
+    as a share of its mean over the picture; None divides as published, and so does `compat`.
 
     Raises SettingError, UnknownMethodError and BoxError for what cannot be.
     """
@@ -58,8 +62,11 @@ class AskParams:
     crop_tiles: str | None = None
     max_pixels: int | None = None
     crop_min_pixels: int | None = None
+    divisor_floor: float | None = None
 
     def __post_init__(self) -> None:
+        if isinstance(self.divisor_floor, numbers.Real) and not isinstance(self.divisor_floor, bool):
+            object.__setattr__(self, "divisor_floor", float(self.divisor_floor))  # NumPy's, too
         for name in ("max_new_tokens", "layers", "crop_tokens", *PIXEL_BOUNDS):  # NumPy's are whole, too
             object.__setattr__(self, name, plain_ints(getattr(self, name)))
         object.__setattr__(self, "first_answer", _truth("first_answer", self.first_answer))
@@ -102,6 +109,7 @@ class AskKeywords(TypedDict, total=False):
     crop_tiles: str | None
     max_pixels: int | None
     crop_min_pixels: int | None
+    divisor_floor: float | None
 
 
 def plain_int(value: T) -> T | int:
@@ -158,6 +166,9 @@ def _check_counts(params: AskParams) -> None:
         pixels = getattr(params, name)
         if pixels is not None and (not isinstance(pixels, int) or isinstance(pixels, bool) or pixels < 1):
             raise SettingError(f"got {name} {shown(pixels)}, wanted a number of pixels from 1 up")
+    floor = params.divisor_floor
+    if floor is not None and not (isinstance(floor, float) and math.isfinite(floor) and floor > 0):
+        raise SettingError(f"got divisor_floor {shown(floor)}, wanted a share of a mean above 0, as in 0.25")
 
 
 def _check_together(params: AskParams) -> None:
@@ -171,6 +182,11 @@ def _check_together(params: AskParams) -> None:
         raise SettingError(
             "got when 'auto' and a localizer of your own, which 'vicrop-engine calibrate' cannot measure; "
             "take 'always', or a method by name"
+        )
+    if params.divisor_floor is not None and params.compat is not None:
+        raise SettingError(
+            f"got divisor_floor {params.divisor_floor} and compat {params.compat!r}, which divides as "
+            "published; leave one of them out"
         )
 
 

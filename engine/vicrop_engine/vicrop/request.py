@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from vicrop_engine.engine_dir.layer_choice import parse_layers
 from vicrop_engine.errors import BoxError, QuestionError, SettingError
 from vicrop_engine.families.table import family_type
 from vicrop_engine.images.geometry import Box
@@ -15,11 +14,11 @@ from vicrop_engine.model.kv_cache import roomy
 from vicrop_engine.model.model import Model
 from vicrop_engine.model.prompts import AskPrompts, Prompt
 from vicrop_engine.model.token_pruning import with_fewer
-from vicrop_engine.vicrop.localizers.given_box import GivenBox
+from vicrop_engine.vicrop.localizer_choice import choose_localizer, threshold
 from vicrop_engine.vicrop.localizers.heatmap_search import HeatmapLocalizer
-from vicrop_engine.vicrop.localizers.localizer import ChecksEngine, Localizer
-from vicrop_engine.vicrop.localizers.methods import NONE, Looking, localizer_for
-from vicrop_engine.vicrop.params import ALL, AUTO, CALIBRATED, NEVER, ONE, PIXEL_BOUNDS, AskParams
+from vicrop_engine.vicrop.localizers.localizer import Localizer
+from vicrop_engine.vicrop.localizers.methods import NONE
+from vicrop_engine.vicrop.params import ALL, AUTO, ONE, PIXEL_BOUNDS, AskParams
 
 LEAST_ANSWER = 20  # tokens that an answer is usually given: where as many fit, the question is no trouble
 
@@ -146,11 +145,7 @@ def plan_request(
     """
     if side_by_side is None:
         side_by_side = model.decoder.answers_side_by_side
-    localizer = _localizer(model, params)
-    if params.high_res == "on" and not isinstance(localizer, HeatmapLocalizer):
-        what = "a box" if params.box is not None else f"method {params.method!r}"
-        what = "when 'never'" if params.when == NEVER else what
-        raise SettingError(f"got high_res 'on' and {what}, which makes no heatmap; leave one of them out")
+    localizer = choose_localizer(model, params)
     picture_way, crop_way = _ways(model, params)
     _check_texts(model, question, params, crop_way)
     crops = localizer is not None
@@ -170,7 +165,7 @@ def plan_request(
         auto_side=model.family.auto_side,
         side_by_side=side_by_side,
         method=method,
-        threshold=_threshold(model, method) if params.when == AUTO and crops else None,
+        threshold=threshold(model, method) if params.when == AUTO and crops else None,
     )
     request.prompted(model, model.family.layouts(picture_way)[0])  # refuses what no picture would make fit
     return request
@@ -234,34 +229,6 @@ def _check_texts(model: Model, question: str, params: AskParams, crop_way: Way) 
             f"got crop_tokens {params.crop_tokens} and crop_tiles 'all'; fewer tokens are those of a crop "
             "in one tile: leave one of them out"
         )
-
-
-def _localizer(model: Model, params: AskParams) -> Localizer | None:
-    if params.when == NEVER:
-        return None
-    manifest = model.manifest
-    layers = manifest.crop.layers
-    if params.layers is not None:
-        layers = parse_layers(params.layers, manifest.decoder.num_layers)
-    if params.window is not None:
-        return GivenBox(params.window)
-    looking = Looking(layers, params.compat is not None, model.tools, manifest.decoder.num_layers)
-    localizer = localizer_for(params.method, looking)
-    if isinstance(localizer, ChecksEngine):
-        localizer.check(manifest)
-    return localizer
-
-
-def _threshold(model: Model, method: str) -> float:
-    """What a crop has to be worth with this method. Raises SettingError when that was never measured."""
-    known = {each.method: each.threshold for each in model.manifest.calibrations}
-    if method not in known:
-        option = "" if method == CALIBRATED else f" --method {method}"
-        raise SettingError(
-            f"when 'auto' needs a number that was never measured on this engine with method {method!r}; run "
-            f"'vicrop-engine calibrate ENGINE{option}' once, or take 'always'"
-        )
-    return known[method]
 
 
 def _check_context(prompts: Sequence[Prompt], max_new_tokens: int, model: Model) -> None:

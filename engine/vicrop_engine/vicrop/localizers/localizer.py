@@ -46,6 +46,15 @@ class ChecksEngine(Protocol):
         """Raises SettingError, or LayerError, when this engine has not what it needs."""
 
 
+@runtime_checkable
+class Divides(Protocol):
+    """A localizer that divides by the general prompt's attention, and can hold the divisor to a floor."""
+
+    @property
+    def divisor_floor(self) -> float | None:
+        """What the divisor is at least, as a share of its mean; None for whatever it is."""
+
+
 def check_target(method: str, manifest: Manifest) -> None:
     """Raises SettingError for a method whose graph is built for processors only."""
     if manifest.target == TENSORRT:

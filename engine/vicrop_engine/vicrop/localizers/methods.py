@@ -20,17 +20,18 @@ from vicrop_engine.vicrop.localizers.relative_attention import RelativeAttention
 class Looking:
     """What an ask says about how to look: heatmap layers, whether in the published code's way.
 
-    With the localizer models there are, and the number of layers of the decoder.
+    With the localizer models there are, the number of layers of the decoder, and the divisor's floor if any.
     """
 
     layers: tuple[int, ...]
     compat: bool
     tools: Toolbox
     num_layers: int
+    divisor_floor: float | None = None
 
 
 LOCALIZERS: dict[str, Callable[[Looking], Localizer]] = {
-    "rel-att": lambda looking: RelativeAttention(looking.layers, always=looking.compat),
+    "rel-att": lambda looking: RelativeAttention(looking.layers, looking.compat, looking.divisor_floor),
     "grad-att": lambda looking: GradientAttention(looking.layers, always=looking.compat),
     "pure-grad": lambda looking: PureGradient(looking.compat),
     "clip": lambda looking: ClipZoom(looking.tools.similarity()),

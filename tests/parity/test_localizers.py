@@ -1,0 +1,67 @@
+"""Localizers beside rel-att and grad-att against plain passes of transformers: map, box, answer."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tests.engines import QWENS, SMOLVLMS, STRETCH_168, Built, built, built_qwen, built_smolvlm
+from tests.parity.family_checks import QUESTION, picture, without_end
+from tests.parity.plain_localizers import (
+    Maps,
+    PlainLlava,
+    PlainModel,
+    PlainQwen,
+    PlainSmolVLM,
+    floored_ratio,
+)
+from tests.parity.published_flow import search_window
+from vicrop_engine import Answer, ViCropEngine
+from vicrop_export.checks.parity import relative_l2
+
+PLAIN: dict[str, tuple[Callable[[Path], PlainModel], Callable[[], Built]]] = {
+    "llava, 168 px": (PlainLlava, lambda: built(STRETCH_168)),
+    "smolvlm, six layers": (PlainSmolVLM, lambda: built_smolvlm(SMOLVLMS["tied, sharded, six layers"])),
+    "qwen2.5, grouped heads": (PlainQwen, lambda: built_qwen(QWENS["qwen2.5, grouped heads"])),
+}
+
+
+@dataclass(frozen=True)
+class Pair:
+    """Plain passes and the engine on one checkpoint."""
+
+    plain: PlainModel
+    engine: ViCropEngine
+
+
+@pytest.fixture(scope="module", params=PLAIN)
+def pair(request: pytest.FixtureRequest) -> Pair:
+    plain, build = PLAIN[request.param]
+    made = build()
+    return Pair(plain(made.checkpoint), ViCropEngine.load(made.engine, threads=1))
+
+
+def check(pair: Pair, name: str, heatmap: Maps, got: Answer) -> None:
+    """Map, window and the answer with the crop, token by token."""
+    assert got.heatmap is not None
+    assert got.heatmap.shape == heatmap.shape
+    assert relative_l2(got.heatmap, heatmap) <= 1e-4
+    image = picture(name)
+    box = search_window(heatmap.astype(np.float32), image.size, pair.plain.window, least=1)
+    assert got.crop_box == box
+    assert without_end(pair.engine, got.token_ids) == pair.plain.answer(QUESTION, [image, image.crop(box)])
+
+
+@pytest.mark.parametrize("name", ["wide", "640 x 481"])
+def test_the_divisor_is_held_to_its_floor(pair: Pair, name: str) -> None:
+    wanted = floored_ratio(pair.plain, QUESTION, picture(name), (1, 2), 0.9)
+    settings = {"layers": "1-2", "high_res": "off", "max_new_tokens": 8}
+    got = pair.engine.ask(picture(name), QUESTION, divisor_floor=0.9, **settings)
+    check(pair, name, wanted, got)
+    without = pair.engine.ask(picture(name), QUESTION, **settings)
+    assert without.heatmap is not None
+    assert relative_l2(without.heatmap, wanted) > 1e-3, "the floor has changed the map"
