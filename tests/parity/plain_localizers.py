@@ -127,6 +127,12 @@ def means(attentions: Sequence[Tensor], layers: Sequence[int], at: int, seen: Te
     return np.asarray(torch.stack(each).numpy())
 
 
+def target_map(model: PlainModel, target: str, image: Image.Image, layers: Sequence[int]) -> Maps:
+    """The target's last token's row, in the middle of the whole prompt that asks where the target is."""
+    question = f"Where is the {target}"
+    return model.maps(question, image, layers, until=target).mean(axis=0)
+
+
 def floored_ratio(
     model: PlainModel, question: str, image: Image.Image, layers: Sequence[int], share: float
 ) -> Maps:

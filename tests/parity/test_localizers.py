@@ -18,6 +18,7 @@ from tests.parity.plain_localizers import (
     PlainQwen,
     PlainSmolVLM,
     floored_ratio,
+    target_map,
 )
 from tests.parity.published_flow import search_window
 from vicrop_engine import Answer, ViCropEngine
@@ -65,3 +66,37 @@ def test_the_divisor_is_held_to_its_floor(pair: Pair, name: str) -> None:
     without = pair.engine.ask(picture(name), QUESTION, **settings)
     assert without.heatmap is not None
     assert relative_l2(without.heatmap, wanted) > 1e-3, "the floor has changed the map"
+
+
+@pytest.mark.parametrize("name", ["wide", "640 x 481"])
+@pytest.mark.parametrize("target", ["red sign", "people in the picture"])
+def test_the_target_s_last_token_looks(pair: Pair, name: str, target: str) -> None:
+    """The named one, and the noun phrase of the question."""
+    given = None if target in QUESTION else target
+    wanted = target_map(pair.plain, target, picture(name), (1, 2))
+    got = pair.engine.ask(
+        picture(name),
+        QUESTION,
+        method="target",
+        target=given,
+        layers="1-2",
+        high_res="off",
+        max_new_tokens=8,
+    )
+    check(pair, name, wanted, got)
+    assert (got.target, got.target_from) == (target, "given" if given else "noun phrase")
+
+
+def test_the_model_names_the_target_where_the_words_do_not(pair: Pair) -> None:
+    """Asked once, by the same words; what it says is looked for."""
+    question, image = "What does it say?", picture("640 x 481")
+    asked = f"Which object in the image is this question about: {question}"
+    said = pair.engine.model.prompts.decode(pair.plain.answer(asked, [image], 12))
+    got = pair.engine.ask(image, question, method="target", layers=2, high_res="off", max_new_tokens=1)
+    assert got.target_from in ("model", "question")
+    assert got.target is not None
+    assert got.target == ("What does it say" if got.target_from == "question" else got.target)
+    if got.target_from == "model":
+        assert got.target in said
+    assert got.heatmap is not None
+    assert relative_l2(got.heatmap, target_map(pair.plain, got.target, image, (2,))) <= 1e-4

@@ -67,6 +67,7 @@ def test_the_documents_name_each_with_its_default() -> None:
         {"box": (1, 2, 30, 40), "crop_tokens": 9, "compat": "mllms-know"},
         {"when": "auto", "layers": 3},
         {"divisor_floor": 0.25},
+        {"method": "target", "target": "red sign"},
     ],
 )
 def test_a_measured_server_is_asked_the_same(given: dict[str, Any]) -> None:

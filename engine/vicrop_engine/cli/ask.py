@@ -30,6 +30,7 @@ from vicrop_engine.cli.options import (
     NoProbeOption,
     PictureTilesOption,
     ShareWeightsOption,
+    TargetOption,
     ThreadsOption,
     ToolOption,
     WhenOption,
@@ -69,6 +70,7 @@ def ask(
     max_pixels: MaxPixelsOption = None,
     crop_min_pixels: CropMinPixelsOption = None,
     divisor_floor: DivisorFloorOption = None,
+    target: TargetOption = None,
     compat: CompatOption = None,
     threads: ThreadsOption = None,
     share_weights: ShareWeightsOption = False,
@@ -110,6 +112,7 @@ def ask(
         max_pixels=max_pixels,
         crop_min_pixels=crop_min_pixels,
         divisor_floor=divisor_floor,
+        target=target,
     )
     tools = (clip, yolo, sam)
     loaded = Opening(engine, threads, share_weights, device, tools, no_probe, huge_pages=False).open()

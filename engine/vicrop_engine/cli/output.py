@@ -117,6 +117,8 @@ def answer_facts(answer: Answer) -> dict[str, str]:
     if answer.crop_skipped:
         facts["crop"] = "skipped: it was unlikely to change the answer"
     facts["method"] = method_line(answer)
+    if answer.target is not None:
+        facts["looked for"] = f"{answer.target} ({answer.target_from})"
     facts["confidence"] = f"{answer.confidence:.0%}"
     facts["seconds"] = f"{answer.timings['total']:.2f}"
     return facts

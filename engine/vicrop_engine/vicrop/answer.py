@@ -47,7 +47,9 @@ class Answer:
     `token_ids` are the final answer's, and `first_token_ids` the first's, end sign included. `notices`
     are sentences about how picture and crop were read. `crop_skipped` says that the first answer was sure
     enough to be the final one, by `crop_worth`, 0 to 1: what the crop is worth, the most it can be where
-    nothing was looked for; None where no answer was made before the crop.
+    nothing was looked for; None where no answer was made before the crop. `target` is the thing that was
+    looked for, by methods that look for one, and `target_from` who named it: "given", "noun phrase", "model",
+    or "question", which is then all of it.
     """
 
     answer: str
@@ -70,6 +72,8 @@ class Answer:
     crop_skipped: bool = False
     crop_worth: float | None = field(default=None, compare=False)  # of last bits, as the heatmap is
     spans: tuple[Span, ...] = field(default=(), compare=False)
+    target: str | None = None
+    target_from: str | None = None
 
     def to_json(self) -> dict[str, Any]:
         """The document `ask --json` prints."""
@@ -84,6 +88,7 @@ class Answer:
             "image_size": list(self.image_size),
             "heatmap": None if self.heatmap is None else _heatmap_json(self.heatmap),
             "layers": list(self.layers),
+            **({} if self.target is None else {"target": self.target, "target_from": self.target_from}),
             "confidence": round(self.confidence, 6),
             "timings": {stage: round(seconds, 6) for stage, seconds in self.timings.items()},
             "tokens": vars(self.tokens).copy(),

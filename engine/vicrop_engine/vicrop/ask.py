@@ -21,6 +21,7 @@ from vicrop_engine.vicrop.answers import decode, decode_with
 from vicrop_engine.vicrop.prefill import prefill
 from vicrop_engine.vicrop.request import Request
 from vicrop_engine.vicrop.request_state import PassTargets, RequestState
+from vicrop_engine.vicrop.target_asking import name_target
 from vicrop_engine.vicrop.when import CropDecision, choose_crop
 
 
@@ -37,6 +38,7 @@ def run_ask(
     """
     before = model.tally.snapshot()
     with encode(model, request, opened, watch) as state:
+        name_target(state, request)
         prefill(state)
         crop = choose_crop(state, request)
         first: Generation | None
@@ -82,7 +84,9 @@ def encode(model: Model, request: Request, opened: OpenedPicture, watch: Stopwat
     key, prefix = model.prefix(seen, prompts.question.prefix, capacity, watch)
     with model.locked(prefix):
         try:
-            yield RequestState(model, picture, prompts, prefix, watch, targets, seen, tiles)
+            yield RequestState(
+                model, picture, prompts, prefix, watch, targets, seen, tiles, target=request.target
+            )
         finally:
             model.keep(key, prefix)
 
@@ -93,7 +97,7 @@ def _targets(model: Model, request: Request, picture: Picture) -> PassTargets:
     in_tiles = tiles is not None and len(tiles.boxes) > 1
     looks = localizer is not None and not in_tiles
     layers = localizer.layers_read(picture.size, model.manifest.crop.window) if localizer and looks else ()
-    return PassTargets(request.reads_answer, layers, request.gradients)
+    return PassTargets(request.reads_answer, layers, request.gradients, request.of_target)
 
 
 def assemble(
@@ -106,6 +110,7 @@ def assemble(
 ) -> Answer:
     """The answer with all that is known of how it came about; `before` is what had been counted by then."""
     model, manifest, found = state.model, state.model.manifest, crop.found
+    target = state.target if found is not None and found.layers else None
     decoded = len(final.ids) + (len(first.ids) if first is not None and first is not final else 0)
     return Answer(
         answer=model.prompts.decode(final.ids),
@@ -126,6 +131,8 @@ def assemble(
         notices=(*state.picture.notices, *state.notices),
         crop_skipped=request.threshold is not None and not crop.crops,
         crop_worth=crop.worth,
+        target=None if target is None else target.text,
+        target_from=None if target is None else target.source,
         timings=state.watch.finish(),
         spans=tuple(state.watch.spans),
     )

@@ -1,4 +1,4 @@
-"""From an ask's settings to the localizer, on one engine, with every setting refused that it has no use for."""
+"""From an ask's settings to the localizer on one engine; settings that it has no use for are refused."""
 
 from __future__ import annotations
 
@@ -47,6 +47,16 @@ def _check_used(localizer: Localizer | None, params: AskParams) -> None:
             f"got divisor_floor {params.divisor_floor} and {_what(params)}, which does not divide by the "
             "general prompt's attention; leave it out, or take method 'rel-att'"
         )
+    if params.target is not None and not looks_for_target(localizer):
+        raise SettingError(
+            f"got target {params.target!r} and {_what(params)}, which does not look for a thing; leave it "
+            "out, or take method 'target'"
+        )
+
+
+def looks_for_target(localizer: Localizer | None) -> bool:
+    """Whether it reads the rows of the thing asked for."""
+    return isinstance(localizer, HeatmapLocalizer) and localizer.targets_of_tile.of_target
 
 
 def _what(params: AskParams) -> str:

@@ -28,8 +28,8 @@ ALWAYS, AUTO, NEVER = WHEN = ("always", "auto", "never")
 class AskParams:
     """How a question is to be answered.
 
-    `method` is "rel-att", "grad-att", "pure-grad", "clip", "yolo", "sam", "none" or a localizer of one's own;
-    a `box` (x0, y0, x1, y1 in picture pixels) is cropped to instead.
+    `method` is "rel-att", "grad-att", "pure-grad", "target", "clip", "yolo", "sam", "none" or a localizer of
+    one's own; a `box` (x0, y0, x1, y1 in picture pixels) is cropped to instead.
     `high_res` "on" makes the heatmap of tiles of at most 1024 pixels a side, which finds smaller things;
     "auto" does so when the picture's longer side is over 1536, and never with `compat`.
     `layers` are 14, "10-20" or "all", the engine's own when None; `localize` is a shorter question to look
@@ -44,6 +44,8 @@ class AskParams:
     was built for, and a crop of fewer than `crop_min_pixels` is scaled up to as many.
     Of methods that divide by the general prompt's attention, `divisor_floor` is what the divisor is at least,
     as a share of its mean over the picture; None divides as published, and so does `compat`.
+    Of methods that look for a thing, `target` names it, such as "red sign"; else it is the question's noun
+    phrase, or what the model says.
 
     Raises SettingError, UnknownMethodError and BoxError for what cannot be.
     """
@@ -63,6 +65,7 @@ class AskParams:
     max_pixels: int | None = None
     crop_min_pixels: int | None = None
     divisor_floor: float | None = None
+    target: str | None = None
 
     def __post_init__(self) -> None:
         if isinstance(self.divisor_floor, numbers.Real) and not isinstance(self.divisor_floor, bool):
@@ -110,6 +113,7 @@ class AskKeywords(TypedDict, total=False):
     max_pixels: int | None
     crop_min_pixels: int | None
     divisor_floor: float | None
+    target: str | None
 
 
 def plain_int(value: T) -> T | int:

@@ -14,11 +14,12 @@ from vicrop_engine.model.kv_cache import roomy
 from vicrop_engine.model.model import Model
 from vicrop_engine.model.prompts import AskPrompts, Prompt
 from vicrop_engine.model.token_pruning import with_fewer
-from vicrop_engine.vicrop.localizer_choice import choose_localizer, threshold
+from vicrop_engine.vicrop.localizer_choice import choose_localizer, looks_for_target, threshold
 from vicrop_engine.vicrop.localizers.heatmap_search import HeatmapLocalizer
 from vicrop_engine.vicrop.localizers.localizer import Localizer
 from vicrop_engine.vicrop.localizers.methods import NONE
 from vicrop_engine.vicrop.params import ALL, AUTO, ONE, PIXEL_BOUNDS, AskParams
+from vicrop_engine.vicrop.targets import ASKED, TARGET_TOKENS, Target, find_target, from_reply
 
 LEAST_ANSWER = 20  # tokens that an answer is usually given: where as many fit, the question is no trouble
 
@@ -30,7 +31,8 @@ class Request:
     Prompts and the room they take are known once the picture's layout is, see `prompted`. `picture_way` and
     `crop_way` are how the family is to see the two; `auto_side` is the longer side above which high-res
     "auto" takes tiles. With a `threshold` the crop is made only where it is worth as much; `method` is the
-    localizer's name, `side_by_side` whether both answers lie in one prefix's buffers.
+    localizer's name, `side_by_side` whether both answers lie in one prefix's buffers. `target` is the thing
+    to look for; None where the localizer looks for none, or the model is to be asked which.
     """
 
     question: str
@@ -48,6 +50,7 @@ class Request:
     side_by_side: bool
     method: str = NONE
     threshold: float | None = None
+    target: Target | None = None
 
     @property
     def reads_answer(self) -> bool:
@@ -58,6 +61,11 @@ class Request:
     def gradients(self) -> bool:
         """Whether the localizer's rows come with gradients."""
         return isinstance(self.localizer, HeatmapLocalizer) and self.localizer.targets_of_tile.gradients
+
+    @property
+    def of_target(self) -> bool:
+        """Whether the localizer looks for a thing."""
+        return looks_for_target(self.localizer)
 
     def check_picture(self, size: tuple[int, int]) -> None:
         """Raises BoxError unless a given box holds a pixel and lies inside the picture (width, height)."""
@@ -95,6 +103,7 @@ class Request:
         smallest = self.crop_prompt(model, picture, least)
         largest = smallest if most is least else self.crop_prompt(model, picture, most)
         together = [prompts.question, prompts.looked_with, prompts.general, smallest]
+        together += [prompts.target_question] if prompts.target_question is not None else []
         _check_context(together, self.max_new_tokens, model)
         longest = len(largest)
         if may_be_one(model, self.crop_way):  # and is, where more does not fit
@@ -115,13 +124,15 @@ class Request:
         return len(prompt) + self.max_new_tokens <= model.manifest.decoder.context_length
 
     def _prompts(self, model: Model, picture: Layout) -> AskPrompts:
-        builder, looked_with = model.prompts, self.localize
-        return AskPrompts(
-            builder.one_image(self.question, picture),
-            None if looked_with is None else builder.one_image(looked_with, picture),
-            builder.general(picture),
-            self.question if looked_with is None else looked_with,
-        )
+        builder = model.prompts
+        text = self.question if self.localize is None else self.localize
+        question, general = builder.one_image(self.question, picture), builder.general(picture)
+        if self.of_target:
+            sought = builder.up_to((self.target or from_reply("", text)).prompt, picture)
+            asking = builder.one_image(ASKED.format(question=text), picture) if self.target is None else None
+            return AskPrompts(question, sought, general, text, asking)
+        looked_with = None if self.localize is None else builder.one_image(self.localize, picture)
+        return AskPrompts(question, looked_with, general, text)
 
     def _rows(self, prompts: AskPrompts, with_crop: int | None) -> int:
         """Those for the prompts that share a pass, and for the answers, which may lie side by side.
@@ -133,7 +144,11 @@ class Request:
             answers += with_crop - len(prompts.question.prefix) + self.max_new_tokens
         elif with_crop is not None:
             answers = max(answers, with_crop + self.max_new_tokens)
-        return roomy(max(prompts.shared_tokens(looks=with_crop is not None), answers))
+        shared, asking = prompts.shared_tokens(looks=with_crop is not None), prompts.target_question
+        if asking is not None:
+            shared += TARGET_TOKENS
+            answers = max(answers, len(asking) + TARGET_TOKENS)
+        return roomy(max(shared, answers))
 
 
 def plan_request(
@@ -148,7 +163,7 @@ def plan_request(
     localizer = choose_localizer(model, params)
     picture_way, crop_way = _ways(model, params)
     _check_texts(model, question, params, crop_way)
-    crops = localizer is not None
+    crops, look = localizer is not None, params.localize or question
     method = params.method if crops and isinstance(params.method, str) else NONE
     request = Request(
         question=question,
@@ -165,6 +180,7 @@ def plan_request(
         auto_side=model.family.auto_side,
         side_by_side=side_by_side,
         method=method,
+        target=find_target(params.target, look) if looks_for_target(localizer) else None,
         threshold=threshold(model, method) if params.when == AUTO and crops else None,
     )
     request.prompted(model, model.family.layouts(picture_way)[0])  # refuses what no picture would make fit
@@ -216,6 +232,8 @@ def _check_texts(model: Model, question: str, params: AskParams, crop_way: Way) 
     model.prompts.check(question)
     if params.localize is not None:
         model.prompts.check(params.localize, "localize question")
+    if params.target is not None:
+        model.prompts.check(params.target, "target")
     _, crop = model.family.layouts(crop_way)
     if params.crop_tokens == ALL or int(params.crop_tokens) >= crop.tokens:
         return

@@ -36,6 +36,7 @@ OF_ASK: dict[str, tuple[type, ...]] = {
     "max_pixels": (int,),
     "crop_min_pixels": (int,),
     "divisor_floor": (float, int),
+    "target": (str,),
     "compat": (str,),
 }
 OF_ANSWER = ("return_heatmap", "stream_first_answer")

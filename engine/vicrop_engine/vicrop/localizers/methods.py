@@ -14,6 +14,7 @@ from vicrop_engine.vicrop.localizers.localizer import Localizer
 from vicrop_engine.vicrop.localizers.proposed_box import ProposedBox
 from vicrop_engine.vicrop.localizers.pure_gradient import PureGradient
 from vicrop_engine.vicrop.localizers.relative_attention import RelativeAttention
+from vicrop_engine.vicrop.localizers.target_attention import TargetAttention
 
 
 @dataclass(frozen=True)
@@ -34,6 +35,7 @@ LOCALIZERS: dict[str, Callable[[Looking], Localizer]] = {
     "rel-att": lambda looking: RelativeAttention(looking.layers, looking.compat, looking.divisor_floor),
     "grad-att": lambda looking: GradientAttention(looking.layers, always=looking.compat),
     "pure-grad": lambda looking: PureGradient(looking.compat),
+    "target": lambda looking: TargetAttention(looking.layers, looking.compat),
     "clip": lambda looking: ClipZoom(looking.tools.similarity()),
     "yolo": lambda looking: ProposedBox("yolo", looking.tools.detector(), looking.tools.similarity()),
     "sam": lambda looking: ProposedBox("sam", looking.tools.segmenter(), looking.tools.similarity()),
