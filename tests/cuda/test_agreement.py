@@ -73,9 +73,10 @@ def test_every_way_of_looking_finds_what_the_cpu_engine_finds(settings: dict[str
     [
         ({"divisor_floor": 0.5, "high_res": "off"}, 2),
         ({"method": "target", "high_res": "off"}, 1),
+        ({"method": "carve", "high_res": "off"}, 2 * 2),  # of question and general prompt, by layer
         ({"method": "target", "target": "blue door", "high_res": "on"}, 4),
     ],
-    ids=["floor", "target", "target in tiles"],
+    ids=["floor", "target", "carve", "target in tiles"],
 )
 def test_maps_made_on_the_host_copy_their_rows_alone(settings: dict[str, Any], copies: int) -> None:
     coarse = np.random.default_rng(3).integers(0, 256, (17, 17, 3), dtype=np.uint8)

@@ -133,6 +133,51 @@ def target_map(model: PlainModel, target: str, image: Image.Image, layers: Seque
     return model.maps(question, image, layers, until=target).mean(axis=0)
 
 
+def carve_map(model: PlainModel, question: str, image: Image.Image, layers: Sequence[int]) -> Maps:
+    """CARVE's first step: the sum over layers of the question's row over the general prompt's."""
+    asked, usual = model.maps(question, image, layers), model.maps(GENERAL_QUESTION, image, layers)
+    total = np.zeros(asked.shape[1:])
+    for one, other in zip(asked, usual, strict=True):
+        for cell in np.ndindex(one.shape):
+            total[cell] += one[cell] / (other[cell] + 1e-8)
+    return total
+
+
+def carve_cells(heatmap: Maps) -> npt.NDArray[np.bool_]:
+    """The cells that are kept: labels spread to neighbours until nothing changes."""
+    rows, cols = heatmap.shape
+    wanted = -(-heatmap.size // 5)
+    order = sorted(np.ndindex(heatmap.shape), key=lambda cell: (-heatmap[cell], cell))
+    label = {cell: number for number, cell in enumerate(order[:wanted])}
+    changed = True
+    while changed:
+        changed = False
+        for row, col in label:
+            near = [(a, b) for a in range(row - 1, row + 2) for b in range(col - 1, col + 2)]
+            least = min(label[cell] for cell in near if cell in label)
+            changed |= least < label[row, col]
+            label[row, col] = least
+    sums = {number: 0.0 for number in label.values()}
+    for cell, number in label.items():
+        sums[number] += float(heatmap[cell])
+    best = sorted(sums, key=lambda number: -sums[number])[: max(3, -(-len(sums) // 5))]
+    return np.array([[label.get((row, col)) in best for col in range(cols)] for row in range(rows)])
+
+
+def carved(image: Image.Image, kept: npt.NDArray[np.bool_]) -> tuple[Image.Image, tuple[int, int, int, int]]:
+    """The picture with black in every pixel that no kept cell touches, cut to the rest, and where that is."""
+    rows, cols = kept.shape
+    width, height = image.size
+    pixels = np.zeros((height, width), bool)
+    for row, col in zip(*np.nonzero(kept), strict=True):
+        down = slice(int(row) * height // rows, -(-(int(row) + 1) * height // rows))
+        across = slice(int(col) * width // cols, -(-(int(col) + 1) * width // cols))
+        pixels[down, across] = True
+    ys, xs = np.flatnonzero(pixels.any(axis=1)), np.flatnonzero(pixels.any(axis=0))
+    box = int(xs[0]), int(ys[0]), int(xs[-1]) + 1, int(ys[-1]) + 1
+    return Image.fromarray(np.asarray(image) * pixels[..., None].astype(np.uint8)).crop(box), box
+
+
 def floored_ratio(
     model: PlainModel, question: str, image: Image.Image, layers: Sequence[int], share: float
 ) -> Maps:

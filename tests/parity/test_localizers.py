@@ -17,6 +17,9 @@ from tests.parity.plain_localizers import (
     PlainModel,
     PlainQwen,
     PlainSmolVLM,
+    carve_cells,
+    carve_map,
+    carved,
     floored_ratio,
     target_map,
 )
@@ -100,3 +103,24 @@ def test_the_model_names_the_target_where_the_words_do_not(pair: Pair) -> None:
         assert got.target in said
     assert got.heatmap is not None
     assert relative_l2(got.heatmap, target_map(pair.plain, got.target, image, (2,))) <= 1e-4
+
+
+@pytest.mark.parametrize("name", ["wide", "640 x 481", "tall"])
+def test_regions_are_carved_out(pair: Pair, name: str) -> None:
+    """Map, box, and the answer with the crop that is black between the regions, at the layers of its own."""
+    image, depth = picture(name), pair.engine.manifest.decoder.num_layers
+    layers = sorted({(2 * layer + 1) * depth // 64 for layer in range(20, 26)})
+    wanted = carve_map(pair.plain, QUESTION, image, layers)
+    got = pair.engine.ask(image, QUESTION, method="carve", high_res="off", max_new_tokens=8)
+    assert got.layers == tuple(layers)
+    assert got.heatmap is not None
+    assert got.heatmap.shape == wanted.shape
+    assert relative_l2(got.heatmap, wanted) <= 1e-4
+    crop, box = carved(image, carve_cells(wanted))
+    assert got.crop_box == box
+    assert without_end(pair.engine, got.token_ids) == pair.plain.answer(QUESTION, [image, crop])
+    shown = np.zeros(image.size[::-1], bool)
+    for x0, y0, x1, y1 in got.crop_parts:
+        shown[y0:y1, x0:x1] = True
+    seen = np.where(shown[..., None], np.asarray(image), 0)[box[1] : box[3], box[0] : box[2]]
+    np.testing.assert_array_equal(seen, np.asarray(crop))

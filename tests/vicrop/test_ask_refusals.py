@@ -34,7 +34,7 @@ REFUSED: list[tuple[dict[str, Any], type[ViCropError], str]] = [
     (
         {"method": "rel_att"},
         UnknownMethodError,
-        "known: none, rel-att, grad-att, pure-grad, target, clip, yolo, sam; did you mean 'rel-att'",
+        "known: none, rel-att, grad-att, pure-grad, target, carve, clip, yolo, sam; did you mean 'rel-att'",
     ),
     ({"method": "clip"}, ToolMissingError, r"run 'vicrop-engine build clip', or .* --clip DIR .*clip=DIR"),
     ({"method": "yolo"}, ToolMissingError, r"run 'vicrop-engine build yolo', or .* --yolo DIR .*yolo=DIR"),

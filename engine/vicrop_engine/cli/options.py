@@ -92,7 +92,8 @@ DeviceOption = Annotated[
 MethodOption = Annotated[
     str,
     typer.Option(
-        help="How to find the crop: rel-att, grad-att, pure-grad, target, clip, yolo or sam; none: no crop."
+        help="How to find the crop: rel-att, grad-att, pure-grad, target, carve, clip, yolo or sam; none: no "
+        "crop."
     ),
 ]
 

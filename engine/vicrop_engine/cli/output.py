@@ -188,6 +188,7 @@ def write_overlay(path: Path, image: Image.Image, question: str, answer: Answer)
         answer.heatmap_box,
         caption=f"{method_line(answer)}.",
         tiles=answer.tiles,
+        crop_parts=answer.crop_parts,
     )
     save_png(render_overlay(scene), path)
 

@@ -37,6 +37,7 @@ class Answer:
     """One answered question.
 
     `crop_box` is x0, y0, x1, y1 in picture pixels after EXIF rotation, half open; None without a crop.
+    The crop is black outside its `crop_parts`, boxes alike; where there are none, all of it was shown.
     `heatmap` is float32 [rows, cols] over `heatmap_box` (in picture pixels; it may reach beyond the
     picture, where cells are zero), None when the method made none or the picture fits one crop window.
     With `high_res` it was put together from the maps of `tiles`, boxes in picture pixels, row by row.
@@ -72,6 +73,7 @@ class Answer:
     crop_skipped: bool = False
     crop_worth: float | None = field(default=None, compare=False)  # of last bits, as the heatmap is
     spans: tuple[Span, ...] = field(default=(), compare=False)
+    crop_parts: tuple[Box, ...] = ()
     target: str | None = None
     target_from: str | None = None
 
@@ -83,6 +85,7 @@ class Answer:
             "method": self.method,
             "high_res": self.high_res,
             "crop_box": None if self.crop_box is None else list(self.crop_box),
+            **({"crop_parts": [list(part) for part in self.crop_parts]} if self.crop_parts else {}),
             "crop_skipped": self.crop_skipped,
             "crop_worth": None if self.crop_worth is None else round(self.crop_worth, 6),
             "image_size": list(self.image_size),

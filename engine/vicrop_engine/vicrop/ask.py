@@ -42,10 +42,10 @@ def run_ask(
         prefill(state)
         crop = choose_crop(state, request)
         first: Generation | None
-        if crop.box is None:
+        if crop.chosen is None:
             first = final = decode(state, request, on_tokens)
         else:
-            first, final = decode_with(state, request, crop.box, on_tokens)
+            first, final = decode_with(state, request, crop.chosen, on_tokens)
     return assemble(state, request, crop, first, final, before)
 
 
@@ -118,6 +118,7 @@ def assemble(
         method=request.method if found is None else found.method,
         high_res=found is not None and bool(found.tiles),
         crop_box=crop.box,
+        crop_parts=() if crop.chosen is None else crop.chosen.parts,
         image_size=state.picture.size,
         heatmap=None if found is None else found.heatmap,
         heatmap_box=None if found is None or found.heatmap is None else (found.grid or state.grid).box,

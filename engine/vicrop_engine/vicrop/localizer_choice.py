@@ -29,7 +29,14 @@ def _localizer(model: Model, params: AskParams) -> Localizer | None:
         layers = parse_layers(params.layers, num_layers)
     if params.window is not None:
         return GivenBox(params.window)
-    looking = Looking(layers, params.compat is not None, model.tools, num_layers, params.divisor_floor)
+    looking = Looking(
+        layers,
+        own_layers=params.layers is None,
+        compat=params.compat is not None,
+        tools=model.tools,
+        num_layers=num_layers,
+        divisor_floor=params.divisor_floor,
+    )
     localizer = localizer_for(params.method, looking)
     if isinstance(localizer, ChecksEngine):
         localizer.check(manifest)

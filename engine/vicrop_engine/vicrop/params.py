@@ -28,8 +28,8 @@ ALWAYS, AUTO, NEVER = WHEN = ("always", "auto", "never")
 class AskParams:
     """How a question is to be answered.
 
-    `method` is "rel-att", "grad-att", "pure-grad", "target", "clip", "yolo", "sam", "none" or a localizer of
-    one's own; a `box` (x0, y0, x1, y1 in picture pixels) is cropped to instead.
+    `method` is "rel-att", "grad-att", "pure-grad", "target", "carve", "clip", "yolo", "sam", "none" or a
+    localizer of one's own; a `box` (x0, y0, x1, y1 in picture pixels) is cropped to instead.
     `high_res` "on" makes the heatmap of tiles of at most 1024 pixels a side, which finds smaller things;
     "auto" does so when the picture's longer side is over 1536, and never with `compat`.
     `layers` are 14, "10-20" or "all", the engine's own when None; `localize` is a shorter question to look
