@@ -74,7 +74,8 @@ def main() -> None:
         path = directory / f"{options.target}-{precision}"
         if not path.exists():
             build_engine(checkpoint, path, name="llava-signs", precision=precision, **settings)
-        engine = ViCropEngine.load(path, threads=options.threads, cache_bytes=0, device=options.device)
+        device = None if options.target == "cpu" else options.device
+        engine = ViCropEngine.load(path, threads=options.threads, cache_bytes=0, device=device)
         if options.operations:
             Console(width=110).print(operations(engine, precision, methods))
             continue
