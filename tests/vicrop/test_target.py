@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import bisect
 import json
 from typing import Any
 
@@ -9,10 +10,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from tests.engines import QWENS, built_qwen
 from tests.samples import layout
 from tests.vicrop.test_ask import FEW, PREFIX, QUESTION, spent
 from tests.vicrop.test_tiles import detailed
 from vicrop_engine import ViCropEngine
+from vicrop_engine.errors import QuestionError
+from vicrop_engine.vicrop.params import AskParams
+from vicrop_engine.vicrop.request import plan_request
 from vicrop_engine.vicrop.targets import TARGET_TOKENS
 
 UNNAMED = "What does it say?"
@@ -107,3 +112,24 @@ def test_among_other_requests_it_is_the_same(engine: ViCropEngine, question: str
     together = engine.ask_batch([(picture, question) for picture in pictures], **LOOK)
     assert together == alone
     assert {answer.target for answer in together} == {answer.target for answer in alone}
+
+
+def test_a_question_too_long_to_ask_the_model_about_is_refused() -> None:
+    """It fits the context with its crop; the prompt that asks what it is about does not, with a reply."""
+    model = ViCropEngine.load(built_qwen(QWENS["qwen2.5, grouped heads"]).engine, threads=1).model
+
+    def fits(words: int, **settings: Any) -> str | None:
+        try:
+            plan_request(model, "it " * words, AskParams(max_new_tokens=1, **settings))
+        except QuestionError as error:
+            return str(error)
+        return None
+
+    longest = bisect.bisect_left(range(1, 4096), True, key=lambda words: fits(words) is not None)
+    assert longest > 100
+    assert fits(longest) is None
+    said = fits(longest, method="target")
+    assert said is not None
+    assert f"with {TARGET_TOKENS} for the answer" in said
+    assert said.endswith("ask a shorter one")
+    assert fits(longest, method="target", target="sign") is None, "nobody has to be asked"

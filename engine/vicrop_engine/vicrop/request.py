@@ -103,7 +103,8 @@ class Request:
         smallest = self.crop_prompt(model, picture, least)
         largest = smallest if most is least else self.crop_prompt(model, picture, most)
         together = [prompts.question, prompts.looked_with, prompts.general, smallest]
-        together += [prompts.target_question] if prompts.target_question is not None else []
+        if prompts.target_question is not None:
+            _check_context([prompts.target_question], TARGET_TOKENS, model)
         _check_context(together, self.max_new_tokens, model)
         longest = len(largest)
         if may_be_one(model, self.crop_way):  # and is, where more does not fit
