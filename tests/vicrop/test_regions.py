@@ -53,6 +53,16 @@ def test_boxes_cover_every_pixel_that_a_cell_touches() -> None:
     assert around(boxes) == (0, 0, 100, 50)
 
 
+def test_a_cell_that_reaches_beyond_the_picture_is_cut_at_its_edge() -> None:
+    """A padded picture of 50 x 25 pixels: the first row lies half outside."""
+    grid = Grid(4, 5, 0.0, -5.0, 10.0, 10.0, 0, 3, 0, 5)
+    kept = np.zeros((4, 5), np.bool_)
+    kept[0, 0] = kept[1, 2:] = True
+    assert boxes_of(kept, grid, (50, 25)) == ((0, 0, 10, 5), (20, 5, 50, 15))
+    kept[2, 4] = True
+    assert boxes_of(kept, grid, (50, 22))[-1] == (40, 15, 50, 22)
+
+
 @pytest.mark.parametrize("size", [(1, 9), (9, 1), (4000, 2)])
 def test_a_box_holds_a_pixel_of_however_thin_a_picture(size: tuple[int, int]) -> None:
     kept = np.zeros((12, 12), np.bool_)
