@@ -2,6 +2,7 @@
 
     python benchmarks/method_costs.py                                # fp32, int8, int4 at mid-size, 7 runs
     python benchmarks/method_costs.py --precision fp32 --runs 15
+    python benchmarks/method_costs.py --operations                   # counted from the graphs, one run each
     python benchmarks/method_costs.py --target cuda --precision fp16 int4     # on a GPU, by the clock
 
 The model is the mid-size one of setting.py (12 layers of width 1024, 336 px, random weights). In
@@ -32,10 +33,15 @@ from benchmarks.setting import MID_SIZE, QUESTION, noise
 from tests.checkpoints import write_checkpoint
 from vicrop_engine import ViCropEngine
 from vicrop_engine import engine as engine_module
+from vicrop_engine.counters import GraphRun
+from vicrop_engine.engine_dir.flops import VISION, num_flops
 from vicrop_engine.timing import Stopwatch
 from vicrop_export.build import build_engine
 
-METHODS = {"cpu": ("rel-att", "grad-att", "pure-grad"), "cuda": ("rel-att",)}
+METHODS = {
+    "cpu": ("rel-att", "target", "carve", "grad-att", "pure-grad"),
+    "cuda": ("rel-att", "target", "carve"),
+}
 CLOCKS = {"cpu": time.process_time, "cuda": time.perf_counter}
 PRECISIONS = {"cpu": ("fp32", "int8", "int4"), "cuda": ("fp16", "int8", "int4")}
 NEW_TOKENS = 5
@@ -68,7 +74,11 @@ def main() -> None:
         path = directory / f"{options.target}-{precision}"
         if not path.exists():
             build_engine(checkpoint, path, name="llava-signs", precision=precision, **settings)
-        engine = ViCropEngine.load(path, threads=options.threads, cache_bytes=0, device=options.device)
+        device = None if options.target == "cpu" else options.device
+        engine = ViCropEngine.load(path, threads=options.threads, cache_bytes=0, device=device)
+        if options.operations:
+            Console(width=110).print(operations(engine, precision, methods))
+            continue
         Console(width=110).print(costs(engine, precision, options.runs, methods))
 
 
@@ -93,6 +103,39 @@ def costs(engine: ViCropEngine, precision: str, runs: int, methods: Sequence[str
         "rel-att in 4 tiles", f"{medians['four tiles']:.3f}", f"{medians['four tiles'] / parts:.2f} ×"
     )
     return table
+
+
+UNNAMED = "What does it say?"  # names nothing: target asks the model
+
+
+def operations(engine: ViCropEngine, precision: str, methods: Sequence[str]) -> Table:
+    """Operations of a plain answer, and what each method adds to it up to the crop pass, by the graphs."""
+    pictures = _pictures()
+    table = Table("until the crop pass", "GFLOP", "of a plain answer", title=precision)
+    for question, asked in ((QUESTION, methods), (UNNAMED, ("target",))):
+        runs = _runs(engine, next(pictures), question, "none")
+        plain = _counted(engine, runs)
+        own = _counted(engine, [run for run in runs if run.axes.get("seq") != 1])  # all but decode steps
+        table.add_row(f"plain answer: {question}", f"{plain / 1e9:.2f}", "")
+        for method in asked:
+            runs = _runs(engine, next(pictures), question, method)
+            crop = max(number for number, run in enumerate(runs) if VISION in run.graphs)
+            added = _counted(engine, runs[:crop]) - own
+            table.add_row(f"+ {method}", f"{added / 1e9:.2f}", f"{added / plain:+.2%}")
+    return table
+
+
+def _runs(engine: ViCropEngine, picture: Image.Image, question: str, method: str) -> list[GraphRun]:
+    with engine.tally.watching() as runs:
+        engine.ask(picture, question, method=method, high_res="off", max_new_tokens=NEW_TOKENS)
+    return runs
+
+
+def _counted(engine: ViCropEngine, runs: Sequence[GraphRun]) -> int:
+    """Operations, two for every multiply-add."""
+    terms = engine.manifest.multiply_adds
+    assert terms is not None, "operations are counted when an engine is built"
+    return sum(num_flops(terms[graph], run.axes) for run in runs for graph in run.graphs)
 
 
 def _plain(engine: ViCropEngine, picture: Image.Image) -> float:
@@ -140,6 +183,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--device", type=int, default=0, help="number of the GPU")
     parser.add_argument("--precision", nargs="+", help="else all of the target that are of interest")
     parser.add_argument("--runs", type=int, default=7)
+    parser.add_argument("--operations", action="store_true", help="count instead of taking the time")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--directory", type=Path, help="keep checkpoint and engines here and use them again")
     return parser.parse_args()

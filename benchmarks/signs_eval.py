@@ -140,15 +140,22 @@ def holds(box: Sequence[int], sign: Sign) -> bool:
 
 @dataclass(frozen=True)
 class Flow:
-    """A method, with or without the prepass in tiles."""
+    """A method, with or without the prepass in tiles, perhaps with a floor under its divisor."""
 
     method: str
     high_res: bool
+    divisor_floor: float | None = None
 
     @property
     def name(self) -> str:
         """As it stands in the table."""
-        return f"{self.method}, in tiles" if self.high_res else self.method
+        name = f"{self.method}, in tiles" if self.high_res else self.method
+        return name if self.divisor_floor is None else f"{name}, floor {self.divisor_floor}"
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """Those of the ask."""
+        return {**vars(self), "high_res": "on" if self.high_res else "off"}
 
 
 def evaluate(
@@ -166,15 +173,7 @@ def evaluate(
         )
         like = true_box(case, window)
         for flow in flows:
-            high_res = "on" if flow.high_res else "off"
-            found = engine.ask(
-                pixels,
-                case.question,
-                method=flow.method,
-                high_res=high_res,
-                compat=compat,
-                first_answer=False,
-            )
+            found = engine.ask(pixels, case.question, compat=compat, first_answer=False, **flow.settings)
             assert found.crop_box is not None, f"{flow.name} always finds a window"
             tally.add(flow.name, groups, found.answer == case.sign.text)
             tally.add(f"window of {flow.name} holds the sign", groups, holds(found.crop_box, case.sign))
@@ -266,6 +265,7 @@ def main() -> None:
     parser.add_argument(
         "--high-res", nargs="+", choices=["off", "on"], default=["off"], help="look in tiles as well"
     )
+    parser.add_argument("--divisor-floor", type=float, help="rel-att once more, with this floor")
     parser.add_argument("--compat", choices=["mllms-know"], help="the published code's own geometry")
     parser.add_argument("--when", action="store_true", help="compare no crop, always and auto")
     parser.add_argument("--crop-tokens", nargs="+", default=["all"], help="with --when: of each crop")
@@ -288,6 +288,7 @@ def main() -> None:
         return
     shown = track(cases, description="asking", total=options.pictures, console=progress)
     flows = [Flow(method, mode == "on") for method in options.methods for mode in options.high_res]
+    flows += [Flow("rel-att", False, floor) for floor in [options.divisor_floor] if floor is not None]
     tally = evaluate(engine, shown, seed, flows, options.compat)
     wide.print(accuracy_table(tally, flows))
     if options.save:

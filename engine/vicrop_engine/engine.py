@@ -31,6 +31,7 @@ from vicrop_engine.vicrop.localizers.methods import NONE
 from vicrop_engine.vicrop.params import ALWAYS, NEVER, AskKeywords, AskParams, plain_int
 from vicrop_engine.vicrop.planning import plan_request
 from vicrop_engine.vicrop.prefill import prefill
+from vicrop_engine.vicrop.target_asking import name_target
 from vicrop_engine.vicrop.text_alone import TEXT_ALONE, plan_text, run_text
 
 
@@ -198,6 +199,7 @@ class ViCropEngine:
         assert request.localizer is not None, "every other method has one"
         opened = opened_picture(self._model, request, source_of(image), watch)
         with self._alone(), encode(self._model, request, opened, watch) as state:
+            name_target(state, request)
             prefill(state)
             return request.localizer.locate(state)
 

@@ -63,6 +63,30 @@ def test_json_is_one_document_with_the_contracts_keys(
     }
 
 
+def test_a_method_says_more_where_it_knows_more(run: Run, engine_directory: Path, picture: Path) -> None:
+    few = ("--json", "--max-new-tokens", "2")
+    sought = run("ask", engine_directory, picture, QUESTION, "--method", "target", "--target", "a car", *few)
+    document = json.loads(sought.out)
+    assert set(document) == KEYS | {"target", "target_from"}
+    assert (document["target"], document["target_from"]) == ("car", "given")
+    carved = json.loads(run("ask", engine_directory, picture, QUESTION, "--method", "carve", *few).out)
+    assert set(carved) == KEYS | {"crop_parts"}
+    shown = run("ask", engine_directory, picture, QUESTION, "--method", "target", "--max-new-tokens", "2")
+    assert "looked for" in shown.out
+    assert "red sign (noun phrase)" in shown.out
+
+
+def test_the_divisor_has_a_floor_where_asked_for(run: Run, engine_directory: Path, picture: Path) -> None:
+    few = ("--json", "--max-new-tokens", "1")
+    plain = json.loads(run("ask", engine_directory, picture, QUESTION, *few).out)
+    held = json.loads(run("ask", engine_directory, picture, QUESTION, "--divisor-floor", "1", *few).out)
+    one, other = (np.array(each["heatmap"]["values"]) for each in (held, plain))
+    assert (one <= other * (1 + 1e-5)).all(), "a larger divisor raises nothing"
+    assert (one < other * 0.99).any()
+    no = run("ask", engine_directory, picture, QUESTION, "--divisor-floor", "-1")
+    refused(no, "got divisor_floor -1.0", "wanted a share of a mean above 0")
+
+
 def test_the_same_question_gives_the_same_answer(run: Run, engine_directory: Path, picture: Path) -> None:
     first, second = (
         json.loads(run("ask", engine_directory, picture, QUESTION, "--json").out) for _ in range(2)

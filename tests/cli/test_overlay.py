@@ -106,6 +106,22 @@ def test_the_crop_panel_shows_the_pixels_of_the_crop() -> None:
     assert drawn.getpixel(middle) == (0, 120, 0)
 
 
+def test_the_crop_panel_is_black_outside_the_parts() -> None:
+    image = Image.new("RGB", (400, 400), (0, 120, 0))
+    parts = (100, 100, 200, 130), (160, 170, 200, 200)
+    shown = Scene(image, "?", "K7", "8", (100, 100, 200, 200), crop_parts=parts)
+    drawn = render_overlay(shown)
+    layout = plan_layout(image.size, shown.crop_box, 0, cards=2)
+    assert layout.crop is not None
+    left, top, right, bottom = layout.crop
+    down = drawn.height - layout.height
+    colours = [
+        drawn.getpixel((left + int(x * (right - left)), down + top + int(y * (bottom - top))))
+        for x, y in ((0.5, 0.1), (0.5, 0.5), (0.9, 0.9), (0.2, 0.9))
+    ]
+    assert colours == [(0, 120, 0), (0, 0, 0), (0, 120, 0), (0, 0, 0)]
+
+
 @pytest.mark.parametrize(
     "changes",
     [{"answer_without_crop": "9"}, {"heatmap": None}, {"caption": "none"}, {"crop_box": (0, 0, 70, 70)}],

@@ -61,7 +61,7 @@ def test_without_a_picture_the_embedded_one_is_asked(
         "floor",
     ):
         assert words in ran.out
-    assert "1233 x 1012 pixels" in ran.out
+    assert "687 x 999 pixels" in ran.out
     with Image.open(plot) as drawn:
         assert drawn.size[0] == 1600
     assert (tmp_path / "plot.html").read_text(encoding="utf-8").startswith("<!doctype html>")

@@ -68,6 +68,29 @@ def test_every_way_of_looking_finds_what_the_cpu_engine_finds(settings: dict[str
     assert (got.tiles, got.layers) == (wanted.tiles, wanted.layers)
 
 
+@pytest.mark.parametrize(
+    ("settings", "copies"),
+    [
+        ({"divisor_floor": 0.5, "high_res": "off"}, 2),
+        ({"method": "target", "high_res": "off"}, 1),
+        ({"method": "carve", "high_res": "off"}, 2 * 2),  # of question and general prompt, by layer
+        ({"method": "target", "target": "blue door", "high_res": "on"}, 4),
+    ],
+    ids=["floor", "target", "carve", "target in tiles"],
+)
+def test_maps_made_on_the_host_copy_their_rows_alone(settings: dict[str, Any], copies: int) -> None:
+    coarse = np.random.default_rng(3).integers(0, 256, (17, 17, 3), dtype=np.uint8)
+    picture = Image.fromarray(coarse).resize((1500, 1100), Image.Resampling.BICUBIC)
+    engine = ViCropEngine.load(seeded("fp16"), provider="cpu")
+    other = ViCropEngine.load(built(GROUPED_224).engine)
+    got, wanted = (one.locate(picture, QUESTION, **settings) for one in (engine, other))
+    assert got.heatmap is not None
+    assert wanted.heatmap is not None
+    assert engine.counters.host_copies == copies
+    assert relative_l2(got.heatmap, wanted.heatmap) <= 0.03
+    assert (got.tiles, got.layers) == (wanted.tiles, wanted.layers)
+
+
 def test_a_given_box_takes_picture_and_crop_through_at_once(
     engine: ViCropEngine, picture: Image.Image
 ) -> None:

@@ -167,6 +167,18 @@ def test_closing_without_draining_ends_all(start: Start, held: threading.Event) 
             handle.future.result(timeout=0)
 
 
+def test_what_the_model_says_of_the_target_is_heard_by_nobody(start: Start) -> None:
+    first: list[str] = []
+    handle = start().submit(
+        PATH, "What does it say?", method="target", on_first_answer=first.append, when="always"
+    )
+    answer = handle.future.result(timeout=20)
+    assert answer.target_from in ("model", "question")
+    assert answer.answer_without_crop is not None
+    assert all(answer.answer_without_crop.startswith(text) for text in first)
+    assert first[-1] == answer.answer_without_crop
+
+
 def test_answers_are_heard_as_they_grow(start: Start) -> None:
     first: list[str] = []
     final: list[str] = []

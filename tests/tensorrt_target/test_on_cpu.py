@@ -47,6 +47,28 @@ def test_tiles_go_through_the_tower_one_by_one(on_cpu: ViCropEngine) -> None:
     np.testing.assert_allclose(got.heatmap, wanted.heatmap, rtol=1e-3)
 
 
+@pytest.mark.parametrize(
+    ("question", "settings"),
+    [
+        ("What is written on the red sign?", {"divisor_floor": 0.25}),
+        ("What is written on the red sign?", {"method": "target"}),
+        ("What does it say?", {"method": "target"}),
+        ("What is written on the red sign?", {"method": "carve"}),
+    ],
+    ids=["floor", "target", "target by the model", "carve"],
+)
+def test_other_ways_of_looking_are_those_of_the_cpu_engine(
+    on_cpu: ViCropEngine, question: str, settings: dict[str, Any]
+) -> None:
+    picture = np.random.default_rng(4).integers(0, 256, (400, 500, 3), np.uint8)
+    cpu = ViCropEngine.load(MODEL.shipped_engine)
+    got, wanted = (engine.ask(picture, question, **settings, **FEW) for engine in (on_cpu, cpu))
+    assert (got.crop_box, got.crop_parts, got.layers) == (wanted.crop_box, wanted.crop_parts, wanted.layers)
+    assert (got.target, got.target_from) == (wanted.target, wanted.target_from)
+    assert (got.token_ids, got.first_token_ids) == (wanted.token_ids, wanted.first_token_ids)
+    np.testing.assert_allclose(got.heatmap, wanted.heatmap, rtol=1e-3)
+
+
 def test_a_second_question_reuses_the_prefix_and_larger_buffers_take_it_along(on_cpu: ViCropEngine) -> None:
     picture = np.random.default_rng(1).integers(0, 256, (400, 500, 3), np.uint8)
     short, long = "What is written?", "What is written on the red sign? " * 6

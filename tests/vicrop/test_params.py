@@ -69,6 +69,8 @@ def test_the_documents_name_each_with_its_default() -> None:
         {"method": "grad-att", "layers": "1-2", "localize": "the sign", "first_answer": False},
         {"box": (1, 2, 30, 40), "crop_tokens": 9, "compat": "mllms-know"},
         {"when": "auto", "layers": 3},
+        {"divisor_floor": 0.25},
+        {"method": "target", "target": "red sign"},
     ],
 )
 def test_a_measured_server_is_asked_the_same(given: dict[str, Any]) -> None:
@@ -89,6 +91,11 @@ def test_a_measured_server_is_asked_the_same(given: dict[str, Any]) -> None:
         ({"metod": "none"}, SettingError, "did you mean 'method'"),
         ({"high_res": "of"}, SettingError, "unknown high_res 'of'"),
         ({"max_new_tokens": 0}, SettingError, "from 1 up"),
+        ({"divisor_floor": 0}, SettingError, "wanted a share of a mean above 0"),
+        ({"divisor_floor": float("inf")}, SettingError, "got divisor_floor inf"),
+        ({"divisor_floor": True}, SettingError, "got divisor_floor True"),
+        ({"divisor_floor": "0.25"}, SettingError, "got divisor_floor '0.25'"),
+        ({"divisor_floor": 0.25, "compat": "mllms-know"}, SettingError, "divides as published; leave one"),
         ({"box": (1, 2, 3)}, BoxError, "four whole numbers"),
         ({"box": (1, 2, 3, 4), "when": "auto"}, SettingError, "leave one of them out"),
     ],

@@ -17,6 +17,7 @@ from vicrop_engine.cli.options import (
     CropTokensOption,
     DebugOption,
     DeviceOption,
+    DivisorFloorOption,
     EngineArgument,
     HighResOption,
     JsonOption,
@@ -29,6 +30,7 @@ from vicrop_engine.cli.options import (
     NoProbeOption,
     PictureTilesOption,
     ShareWeightsOption,
+    TargetOption,
     ThreadsOption,
     ToolOption,
     WhenOption,
@@ -67,6 +69,8 @@ def ask(
     crop_tiles: CropTilesOption = None,
     max_pixels: MaxPixelsOption = None,
     crop_min_pixels: CropMinPixelsOption = None,
+    divisor_floor: DivisorFloorOption = None,
+    target: TargetOption = None,
     compat: CompatOption = None,
     threads: ThreadsOption = None,
     share_weights: ShareWeightsOption = False,
@@ -107,6 +111,8 @@ def ask(
         crop_tiles=crop_tiles,
         max_pixels=max_pixels,
         crop_min_pixels=crop_min_pixels,
+        divisor_floor=divisor_floor,
+        target=target,
     )
     tools = (clip, yolo, sam)
     loaded = Opening(engine, threads, share_weights, device, tools, no_probe, huge_pages=False).open()

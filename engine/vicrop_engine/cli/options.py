@@ -43,6 +43,24 @@ CropMinPixelsOption = Annotated[
     int | None, typer.Option(metavar="N", help="Scale a crop of fewer pixels up to as many.")
 ]
 
+DivisorFloorOption = Annotated[
+    float | None,
+    typer.Option(
+        metavar="SHARE",
+        help="Of rel-att: hold the general prompt's attention to at least this share of its mean, as in "
+        "0.25, so that empty places do not win.",
+    ),
+]
+
+TargetOption = Annotated[
+    str | None,
+    typer.Option(
+        metavar="TEXT",
+        help="Of method target: the thing to look for, as in 'red sign'; else what the question names, or "
+        "the model says.",
+    ),
+]
+
 NoProbeOption = Annotated[
     bool,
     typer.Option(
@@ -74,7 +92,8 @@ DeviceOption = Annotated[
 MethodOption = Annotated[
     str,
     typer.Option(
-        help="How to find the crop: rel-att, grad-att, pure-grad, clip, yolo or sam; none: no crop."
+        help="How to find the crop: rel-att, grad-att, pure-grad, target, carve, clip, yolo or sam; none: no "
+        "crop."
     ),
 ]
 

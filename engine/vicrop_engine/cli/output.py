@@ -117,6 +117,8 @@ def answer_facts(answer: Answer) -> dict[str, str]:
     if answer.crop_skipped:
         facts["crop"] = "skipped: it was unlikely to change the answer"
     facts["method"] = method_line(answer)
+    if answer.target is not None:
+        facts["looked for"] = f"{answer.target} ({answer.target_from})"
     facts["confidence"] = f"{answer.confidence:.0%}"
     facts["seconds"] = f"{answer.timings['total']:.2f}"
     return facts
@@ -186,6 +188,7 @@ def write_overlay(path: Path, image: Image.Image, question: str, answer: Answer)
         answer.heatmap_box,
         caption=f"{method_line(answer)}.",
         tiles=answer.tiles,
+        crop_parts=answer.crop_parts,
     )
     save_png(render_overlay(scene), path)
 

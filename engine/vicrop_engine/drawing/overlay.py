@@ -37,7 +37,8 @@ class Scene:
 
     `heatmap` is [rows, cols] of finite numbers over `heatmap_box`, the whole image when None; it may reach
     beyond the image where the model saw padding. `answer_without_crop` is None when it was not asked for.
-    `tiles` are what the image was looked at in, if not as a whole.
+    `tiles` are what the image was looked at in, if not as a whole. The crop is black outside `crop_parts`,
+    if there are any.
     """
 
     image: Image.Image
@@ -49,6 +50,7 @@ class Scene:
     heatmap_box: Box | None = None
     caption: str = ""
     tiles: tuple[PixelBox, ...] = ()
+    crop_parts: tuple[PixelBox, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -186,13 +188,23 @@ def _dashed(draw: ImageDraw.ImageDraw, start: tuple[int, int], way: tuple[int, i
             draw.line((first, (first[0] + way[0] * step, first[1] + way[1] * step)), colour, width)
 
 
+def _shown(scene: Scene) -> Image.Image:
+    """What of the image the crop is of."""
+    if not scene.crop_parts:
+        return scene.image
+    shown = Image.new("RGB", scene.image.size)
+    for part in scene.crop_parts:
+        shown.paste(scene.image.crop(part), part[:2])
+    return shown
+
+
 def _draw_crop(canvas: Image.Image, scene: Scene, picture: PixelBox, crop: PixelBox) -> None:
     assert scene.crop_box is not None
     window = _on_canvas(scene.crop_box, scene.image.size, picture)
     draw = ImageDraw.Draw(canvas, "RGBA")
     for start, end in _guides(window, crop):
         draw.line((start, end), fill=(214, 0, 42, 110), width=3)
-    canvas.paste(_scaled(scene.image, scene.crop_box, _size(crop)), crop[:2])
+    canvas.paste(_scaled(_shown(scene), scene.crop_box, _size(crop)), crop[:2])
     draw.rectangle(_outset(crop, 5), outline=ACCENT, width=5)
     draw.rectangle(_outset(window, 2), outline="#ffffff", width=9)
     draw.rectangle(window, outline=ACCENT, width=5)

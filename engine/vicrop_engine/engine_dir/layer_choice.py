@@ -26,6 +26,11 @@ def parse_layers(choice: LayerChoice, num_layers: int) -> tuple[int, ...]:
     return tuple(sorted(set(layers)))
 
 
+def scaled_layers(published: Sequence[int], num_layers: int, of: int = 32) -> tuple[int, ...]:
+    """Layers that were published for a decoder of `of` layers, brought to another depth, each once."""
+    return tuple(sorted({int((layer + 0.5) * num_layers / of) for layer in published}))
+
+
 def _indices(choice: LayerChoice, num_layers: int) -> list[int]:
     if isinstance(choice, str):
         return _from_text(choice.strip().lower(), num_layers)

@@ -12,7 +12,7 @@ from vicrop_engine.errors import SettingError
 from vicrop_engine.vicrop.localizers.methods import NONE, check_method
 from vicrop_engine.vicrop.params import ALL, ALWAYS, AskParams
 
-WITH_LAYERS = ("rel-att", "grad-att")  # methods that read heatmap layers
+WITH_LAYERS = ("rel-att", "grad-att", "target", "carve")  # methods that read heatmap layers
 IN_TILES = (*WITH_LAYERS, "pure-grad")  # and those that make a heatmap
 
 

@@ -11,6 +11,7 @@ import os
 import struct
 import warnings
 import zlib
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -59,9 +60,14 @@ class Picture:
         """Width and height in pixels."""
         return self.image.size
 
-    def crop(self, box: Box) -> Picture:
-        """The part inside `box` (x0, y0, x1, y1, half open)."""
-        return Picture(self.image.crop(box))
+    def crop(self, box: Box, parts: Sequence[Box] = ()) -> Picture:
+        """The part inside `box` (x0, y0, x1, y1, half open); with `parts` black outside these."""
+        if not parts:
+            return Picture(self.image.crop(box))
+        shown = Image.new("RGB", (box[2] - box[0], box[3] - box[1]))
+        for part in parts:
+            shown.paste(self.image.crop(part), (part[0] - box[0], part[1] - box[1]))
+        return Picture(shown)
 
 
 @dataclass(frozen=True)

@@ -17,6 +17,7 @@ from vicrop_engine.families.interfaces import Family
 from vicrop_engine.images.cache import PictureCache
 from vicrop_engine.images.seen import Seen
 from vicrop_engine.model.gradients import PixelGradients
+from vicrop_engine.model.greedy import Generation
 from vicrop_engine.model.interfaces import Decoder, HelpfulLooks, InstructedEmbeds, PrefixStore, VisionTower
 from vicrop_engine.model.prefix_cache import Prefix, PrefixKey
 from vicrop_engine.model.prompts import Ids, PromptBuilder
@@ -104,6 +105,10 @@ class Model:
     def alone_on(self, prefix: Prefix) -> AbstractContextManager[None]:
         """With the prefix's buffers to oneself, which they are here anyway."""
         return nullcontext()
+
+    def generate(self, prefix: Prefix, suffix: Ids, max_new_tokens: int) -> Generation:
+        """Greedy tokens after `suffix` that nobody hears; the prefix's buffers are to be one's own."""
+        return self.decoder.decode(self.decoder.prefill(prefix, [suffix]), max_new_tokens)
 
     def forget(self) -> None:
         """Let go of what is kept of pictures, as if none had been asked about."""

@@ -139,6 +139,14 @@ class PromptBuilder:
         """The prompt on picture and crop; it has the prefix of `one_image`."""
         return self._prompt(self._prompts.two_image_question, question, (picture, crop))
 
+    def up_to(self, text: str, picture: Layout) -> Prompt:
+        """The prompt of a question that begins with `text`, cut after it.
+
+        Attention looks back alone: the row of its last token is the one that the whole prompt has there.
+        """
+        before, _, _ = self._prompts.question.partition("{question}")
+        return self._prompt(before + "{question}", text, (picture,))
+
     def general(self, picture: Layout) -> Prompt:
         """The general prompt, in the template of a question."""
         return self.one_image(self._prompts.general_question, picture)
@@ -265,13 +273,15 @@ def without_picture(prompts: Prompts) -> str:
 class AskPrompts:
     """The prompts of one ask on the picture: the question, to look with (None: the same), general.
 
-    `text` is what to look with as the user wrote it.
+    `text` is what to look with as the user wrote it. With a `target_question` the model is to be asked first
+    which thing is looked for, and what to look with is known then; until it is, `localize` is the longest.
     """
 
     question: Prompt
     localize: Prompt | None
     general: Prompt
     text: str = ""
+    target_question: Prompt | None = None
 
     @property
     def looked_with(self) -> Prompt:

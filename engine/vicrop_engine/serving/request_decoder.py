@@ -100,6 +100,25 @@ class RequestDecoder:
 
         The images are of the first suffix, which is run last: its rows are what the answer continues.
         """
+        passes, found = self._passes(prefix, suffixes, images, answer, layers, gradients)
+        going_on = self._go_on(passes[0], is_final=bool(images)) if answer else None
+        return BackgroundOutput(tuple(passes), going_on, found)
+
+    def generate(self, prefix: Prefix, suffix: Sequence[int], max_new_tokens: int) -> Generation:
+        """Greedy tokens after `suffix`, decoded at once and told to nobody."""
+        (output,), _ = self._passes(prefix, [suffix], (), answer=True, layers=(), gradients=False)
+        return self.decoder.decode(output, max_new_tokens)
+
+    def _passes(
+        self,
+        prefix: Prefix,
+        suffixes: Sequence[Sequence[int]],
+        images: Sequence[ImageEmbeds],
+        answer: bool,
+        layers: Sequence[int],
+        gradients: bool,
+    ) -> tuple[list[HostOutput], tuple[Floats, Floats] | None]:
+        """What the pass over each suffix left, and gradients of the last one where they were wanted."""
         above = gradients or self.decoder.reaches_upper(layers)
         while self.decoder.extend_prefix(prefix, self.chunk, above=answer or above):
             self.worker.boundary()
@@ -126,8 +145,7 @@ class RequestDecoder:
             if gradients and found is None:  # of the last suffix, which is the one to look with
                 found = self.decoder.gradients(output, 0)
             self.worker.boundary()
-        going_on = self._go_on(passes[0], is_final=bool(images)) if answer else None
-        return BackgroundOutput(tuple(passes), going_on, found)
+        return passes, found
 
     def gradients(self, output: Prefilled, suffix: int) -> tuple[Floats, Floats]:
         """`HostDecoder.gradients` of the last suffix. Raises ValueError for another."""

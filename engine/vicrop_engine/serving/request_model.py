@@ -8,9 +8,13 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 
 from vicrop_engine.counters import Tally
+from vicrop_engine.model.greedy import Generation
 from vicrop_engine.model.interfaces import Decoder, HelpfulLooks, InstructedEmbeds, VisionTower
 from vicrop_engine.model.model import Model
 from vicrop_engine.model.prefix_cache import Prefix
+from vicrop_engine.model.prompts import Ids
+from vicrop_engine.model.states import of_kind
+from vicrop_engine.serving.request_decoder import RequestDecoder
 from vicrop_engine.serving.worker_slots import WorkerSlot
 
 
@@ -27,6 +31,10 @@ class RequestModel(Model):
     def boundary(self) -> None:
         """Let somebody more urgent go first. Raises where going on makes no sense."""
         self.worker.boundary()
+
+    def generate(self, prefix: Prefix, suffix: Ids, max_new_tokens: int) -> Generation:
+        """Decoded here and now, beside all others' answers and not with them."""
+        return of_kind(RequestDecoder, self.decoder).generate(prefix, suffix, max_new_tokens)
 
     @contextlib.contextmanager
     def alone_on(self, prefix: Prefix) -> Iterator[None]:

@@ -38,6 +38,7 @@ class Answer:
     """One answered question.
 
     `crop_box` is x0, y0, x1, y1 in picture pixels after EXIF rotation, half open; None without a crop.
+    The crop is black outside its `crop_parts`, boxes alike; where there are none, all of it was shown.
     `heatmap` is float32 [rows, cols] over `heatmap_box` (in picture pixels; it may reach beyond the
     picture, where cells are zero), None when the method made none or the picture fits one crop window.
     With `high_res` it was put together from the maps of `tiles`, boxes in picture pixels, row by row.
@@ -48,9 +49,11 @@ class Answer:
     `token_ids` are the final answer's, and `first_token_ids` the first's, end sign included. `notices`
     are sentences about how picture and crop were read. `crop_skipped` says that the first answer was sure
     enough to be the final one, by `crop_worth`, 0 to 1: what the crop is worth, the most it can be where
-    nothing was looked for; None where no answer was made before the crop. `stopped` says that the final
-    answer ends before a text that was to stop it, `first_stopped` that the first does. `logprobs` are the
-    final answer's tokens where the form asked for them. Text alone has an `image_size` of (0, 0).
+    nothing was looked for; None where no answer was made before the crop. `target` is the thing that was
+    looked for, by methods that look for one, and `target_from` who named it: "given", "noun phrase", "model",
+    or "question", which is then all of it. `stopped` says that the final answer ends before a text that was
+    to stop it, `first_stopped` that the first does. `logprobs` are the final answer's tokens where the form
+    asked for them. Text alone has an `image_size` of (0, 0).
     """
 
     answer: str
@@ -76,6 +79,9 @@ class Answer:
     stopped: bool = False
     first_stopped: bool = False
     logprobs: tuple[TokenLogprob, ...] | None = field(default=None, compare=False)
+    crop_parts: tuple[Box, ...] = ()
+    target: str | None = None
+    target_from: str | None = None
 
     def to_json(self) -> dict[str, Any]:
         """The document `ask --json` prints."""
@@ -85,11 +91,13 @@ class Answer:
             "method": self.method,
             "high_res": self.high_res,
             "crop_box": None if self.crop_box is None else list(self.crop_box),
+            **({"crop_parts": [list(part) for part in self.crop_parts]} if self.crop_parts else {}),
             "crop_skipped": self.crop_skipped,
             "crop_worth": None if self.crop_worth is None else round(self.crop_worth, 6),
             "image_size": list(self.image_size),
             "heatmap": None if self.heatmap is None else _heatmap_json(self.heatmap),
             "layers": list(self.layers),
+            **({} if self.target is None else {"target": self.target, "target_from": self.target_from}),
             "confidence": round(self.confidence, 6),
             "timings": {stage: round(seconds, 6) for stage, seconds in self.timings.items()},
             "tokens": vars(self.tokens).copy(),

@@ -23,6 +23,7 @@ from vicrop_engine.vicrop.answers import decode, decode_with
 from vicrop_engine.vicrop.prefill import prefill
 from vicrop_engine.vicrop.request import Request
 from vicrop_engine.vicrop.request_state import PassTargets, RequestState
+from vicrop_engine.vicrop.target_asking import name_target
 from vicrop_engine.vicrop.when import CropDecision, choose_crop
 
 
@@ -39,13 +40,14 @@ def run_ask(
     """
     before = model.tally.snapshot()
     with encode(model, request, opened, watch) as state:
+        name_target(state, request)
         prefill(state)
         crop = choose_crop(state, request)
         first: Generation | None
-        if crop.box is None:
+        if crop.chosen is None:
             first = final = decode(state, request, on_tokens)
         else:
-            first, final = decode_with(state, request, crop.box, on_tokens)
+            first, final = decode_with(state, request, crop.chosen, on_tokens)
     return assemble(state, request, crop, first, final, before)
 
 
@@ -84,7 +86,9 @@ def encode(model: Model, request: Request, opened: OpenedPicture, watch: Stopwat
     asked = seen.asked(prompts.question.instruction)
     key, prefix = model.prefix(asked, prompts.question.prefix, capacity, watch)
     with model.locked(prefix):
-        state = RequestState(model, picture, prompts, prefix, watch, targets, seen, tiles)
+        state = RequestState(
+            model, picture, prompts, prefix, watch, targets, seen, tiles, target=request.target
+        )
         kept_key, state.kept = model.kept_of(seen, key, prefix)
         try:
             yield state
@@ -99,7 +103,7 @@ def _targets(model: Model, request: Request, picture: Picture) -> PassTargets:
     in_tiles = tiles is not None and len(tiles.boxes) > 1
     looks = localizer is not None and not in_tiles
     layers = localizer.layers_read(picture.size, model.manifest.crop.window) if localizer and looks else ()
-    return PassTargets(request.reads_answer, layers, request.gradients)
+    return PassTargets(request.reads_answer, layers, request.gradients, request.of_target)
 
 
 def assemble(
@@ -114,6 +118,7 @@ def assemble(
     model, manifest, found = state.model, state.model.manifest, crop.found
     for made in (first, final):
         check_whole(made)
+    target = state.target if found is not None and found.layers else None
     decoded = len(final.ids) + (len(first.ids) if first is not None and first is not final else 0)
     return Answer(
         answer=model.prompts.decode(final.ids, request.form),
@@ -121,6 +126,7 @@ def assemble(
         method=request.method if found is None else found.method,
         high_res=found is not None and bool(found.tiles),
         crop_box=crop.box,
+        crop_parts=() if crop.chosen is None else crop.chosen.parts,
         image_size=state.picture.size,
         heatmap=None if found is None else found.heatmap,
         heatmap_box=None if found is None or found.heatmap is None else (found.grid or state.grid).box,
@@ -134,6 +140,8 @@ def assemble(
         notices=(*state.picture.notices, *request.notices, *state.notices),
         crop_skipped=request.threshold is not None and not crop.crops,
         crop_worth=crop.worth,
+        target=None if target is None else target.text,
+        target_from=None if target is None else target.source,
         timings=state.watch.finish(),
         spans=tuple(state.watch.spans),
         stopped=model.prompts.is_cut(final.ids, request.form),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import numbers
 import operator
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
@@ -27,8 +29,8 @@ ALWAYS, AUTO, NEVER = WHEN = ("always", "auto", "never")
 class AskParams:
     """How a question is to be answered.
 
-    `method` is "rel-att", "grad-att", "pure-grad", "clip", "yolo", "sam", "none" or a localizer of one's own;
-    a `box` (x0, y0, x1, y1 in picture pixels) is cropped to instead.
+    `method` is "rel-att", "grad-att", "pure-grad", "target", "carve", "clip", "yolo", "sam", "none" or a
+    localizer of one's own; a `box` (x0, y0, x1, y1 in picture pixels) is cropped to instead.
     `high_res` "on" makes the heatmap of tiles of at most 1024 pixels a side, which finds smaller things;
     "auto" does so when the picture's longer side is over 1536, and never with `compat`.
     `layers` are 14, "10-20" or "all", the engine's own when None; `localize` is a shorter question to look
@@ -41,6 +43,10 @@ class AskParams:
     family takes. A crop that does not fit the context is one tile, and the answer's `notices` say so.
     Of families that see a picture in its own size, `max_pixels` bounds picture and crop below what the engine
     was built for, and a crop of fewer than `crop_min_pixels` is scaled up to as many.
+    Of methods that divide by the general prompt's attention, `divisor_floor` is what the divisor is at least,
+    as a share of its mean over the picture; None divides as published, and so does `compat`.
+    Of methods that look for a thing, `target` names it, such as "red sign"; else it is the question's noun
+    phrase, or what the model says.
 
     `history` are earlier turns of a conversation, oldest first, each as the model shall read it: they stand
     before the question as lines of text, and what is looked with is the question alone unless `localize` is
@@ -65,8 +71,12 @@ class AskParams:
     crop_min_pixels: int | None = None
     history: Sequence[str] = ()
     form: AnswerForm | None = None
+    divisor_floor: float | None = None
+    target: str | None = None
 
     def __post_init__(self) -> None:
+        if isinstance(self.divisor_floor, numbers.Real) and not isinstance(self.divisor_floor, bool):
+            object.__setattr__(self, "divisor_floor", float(self.divisor_floor))  # NumPy's, too
         for name in ("max_new_tokens", "layers", "crop_tokens", *PIXEL_BOUNDS):  # NumPy's are whole, too
             object.__setattr__(self, name, plain_ints(getattr(self, name)))
         object.__setattr__(self, "first_answer", _truth("first_answer", self.first_answer))
@@ -117,6 +127,8 @@ class AskKeywords(TypedDict, total=False):
     crop_min_pixels: int | None
     history: Sequence[str]
     form: AnswerForm | None
+    divisor_floor: float | None
+    target: str | None
 
 
 def plain_int(value: T) -> T | int:
@@ -184,6 +196,9 @@ def _check_counts(params: AskParams) -> None:
         pixels = getattr(params, name)
         if pixels is not None and (not isinstance(pixels, int) or isinstance(pixels, bool) or pixels < 1):
             raise SettingError(f"got {name} {shown(pixels)}, wanted a number of pixels from 1 up")
+    floor = params.divisor_floor
+    if floor is not None and not (isinstance(floor, float) and math.isfinite(floor) and floor > 0):
+        raise SettingError(f"got divisor_floor {shown(floor)}, wanted a share of a mean above 0, as in 0.25")
 
 
 def _check_together(params: AskParams) -> None:
@@ -197,6 +212,11 @@ def _check_together(params: AskParams) -> None:
         raise SettingError(
             "got when 'auto' and a localizer of your own, which 'vicrop-engine calibrate' cannot measure; "
             "take 'always', or a method by name"
+        )
+    if params.divisor_floor is not None and params.compat is not None:
+        raise SettingError(
+            f"got divisor_floor {params.divisor_floor} and compat {params.compat!r}, which divides as "
+            "published; leave one of them out"
         )
 
 

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-from vicrop_engine.engine_dir.layer_choice import parse_layers
 from vicrop_engine.errors import SettingError
 from vicrop_engine.families.table import family_type
 from vicrop_engine.images.seen import Way
 from vicrop_engine.model.model import Model
 from vicrop_engine.vicrop.fitting import fitted
-from vicrop_engine.vicrop.localizers.given_box import GivenBox
-from vicrop_engine.vicrop.localizers.heatmap_search import HeatmapLocalizer
-from vicrop_engine.vicrop.localizers.localizer import ChecksEngine, Localizer
-from vicrop_engine.vicrop.localizers.methods import NONE, Looking, localizer_for
-from vicrop_engine.vicrop.params import ALL, AUTO, CALIBRATED, NEVER, ONE, PIXEL_BOUNDS, AskParams
+from vicrop_engine.vicrop.localizer_choice import choose_localizer, looks_for_target, threshold
+from vicrop_engine.vicrop.localizers.methods import NONE
+from vicrop_engine.vicrop.params import ALL, AUTO, ONE, PIXEL_BOUNDS, AskParams
 from vicrop_engine.vicrop.request import Request
+from vicrop_engine.vicrop.targets import find_target
 
 
 def plan_request(
@@ -25,14 +23,10 @@ def plan_request(
     """
     if side_by_side is None:
         side_by_side = model.decoder.answers_side_by_side
-    localizer = _localizer(model, params)
-    if params.high_res == "on" and not isinstance(localizer, HeatmapLocalizer):
-        what = "a box" if params.box is not None else f"method {params.method!r}"
-        what = "when 'never'" if params.when == NEVER else what
-        raise SettingError(f"got high_res 'on' and {what}, which makes no heatmap; leave one of them out")
+    localizer = choose_localizer(model, params)
     picture_way, crop_way = _ways(model, params)
     _check_texts(model, question, params, crop_way)
-    crops = localizer is not None
+    crops, look = localizer is not None, params.localize or question
     method = params.method if crops and isinstance(params.method, str) else NONE
     request = Request(
         asked=question,
@@ -49,7 +43,8 @@ def plan_request(
         auto_side=model.family.auto_side,
         side_by_side=side_by_side,
         method=method,
-        threshold=_threshold(model, method) if params.when == AUTO and crops else None,
+        target=find_target(params.target, look) if looks_for_target(localizer) else None,
+        threshold=threshold(model, method) if params.when == AUTO and crops else None,
         history=tuple(params.history),
         form=params.answer_form,
         rules=model.prompts.rules(params.answer_form),
@@ -101,6 +96,8 @@ def _check_texts(model: Model, question: str, params: AskParams, crop_way: Way) 
         model.prompts.check(turn, "earlier turn")
     if params.localize is not None:
         model.prompts.check(params.localize, "localize question")
+    if params.target is not None:
+        model.prompts.check(params.target, "target")
     _, crop = model.family.layouts(crop_way)
     if params.crop_tokens == ALL or int(params.crop_tokens) >= crop.tokens:
         return
@@ -114,31 +111,3 @@ def _check_texts(model: Model, question: str, params: AskParams, crop_way: Way) 
             f"got crop_tokens {params.crop_tokens} and crop_tiles 'all'; fewer tokens are those of a crop "
             "in one tile: leave one of them out"
         )
-
-
-def _localizer(model: Model, params: AskParams) -> Localizer | None:
-    if params.when == NEVER:
-        return None
-    manifest = model.manifest
-    layers = manifest.crop.layers
-    if params.layers is not None:
-        layers = parse_layers(params.layers, manifest.decoder.num_layers)
-    if params.window is not None:
-        return GivenBox(params.window)
-    looking = Looking(layers, params.compat is not None, model.tools, manifest.decoder.num_layers)
-    localizer = localizer_for(params.method, looking)
-    if isinstance(localizer, ChecksEngine):
-        localizer.check(manifest)
-    return localizer
-
-
-def _threshold(model: Model, method: str) -> float:
-    """What a crop has to be worth with this method. Raises SettingError when that was never measured."""
-    known = {each.method: each.threshold for each in model.manifest.calibrations}
-    if method not in known:
-        option = "" if method == CALIBRATED else f" --method {method}"
-        raise SettingError(
-            f"when 'auto' needs a number that was never measured on this engine with method {method!r}; run "
-            f"'vicrop-engine calibrate ENGINE{option}' once, or take 'always'"
-        )
-    return known[method]

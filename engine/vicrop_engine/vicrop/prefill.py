@@ -87,7 +87,7 @@ def prompts_to_run(state: RequestState) -> tuple[Prompt, ...]:
         return tuple(prompts)
     if state.prompts.looked_with not in prompts:
         prompts.append(state.prompts.looked_with)
-    if targets.gradients:
+    if targets.gradients or targets.of_target:
         return tuple(prompts)
     if all(layer in state.kept.general for layer in targets.layers):
         tally.add(general_hits=1)

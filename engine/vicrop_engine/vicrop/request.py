@@ -16,10 +16,12 @@ from vicrop_engine.model.kv_cache import roomy
 from vicrop_engine.model.model import Model
 from vicrop_engine.model.prompts import AskPrompts, Prompt
 from vicrop_engine.model.token_pruning import with_fewer
+from vicrop_engine.vicrop.localizer_choice import looks_for_target
 from vicrop_engine.vicrop.localizers.heatmap_search import HeatmapLocalizer
 from vicrop_engine.vicrop.localizers.localizer import Localizer
 from vicrop_engine.vicrop.localizers.methods import NONE
 from vicrop_engine.vicrop.params import ALL
+from vicrop_engine.vicrop.targets import ASKED, TARGET_TOKENS, Target, from_reply
 
 LEAST_ANSWER = 20  # tokens that an answer is usually given: where as many fit, the question is no trouble
 
@@ -31,9 +33,10 @@ class Request:
     Prompts and the room they take are known once the picture's layout is, see `prompted`. `picture_way` and
     `crop_way` are how the family is to see the two; `auto_side` is the longer side above which high-res
     "auto" takes tiles. With a `threshold` the crop is made only where it is worth as much; `method` is the
-    localizer's name, `side_by_side` whether both answers lie in one prefix's buffers. `asked` is the question
-    without the `history` before it; `rules` take the tokens of answers of this `form`, and `notices` say what
-    was left out of the request.
+    localizer's name, `side_by_side` whether both answers lie in one prefix's buffers. `target` is the thing
+    to look for; None where the localizer looks for none, or the model is to be asked which. `asked` is the
+    question without the `history` before it; `rules` take the tokens of answers of this `form`, and `notices`
+    say what was left out of the request.
     """
 
     asked: str
@@ -51,6 +54,7 @@ class Request:
     side_by_side: bool
     method: str = NONE
     threshold: float | None = None
+    target: Target | None = None
     history: tuple[str, ...] = ()
     form: AnswerForm = PLAIN
     rules: TokenRules = FREE
@@ -70,6 +74,11 @@ class Request:
     def gradients(self) -> bool:
         """Whether the localizer's rows come with gradients."""
         return isinstance(self.localizer, HeatmapLocalizer) and self.localizer.targets_of_tile.gradients
+
+    @property
+    def of_target(self) -> bool:
+        """Whether the localizer looks for a thing."""
+        return looks_for_target(self.localizer)
 
     def check_picture(self, size: tuple[int, int]) -> None:
         """Raises BoxError unless a given box holds a pixel and lies inside the picture (width, height)."""
@@ -103,6 +112,8 @@ class Request:
             return prompts, self._rows(prompts, None)
         smallest, longest = self._crop_prompts(model, picture)
         together = [prompts.question, prompts.looked_with, prompts.general, smallest]
+        if prompts.target_question is not None:
+            _check_context([prompts.target_question], TARGET_TOKENS, model)
         _check_context(together, self.max_new_tokens, model)
         if may_be_one(model, self.crop_way):  # and is, where more does not fit
             fitting = model.manifest.decoder.context_length - self.max_new_tokens
@@ -145,13 +156,15 @@ class Request:
         return len(prompt) + self.max_new_tokens <= model.manifest.decoder.context_length
 
     def _prompts(self, model: Model, picture: Layout) -> AskPrompts:
-        builder, looked_with = model.prompts, self.localize
-        return AskPrompts(
-            builder.one_image(self.question, picture),
-            None if looked_with is None else builder.one_image(looked_with, picture),
-            builder.general(picture),
-            self.question if looked_with is None else looked_with,
-        )
+        builder = model.prompts
+        text = self.question if self.localize is None else self.localize
+        question, general = builder.one_image(self.question, picture), builder.general(picture)
+        if self.of_target:
+            sought = builder.up_to((self.target or from_reply("", text)).prompt, picture)
+            asking = builder.one_image(ASKED.format(question=text), picture) if self.target is None else None
+            return AskPrompts(question, sought, general, text, asking)
+        looked_with = None if self.localize is None else builder.one_image(self.localize, picture)
+        return AskPrompts(question, looked_with, general, text)
 
     def _rows(self, prompts: AskPrompts, with_crop: int | None) -> int:
         """Those for the prompts that share a pass, and for the answers, which may lie side by side.
@@ -163,7 +176,11 @@ class Request:
             answers += with_crop - len(prompts.question.prefix) + self.max_new_tokens
         elif with_crop is not None:
             answers = max(answers, with_crop + self.max_new_tokens)
-        return roomy(max(prompts.shared_tokens(looks=with_crop is not None), answers))
+        shared, asking = prompts.shared_tokens(looks=with_crop is not None), prompts.target_question
+        if asking is not None:
+            shared += TARGET_TOKENS
+            answers = max(answers, len(asking) + TARGET_TOKENS)
+        return roomy(max(shared, answers))
 
 
 def may_be_one(model: Model, way: Way) -> bool:

@@ -22,18 +22,21 @@ from vicrop_engine.model.prompts import AskPrompts, Prompt
 from vicrop_engine.model.states import AttentionRows, of_kind
 from vicrop_engine.runtime.device import AttentionRow
 from vicrop_engine.timing import Stopwatch
+from vicrop_engine.vicrop.targets import Target
 
 
 @dataclass(frozen=True)
 class PassTargets:
     """What the pass over the picture is for: the answer on it alone, and rows of `layers` to look with.
 
-    With `gradients` these rows come with the loss's gradient and need no general prompt.
+    With `gradients` these rows come with the loss's gradient, with `of_target` they are those of the last
+    token of the thing asked for; both need no general prompt.
     """
 
     answer: bool
     layers: tuple[int, ...]
     gradients: bool = False
+    of_target: bool = False
 
     @property
     def reads(self) -> bool:
@@ -75,7 +78,8 @@ class RequestState:
     With `tiles` of more than one the picture is to be looked at in these. `prompt_tokens` counts the tokens
     of all prompts used so far, reused or not. `prefilled` is what the pass left, None where there was none;
     `kept` holds what depends on the picture alone; it is `prefix` unless that depends on the question too.
-    `crop_prompt` is there once the crop is. `notices` are sentences about what was done otherwise than asked.
+    `crop_prompt` is there once the crop is. `target` is what is looked for, where the localizer looks for a
+    thing. `notices` are sentences about what was done otherwise than asked.
     """
 
     model: Model
@@ -90,6 +94,7 @@ class RequestState:
     prefilled: PrefilledPrompts | None = None
     crop_prompt: Prompt | None = None
     notices: tuple[str, ...] = ()
+    target: Target | None = None
     kept: Prefix = field(init=False)
 
     def __post_init__(self) -> None:

@@ -62,4 +62,5 @@ def prepare_tile(model: Model, tile: Picture, plan: TilePlan) -> Seen:
 def _prompts_on(state: RequestState, tile: Seen) -> AskPrompts:
     """The prompts on a tile, all of which have one layout: to look with, and the general one."""
     builder, text = state.model.prompts, state.prompts.text
-    return AskPrompts(builder.one_image(text, tile.layout), None, builder.general(tile.layout), text)
+    sought = None if state.target is None else builder.up_to(state.target.prompt, tile.layout)
+    return AskPrompts(builder.one_image(text, tile.layout), sought, builder.general(tile.layout), text)

@@ -31,9 +31,14 @@ class CropDecision:
     crops: bool
 
     @property
+    def chosen(self) -> Localization | None:
+        """What to crop to."""
+        return self.found if self.crops else None
+
+    @property
     def box(self) -> Box | None:
         """The window to crop to."""
-        return self.found.box if self.found is not None and self.crops else None
+        return None if self.chosen is None else self.chosen.box
 
 
 def choose_crop(state: RequestState, request: Request) -> CropDecision:
@@ -57,9 +62,9 @@ def choose_crop(state: RequestState, request: Request) -> CropDecision:
 def crop_prospect(found: Localization, state: RequestState) -> float:
     """How far a window can be trusted to show something new: its heatmap's concentration, else 1.
 
-    The whole picture shows nothing new.
+    The whole picture, all of it shown, shows nothing new.
     """
-    if found.box == (0, 0, *state.picture.size):
+    if found.box == (0, 0, *state.picture.size) and not found.parts:
         return 0.0
     return 1.0 if found.heatmap is None else heatmap_concentration(found.heatmap, found.grid or state.grid)
 

@@ -37,10 +37,15 @@ OF_ASK: dict[str, tuple[type, ...]] = {
     "crop_tiles": (str,),
     "max_pixels": (int,),
     "crop_min_pixels": (int,),
+    "divisor_floor": (float, int),
+    "target": (str,),
     "compat": (str,),
 }
 OF_ANSWER = ("return_heatmap", "stream_first_answer")
-_NAMES = {str: "text", int: "a whole number", bool: "true or false", list: "a list of four whole numbers"}
+_NAMES = {
+    **{str: "text", int: "a whole number", bool: "true or false", float: "a number"},
+    list: "a list of four whole numbers",
+}
 
 
 class Served(NamedTuple):
@@ -140,7 +145,7 @@ def _params(vicrop: Mapping[str, Any], settings: ServerSettings, max_new_tokens:
 
 def _of_kind(key: str, value: Any, kinds: tuple[type, ...]) -> Any:
     if not isinstance(value, kinds) or (isinstance(value, bool) and bool not in kinds):
-        wanted = " or ".join(_NAMES[kind] for kind in kinds)
+        wanted = " or ".join(_NAMES[kind] for kind in kinds if kind is float or float not in kinds)
         raise bad_request(f"got vicrop.{key} {shown(value)}, wanted {wanted}", f"vicrop.{key}")
     if isinstance(value, list) and not all(type(side) is int for side in value):
         raise bad_request(f"got vicrop.{key} {shown(value)}, wanted {_NAMES[list]}", f"vicrop.{key}")

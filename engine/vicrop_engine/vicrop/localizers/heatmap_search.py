@@ -40,15 +40,23 @@ class HeatmapLocalizer(Localizer, Protocol):
 def search_heatmap(localizer: HeatmapLocalizer, state: RequestState) -> Localization:
     """The window in the localizer's heatmap of the picture, or of its tiles put together."""
     plan = state.tiles
-    if plan is None or len(plan.boxes) == 1:
-        grid, values = state.grid, outside_zeroed(localizer.heatmap(state), state.grid)
-    else:
-        grid, values = _of_tiles(localizer, state, plan)
+    grid, values = map_of(localizer, state)
     crop, size = state.model.manifest.crop, state.picture.size
     state.watch.enter("heatmap")
     box = find_box(values, grid, size, crop.window, crop.ratios)
     tiles = () if plan is None else plan.boxes
     return Localization(localizer.method, box, values, localizer.layers, grid, tiles)
+
+
+def map_of(localizer: HeatmapLocalizer, state: RequestState) -> tuple[Grid, Heatmap]:
+    """The localizer's heatmap of the picture, or of its tiles put together, and how it lies on the picture.
+
+    Zero in cells that do not touch it.
+    """
+    plan = state.tiles
+    if plan is None or len(plan.boxes) == 1:
+        return state.grid, outside_zeroed(localizer.heatmap(state), state.grid)
+    return _of_tiles(localizer, state, plan)
 
 
 def _of_tiles(localizer: HeatmapLocalizer, state: RequestState, plan: TilePlan) -> tuple[Grid, Heatmap]:

@@ -17,7 +17,8 @@ class Localization:
     """Where to look: a box in picture pixels, the method that found it, and its heatmap if it made one.
 
     `grid` says how the heatmap lies on the picture, as the state's when None; `tiles` are the boxes it was
-    put together from, none when the picture was looked at as it is.
+    put together from, none when the picture was looked at as it is. Outside its `parts`, boxes in picture
+    pixels, the crop is black; where there are none, all of it is shown.
     """
 
     method: str
@@ -26,6 +27,7 @@ class Localization:
     layers: tuple[int, ...] = ()
     grid: Grid | None = None
     tiles: tuple[Box, ...] = ()
+    parts: tuple[Box, ...] = ()
 
 
 class Localizer(Protocol):
@@ -44,6 +46,15 @@ class ChecksEngine(Protocol):
 
     def check(self, manifest: Manifest) -> None:
         """Raises SettingError, or LayerError, when this engine has not what it needs."""
+
+
+@runtime_checkable
+class Divides(Protocol):
+    """A localizer that divides by the general prompt's attention, and can hold the divisor to a floor."""
+
+    @property
+    def divisor_floor(self) -> float | None:
+        """What the divisor is at least, as a share of its mean; None for whatever it is."""
 
 
 def check_target(method: str, manifest: Manifest) -> None:
