@@ -51,7 +51,7 @@ ONLY_IN = {
         *("vicrop_kernels/triton_operator.py", "vicrop_kernels/compile.py"),
     },
     "pillow_heif": {"vicrop_engine/images/heif.py"},
-    "llguidance": {"vicrop_engine/model/json_mask.py"},
+    "llguidance": {"vicrop_engine/model/answers/json_mask.py"},
     "torch": {f"vicrop_kernels/{name}.py" for name in ("triton_operator", "dlpack_operator")},
 }
 ONLY_UNDER = dict.fromkeys(

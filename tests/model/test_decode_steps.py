@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 from vicrop_engine import ViCropEngine
+from vicrop_engine.model.answers.greedy import probability
 from vicrop_engine.model.decoder import HostDecoder
 from vicrop_engine.model.forward import DecodeSteps, HostOutput
-from vicrop_engine.model.greedy import probability
 from vicrop_engine.model.states import of_kind
 
 

@@ -14,12 +14,13 @@ import pytest
 from vicrop_engine import AnswerForm, AskParams, ViCropEngine
 from vicrop_engine.errors import QuestionError, SchemaError, SettingError
 from vicrop_engine.examples import demo_question, signs
-from vicrop_engine.model.greedy import AnswerTokens, TokenRules
+from vicrop_engine.model.answers.greedy import AnswerTokens, TokenRules
 from vicrop_engine.vicrop.answer import Answer
 from vicrop_engine.vicrop.text_alone import TEXT_ALONE
 
 PICTURE = demo_question()[0]
 QUESTION = demo_question()[1]["question"]
+GENERAL = "Write a general description of the image."
 SCHEMAS: tuple[dict[str, Any], ...] = (
     {"type": "object"},
     {
@@ -56,13 +57,17 @@ def test_a_form_that_asks_for_nothing_changes_nothing(engine: ViCropEngine) -> N
 
 
 def test_an_answer_ends_before_a_stop_text(engine: ViCropEngine) -> None:
-    whole = asked(engine, ignore_eos=True)
+    def described(**form: Any) -> Answer:
+        given = AnswerForm(ignore_eos=True, **form)
+        return engine.ask(PICTURE, GENERAL, max_new_tokens=20, form=given)
+
+    whole = described()
     assert len(whole.token_ids) == 20
-    cut = asked(engine, ignore_eos=True, stop=("nowhere", "black"))
-    assert cut.answer == whole.answer[: whole.answer.index("black")].strip()
+    cut = described(stop=("nowhere", "white"))
+    assert cut.answer == whole.answer[: whole.answer.index("white")].strip()
     assert (cut.stopped, whole.stopped) == (True, False)
     assert len(cut.token_ids) < 20
-    assert "black" not in str(cut.answer_without_crop)
+    assert "white" not in str(cut.answer_without_crop)
 
 
 def test_a_text_that_grows_never_shows_what_may_be_a_stop() -> None:

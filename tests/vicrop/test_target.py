@@ -17,7 +17,7 @@ from tests.vicrop.test_tiles import detailed
 from vicrop_engine import ViCropEngine
 from vicrop_engine.errors import QuestionError
 from vicrop_engine.vicrop.params import AskParams
-from vicrop_engine.vicrop.request import plan_request
+from vicrop_engine.vicrop.planning import plan_request
 from vicrop_engine.vicrop.targets import TARGET_TOKENS
 
 UNNAMED = "What does it say?"

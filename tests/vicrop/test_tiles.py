@@ -14,7 +14,7 @@ from PIL import Image
 from vicrop_engine import Answer, ViCropEngine
 from vicrop_engine.counters import Counters
 from vicrop_engine.images.seen import Way
-from vicrop_engine.model.greedy import AnswerTokens
+from vicrop_engine.model.answers.greedy import AnswerTokens
 from vicrop_engine.vicrop.localizers.relative_attention import RelativeAttention
 from vicrop_engine.vicrop.request_state import PassTargets, RequestState
 from vicrop_engine.vicrop.tiles import VISION_BATCH

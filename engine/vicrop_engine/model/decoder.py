@@ -15,15 +15,15 @@ from vicrop_engine.arrays import Floats, Ints
 from vicrop_engine.counters import Tally
 from vicrop_engine.engine_dir.manifest import GRADIENT, GRAPHS
 from vicrop_engine.engine_dir.records import DecoderGeometry, SpecialTokens
+from vicrop_engine.model.answers.greedy import FREE, AnswerTokens, Generation, OnTokens, TokenRules
+from vicrop_engine.model.answers.two_answers import OneAfterTheOther, SideBySide
 from vicrop_engine.model.embedding import TokenTable
 from vicrop_engine.model.forward import DecodeSteps, ForwardInputs, HostOutput, gradient_inputs
-from vicrop_engine.model.greedy import FREE, AnswerTokens, Generation, OnTokens, TokenRules
 from vicrop_engine.model.interfaces import BothAnswers, Prefilled
 from vicrop_engine.model.kv_cache import HostKVBuffers, KVArena, KVBuffers, KVCache, host_buffers
 from vicrop_engine.model.packing import PackedPrompt, PackedStep
 from vicrop_engine.model.prefix_cache import Prefix
 from vicrop_engine.model.states import Floating, ImageEmbeds, joined, num_waiting, of_kind, on_host
-from vicrop_engine.model.two_answers import OneAfterTheOther, SideBySide
 from vicrop_engine.runtime.graphs import Graphs
 from vicrop_engine.runtime.host_graph import Graph
 

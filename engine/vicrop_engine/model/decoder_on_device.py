@@ -17,13 +17,13 @@ import numpy.typing as npt
 from vicrop_engine.arrays import Floats, Ints
 from vicrop_engine.counters import Tally
 from vicrop_engine.engine_dir.records import DecoderGeometry, SpecialTokens
-from vicrop_engine.model.greedy import FREE, AnswerTokens, Generation, OnTokens, TokenRules
+from vicrop_engine.model.answers.greedy import FREE, AnswerTokens, Generation, OnTokens, TokenRules
+from vicrop_engine.model.answers.two_answers import OneAfterTheOther
 from vicrop_engine.model.interfaces import BothAnswers, Prefilled
 from vicrop_engine.model.kv_cache import KVBuffers, KVCache
 from vicrop_engine.model.positions import counted, next_position, positions_of
 from vicrop_engine.model.prefix_cache import Prefix
 from vicrop_engine.model.states import Floating, ImageEmbeds, States, of_kind
-from vicrop_engine.model.two_answers import OneAfterTheOther
 from vicrop_engine.runtime.device import AttentionRow, Device, DeviceTensor
 from vicrop_engine.runtime.device_graph import BoundDeviceGraph, DeviceGraph, DeviceGraphs, Feed
 

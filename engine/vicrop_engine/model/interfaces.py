@@ -11,7 +11,7 @@ from typing import Protocol
 
 from vicrop_engine.arrays import Floats
 from vicrop_engine.images.seen import VisionInputs
-from vicrop_engine.model.greedy import FREE, Generation, OnTokens, TokenRules
+from vicrop_engine.model.answers.greedy import FREE, Generation, OnTokens, TokenRules
 from vicrop_engine.model.prefix_cache import Prefix, PrefixKey
 from vicrop_engine.model.prompts import Prompt
 from vicrop_engine.model.states import AttentionRows, ImageEmbeds, States

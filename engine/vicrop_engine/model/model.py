@@ -16,8 +16,8 @@ from vicrop_engine.external.toolbox import Toolbox
 from vicrop_engine.families.interfaces import Family
 from vicrop_engine.images.cache import PictureCache
 from vicrop_engine.images.seen import Seen
+from vicrop_engine.model.answers.greedy import Generation
 from vicrop_engine.model.gradients import PixelGradients
-from vicrop_engine.model.greedy import Generation
 from vicrop_engine.model.interfaces import Decoder, HelpfulLooks, InstructedEmbeds, PrefixStore, VisionTower
 from vicrop_engine.model.prefix_cache import Prefix, PrefixKey
 from vicrop_engine.model.prompts import Ids, PromptBuilder

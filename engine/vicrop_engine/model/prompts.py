@@ -19,8 +19,8 @@ from vicrop_engine.arrays import Ints
 from vicrop_engine.engine_dir.records import InstructionReader, Prompts, SpecialTokens
 from vicrop_engine.errors import EngineDamagedError, QuestionError
 from vicrop_engine.images.seen import Layout
-from vicrop_engine.model.greedy import Generation, TokenRules
-from vicrop_engine.model.json_mask import JsonMasks
+from vicrop_engine.model.answers.greedy import Generation, TokenRules
+from vicrop_engine.model.answers.json_mask import JsonMasks
 
 Ids = tuple[int, ...]
 WINDOW = 8  # tokens before one that can change how it reads

@@ -19,9 +19,9 @@ import numpy as np
 from vicrop_engine.arrays import Floats
 from vicrop_engine.counters import Tally
 from vicrop_engine.errors import RequestCancelledError, ViCropError
+from vicrop_engine.model.answers.greedy import AnswerTokens, Generation
 from vicrop_engine.model.decoder import HostDecoder
 from vicrop_engine.model.forward import DecodeSteps
-from vicrop_engine.model.greedy import AnswerTokens, Generation
 from vicrop_engine.model.kv_cache import KVCache
 from vicrop_engine.serving.worker_slots import Lasting, WorkerSlot, WorkerSlots
 

@@ -15,9 +15,9 @@ import numpy as np
 from vicrop_engine.arrays import Floats, Ints
 from vicrop_engine.counters import Tally
 from vicrop_engine.errors import ViCropError
+from vicrop_engine.model.answers.greedy import FREE, AnswerTokens, Generation, OnTokens, TokenRules
 from vicrop_engine.model.decoder import HostDecoder
 from vicrop_engine.model.forward import HostOutput
-from vicrop_engine.model.greedy import FREE, AnswerTokens, Generation, OnTokens, TokenRules
 from vicrop_engine.model.interfaces import BothAnswers, Prefilled
 from vicrop_engine.model.kv_cache import KVCache
 from vicrop_engine.model.prefix_cache import Prefix

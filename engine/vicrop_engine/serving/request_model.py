@@ -8,7 +8,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 
 from vicrop_engine.counters import Tally
-from vicrop_engine.model.greedy import Generation
+from vicrop_engine.model.answers.greedy import Generation
 from vicrop_engine.model.interfaces import Decoder, HelpfulLooks, InstructedEmbeds, VisionTower
 from vicrop_engine.model.model import Model
 from vicrop_engine.model.prefix_cache import Prefix

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from vicrop_engine.images.seen import Seen
-from vicrop_engine.model.greedy import Generation, OnTokens
+from vicrop_engine.model.answers.greedy import Generation, OnTokens
 from vicrop_engine.model.states import ImageEmbeds
 from vicrop_engine.model.token_pruning import most_distinct
 from vicrop_engine.vicrop.localizers.localizer import Localization

@@ -14,7 +14,7 @@ from vicrop_engine.images.cache import OpenedPicture, Source
 from vicrop_engine.images.picture import Picture
 from vicrop_engine.images.seen import Seen
 from vicrop_engine.images.single_flight import Wait, wait_for
-from vicrop_engine.model.greedy import Generation, OnTokens
+from vicrop_engine.model.answers.greedy import Generation, OnTokens
 from vicrop_engine.model.model import Model
 from vicrop_engine.model.prompts import TokenLogprob
 from vicrop_engine.timing import Stopwatch

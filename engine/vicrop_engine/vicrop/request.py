@@ -11,7 +11,7 @@ from vicrop_engine.families.table import family_type
 from vicrop_engine.images.geometry import Box
 from vicrop_engine.images.seen import Layout, Way
 from vicrop_engine.images.tiling import TilePlan, plan_tiles, published_tiles, worth_tiles
-from vicrop_engine.model.greedy import FREE, TokenRules
+from vicrop_engine.model.answers.greedy import FREE, TokenRules
 from vicrop_engine.model.kv_cache import roomy
 from vicrop_engine.model.model import Model
 from vicrop_engine.model.prompts import AskPrompts, Prompt

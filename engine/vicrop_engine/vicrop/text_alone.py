@@ -6,7 +6,7 @@ from vicrop_engine.counters import Counters
 from vicrop_engine.errors import QuestionError
 from vicrop_engine.images.cache import Source
 from vicrop_engine.images.seen import Way
-from vicrop_engine.model.greedy import Generation, OnTokens
+from vicrop_engine.model.answers.greedy import Generation, OnTokens
 from vicrop_engine.model.kv_cache import roomy
 from vicrop_engine.model.model import Model
 from vicrop_engine.model.prompts import Prompt

@@ -12,9 +12,9 @@ from typing import Protocol
 import numpy as np
 
 from vicrop_engine.arrays import Floats, Ints
+from vicrop_engine.model.answers.greedy import FREE, AnswerTokens, Generation, OnTokens, TokenRules
 from vicrop_engine.model.embedding import TokenTable
 from vicrop_engine.model.forward import DecodeSteps, HostOutput
-from vicrop_engine.model.greedy import FREE, AnswerTokens, Generation, OnTokens, TokenRules
 from vicrop_engine.model.interfaces import Decoder, Prefilled
 from vicrop_engine.model.kv_cache import KVBuffers, KVCache
 from vicrop_engine.model.packing import Branch, PackedStep
