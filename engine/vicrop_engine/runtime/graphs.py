@@ -173,7 +173,8 @@ def _encoder(files: _Files, name: str) -> Graph:
     if files.manifest.family.most_tokens is None:
         return files.open(name)
     options = files.options()
-    return replace(files.open(name, options), options=_arena(options))
+    each_run = _arena(options)
+    return replace(files.open(name, options), options=each_run)
 
 
 def _twin(files: _Files, name: str) -> str | None:
