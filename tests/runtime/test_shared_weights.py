@@ -80,7 +80,8 @@ def test_a_copy_that_fails_halfway_leaves_nothing(
     engine_directory: Path, home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with monkeypatch.context() as patch:
-        patch.setattr("vicrop_engine.runtime.graphs.GRAPHS", ("vision", "no_such_graph", "decoder_upper"))
+        named = property(lambda _: ("vision", "no_such_graph", "decoder_upper"))
+        patch.setattr("vicrop_engine.engine_dir.manifest.Manifest.graphs", named)
         with pytest.raises(RunError, match="no_such_graph"):
             ViCropEngine.load(engine_directory, share_weights=True)
     assert shared_directories(home) == []

@@ -78,6 +78,9 @@ def mixed_requests(count: int, seed: int) -> list[Request]:
     return found
 
 
+CROP_BOX = -5  # where it stands among the numbers
+
+
 def numbers(answer: Answer) -> tuple[Any, ...]:
     """All that an answer says but how long it took and what was reused; the heatmap byte by byte."""
     heatmap = None if answer.heatmap is None else (answer.heatmap.shape, answer.heatmap.tobytes())

@@ -14,7 +14,7 @@ from PIL import Image
 
 from tests.engines import QWENS, built_qwen
 from tests.serving.conftest import Start
-from tests.serving.mixed import Request, numbers
+from tests.serving.mixed import CROP_BOX, Request, numbers
 from tests.serving.test_same_bytes import asked
 from vicrop_engine import ViCropEngine
 
@@ -82,5 +82,5 @@ def check_under_load(start: Start, engine: ViCropEngine, drawn: Sequence[tuple[i
         for answers in pool.map(client, range(CLIENTS)):
             for kind, got in answers:
                 assert got == expected[kind]
-    assert len({answer[4] for answer in expected.values()}) > len(SIZES), "crops of several places"
+    assert len({answer[CROP_BOX] for answer in expected.values()}) > len(SIZES), "crops of several places"
     assert engine.model.tally.snapshot().shared_steps > 0

@@ -53,7 +53,7 @@ class PiecewiseGraph:
 
     `load` gives the array of an external weight when its piece is about to run. Values named in `also` can be
     asked for like outputs. Memory is that of one piece, twice where it is read, and three times where the
-    runtime packs weights: `packs` is for products that are slow or other ones without.
+    runtime packs weights: without `packs` it does not where one weight is larger than a piece is to be.
     """
 
     def __init__(
@@ -65,7 +65,7 @@ class PiecewiseGraph:
         *,
         packs: bool = True,
     ) -> None:
-        self._model, self._load, self._packs = model, load, packs
+        self._model, self._load, self._packs, self._piece_bytes = model, load, packs, piece_bytes
         self.pieces = cut(model.graph, piece_bytes, also)
 
     def get_inputs(self) -> list[Port]:
@@ -89,13 +89,13 @@ class PiecewiseGraph:
     def _run_piece(self, piece: Piece, values: Mapping[str, Array]) -> dict[str, Array]:
         options = session_options()
         options.add_session_config_entry(*UNFUSED)
-        if not self._packs:
-            options.add_session_config_entry(*UNPACKED)
         external = {
             weight.name: self._load(weight)
             for weight in piece.weights
             if is_external(weight) and weight.data_type not in FEW_BITS
         }
+        if not self._packs and sum(array.nbytes for array in external.values()) > self._piece_bytes:
+            options.add_session_config_entry(*UNPACKED)
         held = [tensor_class().ortvalue_from_numpy(array) for array in external.values()]
         if external:
             options.add_external_initializers(list(external), held)

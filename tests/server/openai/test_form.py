@@ -8,10 +8,12 @@ from typing import Any
 import jsonschema
 import pytest
 
-from tests.server.openai.client_shapes import GUIDELLM, SCHEMA
+from tests.server.openai.client_shapes import GUIDELLM, SCHEMA, chat, picture_part, text_part, user
 from tests.server.openai.lenient import answered, asked, events, own, said, text_of
 from tests.server.running import Running
 from vicrop_engine.answer_form import AnswerForm
+
+GENERAL = "Write a general description of the image."
 
 
 def test_ignore_eos_writes_on_to_the_limit(server: Running) -> None:
@@ -21,10 +23,11 @@ def test_ignore_eos_writes_on_to_the_limit(server: Running) -> None:
 
 
 @pytest.mark.parametrize("stream", [False, True])
-@pytest.mark.parametrize("stop", ["black", ["nowhere", "black"]])
+@pytest.mark.parametrize("stop", ["white", ["nowhere", "white"]])
 def test_stop_cuts_the_answer(server: Running, stop: Any, stream: bool) -> None:
-    whole = own(server, form=AnswerForm(ignore_eos=True)).answer
-    response = server.post(asked(stop=stop, ignore_eos=True, stream=stream))
+    whole = own(server, GENERAL, form=AnswerForm(ignore_eos=True)).answer
+    described = chat(user(text_part(GENERAL), picture_part()), stop=stop, ignore_eos=True, stream=stream)
+    response = server.post(described)
     if stream:
         chunks = events(response)
         text = "".join(chunk["choices"][0]["delta"].get("content", "") for chunk in chunks)
@@ -32,7 +35,7 @@ def test_stop_cuts_the_answer(server: Running, stop: Any, stream: bool) -> None:
     else:
         document = answered(response)
         text, reason = text_of(document), document["choices"][0]["finish_reason"]
-    assert (text, reason) == (whole[: whole.index("black")].strip(), "stop")
+    assert (text, reason) == (whole[: whole.index("white")].strip(), "stop")
 
 
 def test_log_probabilities_are_given(server: Running) -> None:
