@@ -34,10 +34,11 @@ from vicrop_engine.model.decoder import HostDecoder
 from vicrop_engine.model.decoder_on_device import DeviceDecoder
 from vicrop_engine.model.gradients import PixelGradients
 from vicrop_engine.model.instructed import InstructedGradients, InstructedStage
+from vicrop_engine.model.instructions import InstructionTokenizer
 from vicrop_engine.model.interfaces import Decoder, VisionTower
 from vicrop_engine.model.model import Model
 from vicrop_engine.model.prefix_cache import PrefixCache
-from vicrop_engine.model.prompts import InstructionTokenizer, PromptBuilder
+from vicrop_engine.model.prompts import PromptBuilder
 from vicrop_engine.model.states import Floating
 from vicrop_engine.model.vision import DeviceVisionTower, HostVisionTower
 from vicrop_engine.runtime.device import Device

@@ -16,11 +16,12 @@ from tokenizers import Tokenizer
 
 from vicrop_engine.answer_form import PLAIN, AnswerForm
 from vicrop_engine.arrays import Ints
-from vicrop_engine.engine_dir.records import InstructionReader, Prompts, SpecialTokens
+from vicrop_engine.engine_dir.records import Prompts, SpecialTokens
 from vicrop_engine.errors import EngineDamagedError, QuestionError
 from vicrop_engine.images.seen import Layout
 from vicrop_engine.model.answers.greedy import Generation, TokenRules
 from vicrop_engine.model.answers.json_mask import JsonMasks
+from vicrop_engine.model.instructions import InstructionTokenizer
 
 Ids = tuple[int, ...]
 WINDOW = 8  # tokens before one that can change how it reads
@@ -41,31 +42,6 @@ class Prompt:
 
     def __len__(self) -> int:
         return len(self.prefix) + len(self.suffix)
-
-
-class InstructionTokenizer:
-    """Turns prompts without their pictures to the ids that the vision part reads."""
-
-    def __init__(self, tokenizer: Path, reader: InstructionReader) -> None:
-        self._tokenizer = Tokenizer.from_file(str(tokenizer))
-        self._tokenizer.no_truncation()
-        self._tokenizer.no_padding()
-        self._most = reader.most_tokens
-
-    @property
-    def signs(self) -> frozenset[str]:
-        """Texts that it reads as a sign wherever they stand."""
-        return frozenset(token.content for token in self._tokenizer.get_added_tokens_decoder().values())
-
-    def ids(self, text: str) -> tuple[int, ...]:
-        """Those of an instruction. Raises QuestionError where there are more than the vision part takes."""
-        ids = tuple(self._tokenizer.encode(text).ids)
-        if len(ids) > self._most:
-            raise QuestionError(
-                f"the question makes an instruction of {len(ids)} tokens for the vision part, which takes "
-                f"{self._most} at most; ask a shorter one"
-            )
-        return ids
 
 
 @dataclass(frozen=True)
