@@ -143,6 +143,11 @@ class Manifest:
         return self.family.most_tokens or self.vision.image_tokens
 
     @property
+    def sees_many_sizes(self) -> bool:
+        """Whether the tower's inputs are of many sizes: pictures in their own, or several inputs at once."""
+        return self.family.most_tokens is not None or "max_pixels" in self.family.settings
+
+    @property
     def has_gradient(self) -> bool:
         """Whether the engine has the graphs that grad-att needs; those built before there was one lack it."""
         wanted = (GRADIENT,) if self.instructed is None else (GRADIENT, INSTRUCTED_GRADIENT)

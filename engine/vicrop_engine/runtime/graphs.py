@@ -170,7 +170,7 @@ def _encoder(files: _Files, name: str) -> Graph:
     What it holds then is of so many sizes that the C library's heap is left full of holes: Qwen2.5-VL-3B took
     6.2 GB for a picture of 1024 x 384 pixels so, and takes 3.3.
     """
-    if files.manifest.family.most_tokens is None:
+    if not files.manifest.sees_many_sizes:
         return files.open(name)
     options = files.options()
     each_run = _arena(options)
