@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
-from functools import cache
-from pathlib import Path
 from typing import Any
 
 import onnx
@@ -14,14 +11,12 @@ from torch.utils.flop_counter import FlopCounterMode
 from transformers import InstructBlipForConditionalGeneration
 
 from tests.blip_checkpoints import BlipSpec, write_blip_checkpoint
+from tests.export.families.precisions import Precisions
 from tests.parity.family_checks import QUESTION, picture
 from vicrop_engine import ViCropEngine
 from vicrop_engine.engine_dir.flops import num_flops
-from vicrop_engine.engine_dir.manifest import ENCODERS, Manifest, read_manifest
-from vicrop_export import build
-from vicrop_export.checks import agreement
+from vicrop_engine.engine_dir.manifest import ENCODERS, read_manifest
 from vicrop_export.checks.parity import relative_l2
-from vicrop_export.onnx_files.exported import export_described
 
 SPEC = BlipSpec(seed=4, hidden=64, layers=3, tied=True, qformer_layers=4, vision_layers=2)
 FLOAT, FLOAT16, INT8 = (getattr(onnx.TensorProto, name) for name in ("FLOAT", "FLOAT16", "INT8"))
@@ -29,35 +24,8 @@ COMPARED = 4  # questions a build here asks, instead of all
 HIGHEST = {"fp32": 2e-5, "fp16": 0.01, "int8": 0.15, "int4": 0.6}  # of any figure, relative L2
 
 
-@cache
-def _folder() -> tempfile.TemporaryDirectory[str]:
-    return tempfile.TemporaryDirectory(prefix="vicrop-blip-")
-
-
-@cache
-def _exported() -> dict[str, Any]:
-    return {}
-
-
-@cache
-def _checkpoint() -> Path:
-    return write_blip_checkpoint(Path(_folder().name) / "checkpoint", SPEC)
-
-
-@cache
-def engine(precision: str) -> tuple[Path, Manifest]:
-    """All of a real build, but that precisions share what is exported."""
-    output = Path(_folder().name) / precision
-
-    def once(name: str, *rest: Any) -> Any:
-        if name not in _exported():
-            _exported()[name] = export_described(name, *rest)
-        return _exported()[name]
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(agreement, "MOST", COMPARED)
-        patch.setattr(build, "export_described", once)
-        return output, build.build_engine(_checkpoint(), output, name="instructblip-7b", precision=precision)
+BUILDS = Precisions(lambda place: write_blip_checkpoint(place, SPEC), "instructblip-7b", COMPARED)
+engine = BUILDS.engine
 
 
 @pytest.mark.parametrize("precision", HIGHEST)
@@ -93,7 +61,7 @@ def test_the_second_stage_is_stored_as_the_precision_says(precision: str, kind: 
 def test_products_are_counted() -> None:
     _, manifest = engine("fp32")
     model: Any = InstructBlipForConditionalGeneration.from_pretrained(
-        _checkpoint(), attn_implementation="eager"
+        BUILDS.checkpoint, attn_implementation="eager"
     )
     pixels = torch.randn(1, 3, SPEC.side, SPEC.side, generator=torch.Generator().manual_seed(0))
     counted = manifest.multiply_adds

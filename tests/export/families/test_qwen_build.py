@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import tempfile
-from functools import cache
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,16 +10,14 @@ import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
+from tests.export.families.precisions import Precisions
 from tests.qwen_checkpoints import write_qwen_checkpoint
 from tests.qwen_documents import QwenSpec
 from vicrop_engine.engine_dir.flops import num_flops
 from vicrop_engine.engine_dir.manifest import Manifest, read_manifest
 from vicrop_engine.families.qwen.tables import PATCHES
-from vicrop_export import build
-from vicrop_export.checks import agreement
 from vicrop_export.families.qwen.interface import COLS, ROWS
 from vicrop_export.families.table import read_family
-from vicrop_export.onnx_files.exported import export_described
 
 SPECS = {
     "qwen2.5-vl": QwenSpec(
@@ -34,39 +31,15 @@ COMPARED = 2  # questions a build here asks, instead of all
 HIGHEST = {"fp32": 2e-5, "fp16": 0.01, "int8": 0.2, "int4": 0.7}  # of any figure, relative L2
 
 
-@cache
-def _folder() -> tempfile.TemporaryDirectory[str]:
-    return tempfile.TemporaryDirectory(prefix="vicrop-qwen-")
+BUILDS = {
+    family: Precisions(partial(write_qwen_checkpoint, spec=spec), "own", COMPARED)
+    for family, spec in SPECS.items()
+}
 
 
-@cache
-def _exported(_family: str) -> dict[str, Any]:
-    return {}
-
-
-@cache
-def _checkpoint(family: str) -> Path:
-    return write_qwen_checkpoint(Path(_folder().name) / family / "checkpoint", SPECS[family])
-
-
-@cache
 def engine(family: str, precision: str, target: str = "cpu") -> tuple[Path, Manifest]:
-    """All of a real build, but that precisions for processors share what is exported."""
-    output = Path(_folder().name) / family / f"{target}-{precision}"
-
-    def once(name: str, *rest: Any) -> Any:
-        kept = _exported(family)
-        if target != "cpu":
-            return export_described(name, *rest)
-        if name not in kept:
-            kept[name] = export_described(name, *rest)
-        return kept[name]
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(agreement, "MOST", COMPARED)
-        patch.setattr(build, "export_described", once)
-        made = build.build_engine(_checkpoint(family), output, name="own", precision=precision, target=target)
-    return output, made
+    """The directory of a family's engine and its manifest."""
+    return BUILDS[family].engine(precision, target)
 
 
 @pytest.mark.parametrize("precision", HIGHEST)
@@ -98,8 +71,8 @@ def test_engines_for_cuda_pass_theirs(family: str, precision: str) -> None:
 def test_products_of_a_picture_are_counted(family: str) -> None:
     """What transformers' tower multiplies; padding of windows is ours alone."""
     _, manifest = engine(family, "fp32")
-    own = read_family(_checkpoint(family))
-    model: Any = own.reference.from_pretrained(_checkpoint(family), attn_implementation="eager")
+    own = read_family(BUILDS[family].checkpoint)
+    model: Any = own.reference.from_pretrained(BUILDS[family].checkpoint, attn_implementation="eager")
     picture = {name: torch.from_numpy(array) for name, array in own.picture().arrays.items()}
     with torch.no_grad(), FlopCounterMode(display=False) as counter:
         own.image_features(model, picture)

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
-from functools import cache
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,48 +9,19 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 from transformers import SmolVLMForConditionalGeneration
 
+from tests.export.families.precisions import Precisions
 from tests.smolvlm_checkpoints import TiledSpec, write_tiled_checkpoint
 from vicrop_engine.engine_dir.flops import num_flops
-from vicrop_engine.engine_dir.manifest import Manifest, read_manifest
+from vicrop_engine.engine_dir.manifest import read_manifest
 from vicrop_engine.engine_dir.records import FamilyRecord
-from vicrop_export import build
-from vicrop_export.checks import agreement
-from vicrop_export.onnx_files.exported import export_described
 
 SPEC = TiledSpec(seed=4, hidden=144, heads=9, kv_heads=3, layers=3, tied=True)
 COMPARED = 6  # questions a build here asks, instead of all
 HIGHEST = {"fp32": 2e-5, "fp16": 0.01, "int8": 0.15, "int4": 0.6}  # of any figure, relative L2
 
 
-@cache
-def _folder() -> tempfile.TemporaryDirectory[str]:
-    return tempfile.TemporaryDirectory(prefix="vicrop-tiled-")
-
-
-@cache
-def _exported() -> dict[str, Any]:
-    return {}
-
-
-@cache
-def _checkpoint() -> Path:
-    return write_tiled_checkpoint(Path(_folder().name) / "checkpoint", SPEC)
-
-
-@cache
-def engine(precision: str) -> tuple[Path, Manifest]:
-    """All of a real build, but that precisions share what is exported."""
-    output = Path(_folder().name) / precision
-
-    def once(name: str, *rest: Any) -> Any:
-        if name not in _exported():
-            _exported()[name] = export_described(name, *rest)
-        return _exported()[name]
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(agreement, "MOST", COMPARED)
-        patch.setattr(build, "export_described", once)
-        return output, build.build_engine(_checkpoint(), output, name="smolvlm2-256m", precision=precision)
+BUILDS = Precisions(lambda place: write_tiled_checkpoint(place, SPEC), "smolvlm2-256m", COMPARED)
+engine = BUILDS.engine
 
 
 @pytest.mark.parametrize("precision", HIGHEST)
@@ -74,7 +42,9 @@ def test_every_precision_passes_its_own_comparisons(precision: str) -> None:
 
 def test_products_are_counted_for_a_tile() -> None:
     _, manifest = engine("fp32")
-    model: Any = SmolVLMForConditionalGeneration.from_pretrained(_checkpoint(), attn_implementation="eager")
+    model: Any = SmolVLMForConditionalGeneration.from_pretrained(
+        BUILDS.checkpoint, attn_implementation="eager"
+    )
     tiles = torch.randn(1, 3, 3, SPEC.side, SPEC.side, generator=torch.Generator().manual_seed(0))
     with torch.no_grad(), FlopCounterMode(display=False) as counter:
         model.get_image_features(pixel_values=tiles)

@@ -6,6 +6,7 @@ import asyncio
 import base64
 import random
 from collections.abc import Callable
+from typing import Any
 from urllib.parse import quote
 
 import pytest
@@ -24,8 +25,8 @@ def data_url(data: bytes, media_type: str = "image/png") -> str:
     return f"data:{media_type};base64,{base64.b64encode(data).decode()}"
 
 
-def load(url: str, *, strict: bool = True, **settings: int) -> bytes:
-    return asyncio.run(load_image(url, ServerSettings(strict=strict, **settings)))  # type: ignore[arg-type]
+def load(url: str, *, strict: bool = True, **settings: Any) -> bytes:
+    return asyncio.run(load_image(url, ServerSettings(strict=strict, **settings)))
 
 
 @pytest.mark.parametrize("kind", hostile.KINDS)
